@@ -1,0 +1,89 @@
+"""An agent's definition as it is stored: its model, its instructions, its limits and its tools.
+
+Kept in the table under `agentId = DEFINITION#<name>`: `VERSION#000003` holds each version as JSON in `definition`, and
+`LATEST` the newest one with its number. An agent keeps the version that it started with.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from agent.record import AGENT_ID, Model
+
+ToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+TIMEOUT_MARGIN = 5
+"""Seconds that the machine waits beyond a function's own timeout, so that the function's end is seen first."""
+
+
+def definition_key(name: str) -> str:
+    """The partition of a definition; `#` cannot occur in an agent's id."""
+    return f"DEFINITION#{name}"
+
+
+def version_record(version: int) -> str:
+    """The `record` of one version, as `VERSION#000003`."""
+    return f"VERSION#{version:06d}"
+
+
+class Prices(Model):
+    """What the model costs, in US dollars per million tokens."""
+
+    input: Annotated[float, Field(ge=0)] = 0
+    output: Annotated[float, Field(ge=0)] = 0
+
+
+class ModelSettings(Model):
+    """Which model is asked, and how."""
+
+    id: Annotated[str, Field(min_length=1, description="Bedrock model or inference profile")]
+    protocol: Annotated[Literal["tools", "json"], Field(description="Converse tool use, or JSON actions as text")] = (
+        "tools"
+    )
+    max_tokens: Annotated[int, Field(ge=1, le=64_000, description="Tokens of one reply at most")] = 2048
+    temperature: Annotated[float, Field(ge=0, le=1)] = 0
+    prices: Prices = Prices()
+
+
+class Limits(Model):
+    """Where an agent stops. RouteAction compares what was used with these."""
+
+    steps: Annotated[int, Field(ge=1, description="Decisions of the model")] = 40
+    tokens: Annotated[int, Field(ge=1, description="Tokens in and out")] = 1_000_000
+    cost_micro_usd: Annotated[int, Field(ge=1, description="Millionths of a US dollar")] = 5_000_000
+    replans: Annotated[int, Field(ge=1, description="Times that a plan is replaced")] = 5
+    repeats: Annotated[int, Field(ge=2, description="The same calls with the same arguments in a row")] = 3
+    wrong_replies: Annotated[int, Field(ge=1, description="Replies in a row that could not be used")] = 3
+    calls_per_reply: Annotated[
+        int, Field(ge=1, le=5, description="Tool calls in one reply; the state payload bounds it")
+    ] = 5
+    steps_per_turn: Annotated[
+        int,
+        Field(ge=1, le=500, description="Decisions in one execution before a fresh one goes on; its history is finite"),
+    ] = 100
+
+
+class Tool(Model):
+    """A tool as the model and the machine see it."""
+
+    name: ToolName
+    description: Annotated[str, Field(min_length=1, description="What it does, for the model")]
+    input_schema: Annotated[dict[str, Any], Field(description="JSON schema of its arguments")]
+    function: Annotated[str, Field(min_length=1, description="The Lambda's name or ARN")]
+    effect: Annotated[
+        Literal["read", "write"], Field(description="`write` if it changes the world: it gets a ledger entry")
+    ]
+    timeout_seconds: Annotated[int, Field(ge=1, le=900, description="The function's own timeout")]
+
+
+class Definition(Model):
+    """One version of an agent's definition."""
+
+    name: Annotated[str, StringConstraints(pattern=AGENT_ID)]
+    version: Annotated[int, Field(ge=1)]
+    description: str = ""
+    instructions: Annotated[
+        str, Field(min_length=1, description="The system prompt, before the rules that every agent gets")
+    ]
+    model: ModelSettings
+    limits: Limits = Limits()
+    tools: Annotated[list[Tool], Field(min_length=1)]

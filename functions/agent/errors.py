@@ -1,0 +1,33 @@
+"""The error names that the machines know.
+
+Step Functions sees a Lambda's exception by its class name, so these names are an interface: `ErrorEquals` in `asl/` holds
+them, and a test proves that each of those exists here.
+"""
+
+
+class ToolUnavailable(Exception):
+    """The tool promises that nothing happened. Retried by the machine; then reported to the model."""
+
+
+class ToolRejected(Exception):
+    """The tool refuses this call and nothing happened. Never retried: the message is for the model, which can do better."""
+
+
+class ToolOutcomeUnknown(Exception):
+    """The tool may have acted and cannot tell. Never retried: the ledger entry becomes UNCERTAIN."""
+
+
+class LeaseLost(Exception):
+    """Another execution owns the agent now. Never retried: this turn has nothing left to do."""
+
+
+class ContextTooLarge(Exception):
+    """The conversation no longer fits the state payload. Never retried: the agent ends FAILED with this reason."""
+
+
+class InvalidRecord(Exception):
+    """The agent's record cannot be worked on; the message says why. Never retried: the agent ends FAILED."""
+
+
+class EffectUncertain(Exception):
+    """The outcome of a call that writes is unknown. Never retried: the turn stops until it is settled."""

@@ -1,0 +1,161 @@
+"""The agent's record in the table `AgentWorkflows`: what its items are called and what they hold.
+
+One partition per agent (`agentId`), told apart by `record`: `STATE`, `STEP#000007`, `INPUT#<event id>`,
+`EFFECT#000007#0`. Nested values (messages, decisions, results) are stored as JSON text, so that the machines can write
+what they carry without knowing its shape.
+"""
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+AGENT_ID = r"^[A-Za-z0-9_-]{1,64}$"
+FREE = "NONE"
+"""What `owner` and `nextAction` hold when there is none: an attribute of STATE is never missing."""
+GOAL_LIMIT = 4096
+"""Bytes of `goal` in UTF-8; a longer one would make every checkpoint grow with it."""
+
+
+class Status(StrEnum):
+    """Where an agent stands."""
+
+    INITIATED = "INITIATED"
+    PLANNING = "PLANNING"
+    PLANNING_COMPLETE = "PLANNING_COMPLETE"
+    TOOL_EXECUTION_PENDING = "TOOL_EXECUTION_PENDING"
+    TOOL_EXECUTION_SUCCESS = "TOOL_EXECUTION_SUCCESS"
+    TOOL_EXECUTION_FAILED = "TOOL_EXECUTION_FAILED"
+    PLANNING_FAILED = "PLANNING_FAILED"
+    WAITING_FOR_INPUT = "WAITING_FOR_INPUT"
+    WAITING_FOR_APPROVAL = "WAITING_FOR_APPROVAL"
+    WAITING_FOR_AGENT = "WAITING_FOR_AGENT"
+    WAITING_FOR_OPERATOR = "WAITING_FOR_OPERATOR"
+    COMPENSATING = "COMPENSATING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+FINISHED = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+"""An agent in one of these takes no more input."""
+SETTLED = FINISHED | {
+    Status.PLANNING_FAILED,
+    Status.TOOL_EXECUTION_FAILED,
+    Status.WAITING_FOR_INPUT,
+    Status.WAITING_FOR_APPROVAL,
+    Status.WAITING_FOR_OPERATOR,
+}
+"""In one of these an agent stays until somebody outside acts: whoever watches it can stop watching."""
+
+
+class NextAction(StrEnum):
+    """What an `AgentStateUpdated` event asks for; without one it only tells."""
+
+    PLANNING = "PLANNING"
+    EXECUTE_TOOL = "EXECUTE_TOOL"
+    REPLAN = "REPLAN"
+
+
+class EffectStatus(StrEnum):
+    """The ledger of one call that changes the world."""
+
+    RESERVED = "RESERVED"
+    COMMITTED = "COMMITTED"
+    FAILED = "FAILED"
+    UNCERTAIN = "UNCERTAIN"
+
+
+class Outcome(StrEnum):
+    """How a tool call ended, as the machine's Map reports it."""
+
+    COMMITTED = "COMMITTED"
+    REJECTED = "REJECTED"
+    UNAVAILABLE = "UNAVAILABLE"
+    UNCERTAIN = "UNCERTAIN"
+
+
+def step_record(step: int) -> str:
+    """The `record` of a journal entry, as `STEP#000007`."""
+    return f"STEP#{step:06d}"
+
+
+def effect_record(step: int, index: int) -> str:
+    """The `record` of a ledger entry, keyed by the decision's step and the call's place in it, as `EFFECT#000007#0`."""
+    return f"EFFECT#{step:06d}#{index}"
+
+
+class Model(BaseModel):
+    """Base of what crosses a border: camelCase outside, snake_case inside, nothing unknown."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+    def dump(self) -> dict[str, Any]:
+        """The JSON object that the machine carries: every field present, camelCase."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class PlanStep(Model):
+    """One entry of an agent's plan."""
+
+    step: Annotated[int, Field(ge=1, description="Its number, from 1")]
+    action: Annotated[str, Field(min_length=1, max_length=200, description="What is to be done, in a few words")]
+    status: Annotated[Literal["PENDING", "DONE", "SKIPPED"], Field(description="How far it is")] = "PENDING"
+
+
+class Call(Model):
+    """A tool call that the machine is to carry out: checked, with everything that CallTools needs."""
+
+    index: Annotated[int, Field(ge=0, description="Its place among the calls of this decision")]
+    tool_use_id: Annotated[str, Field(description="The model's id for it; empty in the JSON protocol")]
+    name: Annotated[str, Field(description="The tool")]
+    function: Annotated[
+        str, Field(description="The Lambda's name or ARN, from the definition and never from the model")
+    ]
+    effect: Annotated[Literal["read", "write"], Field(description="Whether it changes the world")]
+    input: Annotated[dict[str, Any], Field(description="Arguments that passed the tool's schema")]
+    key: Annotated[str, Field(description="The ledger entry's `record`")]
+    timeout_seconds: Annotated[
+        int, Field(gt=0, description="How long the machine waits; longer than the function's own")
+    ]
+
+
+class Answer(Model):
+    """What a tool use is answered without being carried out: a built-in, or a call that was wrong."""
+
+    tool_use_id: str
+    text: str
+    error: bool = False
+
+
+class Decision(Model):
+    """The model's reply, checked: the one thing that the machine routes on. Stored in the journal as it is."""
+
+    action: Literal["TOOL_USE", "PLAN", "REPLAN", "ASK_USER", "COMPLETE", "GIVE_UP", "INVALID"]
+    status: Annotated[Status, Field(description="The agent's status once this decision is checkpointed")]
+    closes_as: Annotated[Status, Field(description="The status if the turn closes on it")]
+    tool_use_id: Annotated[
+        str, Field(description="The built-in's tool use, answered later; empty if there is none")
+    ] = ""
+    calls: Annotated[list[Call], Field(description="What is to be carried out; empty unless TOOL_USE")] = []
+    answers: Annotated[list[Answer], Field(description="Tool uses answered at once")] = []
+    message: Annotated[str, Field(description="The question, the result, the reason, or the correction")] = ""
+    reflection: Annotated[str, Field(description="What the model says of its progress")] = ""
+    fingerprint: Annotated[str, Field(description="The same for the same calls with the same arguments")] = ""
+    results_record: Annotated[str, Field(description="The `record` that the results of its calls go to")]
+
+
+class CallResult(Model):
+    """How one call ended: item i of a TOOLS step answers `calls[i]` of the decision before it."""
+
+    outcome: Outcome
+    value: Annotated[Any, Field(description="The tool's output, when COMMITTED")] = None
+    error: Annotated[str, Field(description="The error's name, unless COMMITTED")] = ""
+    message: Annotated[str, Field(description="The error's cause as the machine caught it")] = ""
+
+
+def parse_json(text: str) -> Any:
+    """A nested value of an item."""
+    return json.loads(text)
