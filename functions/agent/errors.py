@@ -1,7 +1,7 @@
 """The error names that the machines know.
 
-Step Functions sees a Lambda's exception by its class name, so these names are an interface: `ErrorEquals` in `asl/` holds
-them, and a test proves that each of those exists here.
+Step Functions sees a Lambda's exception by its class name, so these names are an interface: `ErrorEquals` in `asl/`
+holds them, and a test proves that each of those exists here.
 """
 
 
@@ -10,7 +10,7 @@ class ToolUnavailable(Exception):
 
 
 class ToolRejected(Exception):
-    """The tool refuses this call and nothing happened. Never retried: the message is for the model, which can do better."""
+    """The tool refuses this call and nothing happened. Never retried: the message is for the model."""
 
 
 class ToolOutcomeUnknown(Exception):

@@ -5,7 +5,6 @@ One partition per agent (`agentId`), told apart by `record`: `STATE`, `STEP#0000
 what they carry without knowing its shape.
 """
 
-import json
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -130,12 +129,17 @@ class Answer(Model):
     error: bool = False
 
 
+Action = Literal["TOOL_USE", "PLAN", "REPLAN", "ASK_USER", "COMPLETE", "GIVE_UP", "INVALID"]
+"""What a decision is. REPLAN replaces a plan; INVALID is a reply that could not be used."""
+
+
 class Decision(Model):
     """The model's reply, checked: the one thing that the machine routes on. Stored in the journal as it is."""
 
-    action: Literal["TOOL_USE", "PLAN", "REPLAN", "ASK_USER", "COMPLETE", "GIVE_UP", "INVALID"]
+    action: Action
     status: Annotated[Status, Field(description="The agent's status once this decision is checkpointed")]
     closes_as: Annotated[Status, Field(description="The status if the turn closes on it")]
+    next_action: Annotated[Literal["NONE"], Field(description="None: the turn that closes on it is the last")] = "NONE"
     tool_use_id: Annotated[
         str, Field(description="The built-in's tool use, answered later; empty if there is none")
     ] = ""
@@ -154,8 +158,3 @@ class CallResult(Model):
     value: Annotated[Any, Field(description="The tool's output, when COMMITTED")] = None
     error: Annotated[str, Field(description="The error's name, unless COMMITTED")] = ""
     message: Annotated[str, Field(description="The error's cause as the machine caught it")] = ""
-
-
-def parse_json(text: str) -> Any:
-    """A nested value of an item."""
-    return json.loads(text)

@@ -1,0 +1,18 @@
+"""LoadTurn: from the record to what the turn does next, and with what."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.log import logger
+from agent.turn import Claim
+from load_turn.load import load_turn
+from load_turn.store import read_agent, read_definition
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
+    """Takes a `Claim`, answers a `Turn`. Raises LeaseLost, InvalidRecord, ContextTooLarge, EffectUncertain."""
+    claim = Claim.model_validate(event)
+    logger.append_keys(agentId=claim.agent_id)
+    today = datetime.now(UTC).date().isoformat()
+    return load_turn(claim, read_agent(claim.agent_id), read_definition, today).dump()

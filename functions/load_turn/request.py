@@ -1,0 +1,61 @@
+"""Converse's request, from the definition and the conversation."""
+
+import inspect
+import json
+from typing import Any
+
+from agent.built_in import BUILT_INS
+from agent.conversation import Message
+from agent.definition import Definition
+from agent.schema import schema_for_model
+
+_RULES = """Today is {today} (UTC).
+
+You act by calling tools, and only so. Make a plan first when more than one step is needed, and keep it up to date. Call
+`ask_user` when only the user can decide or know something. Call `complete` when the goal is met, and `give_up` when it
+cannot be. Call these, and `update_plan`, alone; other calls may go together. Never repeat a call whose outcome is not
+known."""
+
+_JSON_PROTOCOL = """Answer with one JSON object and nothing else: {"action": ACTION, "details": DETAILS}.
+ACTION is TOOL_USE, PLAN, ASK_USER, COMPLETE or GIVE_UP.
+DETAILS of TOOL_USE: {"toolName": NAME, "parameters": ARGUMENTS}, with one of these tools:
+"""
+
+
+def converse_request(
+    definition: Definition, messages: list[Message], today: str, metadata: dict[str, str]
+) -> dict[str, Any]:
+    """Converse's arguments in Step Functions' casing. `today` is YYYY-MM-DD; `metadata` shows up in Bedrock's logs."""
+    model = definition.model
+    system = [definition.instructions, _RULES.format(today=today)]
+    request: dict[str, Any] = {
+        "ModelId": model.id,
+        "Messages": messages,
+        "InferenceConfig": {"MaxTokens": model.max_tokens, "Temperature": model.temperature},
+        "RequestMetadata": metadata,
+    }
+    if model.protocol == "json":
+        system.append(_json_protocol(definition))
+    else:
+        offered = [
+            *((tool.name, tool.description, tool.input_schema) for tool in definition.tools),
+            *((name, inspect.getdoc(arguments), schema_for_model(arguments)) for name, arguments in BUILT_INS.items()),
+        ]
+        request["ToolConfig"] = {
+            "Tools": [
+                {"ToolSpec": {"Name": name, "Description": description, "InputSchema": {"Json": schema}}}
+                for name, description, schema in offered
+            ]
+        }
+    return {**request, "System": [{"Text": text} for text in system]}
+
+
+def _json_protocol(definition: Definition) -> str:
+    tools = [
+        f"- {tool.name}: {tool.description} ARGUMENTS: {json.dumps(tool.input_schema)}" for tool in definition.tools
+    ]
+    actions = [
+        f"DETAILS of {arguments.action}: {inspect.getdoc(arguments)} {json.dumps(schema_for_model(arguments))}"
+        for arguments in BUILT_INS.values()
+    ]
+    return "\n".join([_JSON_PROTOCOL + "\n".join(tools), *actions])

@@ -1,0 +1,40 @@
+"""Reads what LoadTurn folds."""
+
+import os
+from functools import cache
+
+from agent.conversation import Item
+from agent.definition import Definition, definition_key, version_record
+from agent.dynamodb import client
+from agent.errors import InvalidRecord
+
+
+def read_agent(agent_id: str) -> list[Item]:
+    """All items of an agent, in order of `record`, read consistently. Numbers come as text."""
+    pages = (
+        client()
+        .get_paginator("query")
+        .paginate(
+            TableName=os.environ["TABLE_NAME"],
+            KeyConditionExpression="agentId = :agentId",
+            ExpressionAttributeValues={":agentId": {"S": agent_id}},
+            ConsistentRead=True,
+        )
+    )
+    return [
+        {name: value.get("S", value.get("N", "")) for name, value in item.items()}
+        for page in pages
+        for item in page["Items"]
+    ]
+
+
+@cache
+def read_definition(name: str, version: int) -> Definition:
+    """One version of a definition; it never changes, so it is read once. Raises InvalidRecord if it is gone."""
+    answer = client().get_item(
+        TableName=os.environ["TABLE_NAME"],
+        Key={"agentId": {"S": definition_key(name)}, "record": {"S": version_record(version)}},
+    )
+    if "Item" not in answer:
+        raise InvalidRecord(f"Version {version} of the definition {name} is not in the table any more.")
+    return Definition.model_validate_json(answer["Item"]["definition"]["S"])
