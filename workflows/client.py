@@ -1,0 +1,433 @@
+"""A deployed stack as it is seen from outside: through its outputs and the AWS APIs."""
+
+import datetime as dt
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_pascal
+
+from agent.conversation import Item, reason
+from agent.definition import Definition, definition_key, version_record
+from agent.events import SOURCE, AgentInputReceived, AgentRequested
+from agent.record import FREE, GOAL_LIMIT, SETTLED, Model, Status, step_record
+from workflows.engines.embedded import Connection
+from workflows.journal import Entry, read_entry
+from workflows.view import AgentView, public_view
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_stepfunctions import SFNClient
+
+INTERVAL = 0.2
+"""Seconds between two looks at an agent."""
+CHECK_INTERVAL = 1.0
+"""Seconds between two looks at an execution, which AWS throttles sooner than the table."""
+STATUS_INDEX = "ByStatus"
+
+
+class StackError(Exception):
+    """A stack cannot do what it was asked to; the message says what was wrong and what to do."""
+
+
+class UnknownAgent(StackError):
+    """No agent has this id."""
+
+
+class RequestRefused(StackError):
+    """The machine that was to take an event in failed; `error` and `cause` are that execution's."""
+
+    def __init__(self, what: str, error: str, cause: str, execution: str) -> None:
+        super().__init__(f"{what} was refused. {error}: {reason(cause)}")
+        self.error = error
+        self.cause = cause
+        self.execution = execution
+
+
+class TurnDied(StackError):
+    """The execution that holds the agent's lease ended without giving it back; nobody works on the agent."""
+
+
+class Outputs(BaseModel):
+    """What the stack's template promises to say of itself."""
+
+    model_config = ConfigDict(alias_generator=to_pascal, frozen=True)
+
+    table_name: str
+    bus_name: str
+    flights_table_name: str
+    bookings_table_name: str
+    agent_start_arn: str
+    agent_turn_arn: str
+    agent_input_arn: str
+    agent_publish_arn: str
+    model_id: str
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An event that the bus took, and the machine that takes it in."""
+
+    event_id: str
+    agent_id: str
+    machine: str
+    at: dt.datetime
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is new about an agent: the STATE that was read, and the journal entries that are new in it."""
+
+    state: Item
+    entries: list[Entry]
+
+    @property
+    def status(self) -> Status:
+        """Where the agent stands."""
+        return Status(self.state["status"])
+
+
+class AgentSummary(Model):
+    """An agent in a list."""
+
+    agent_id: str
+    status: Status
+    last_updated: str
+    agent: str
+    goal: str
+
+
+class Execution(Model):
+    """An execution of one of the stack's machines."""
+
+    arn: str
+    machine: str
+    status: str
+    started: dt.datetime
+    stopped: dt.datetime | None
+    input: Any
+    error: str
+    cause: str
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """The event that started it; empty if somebody started it with something else."""
+        return self.input if isinstance(self.input, dict) else {}
+
+
+class Stack:
+    """A deployed stack. Its methods raise StackError, and botocore's errors when AWS refuses or cannot be reached."""
+
+    def __init__(self, name: str, outputs: Mapping[str, str], client: Callable[[str], Any]) -> None:
+        """`client` makes the boto3 client of a service.
+
+        Raises StackError if an output is missing.
+        """
+        try:
+            self.outputs = Outputs.model_validate(outputs)
+        except ValidationError as error:
+            missing = ", ".join(str(problem["loc"][0]) for problem in error.errors())
+            raise StackError(
+                f"The stack {name} has no output {missing}; it was not deployed from this template.yaml"
+            ) from error
+        self.name = name
+        self.dynamodb: DynamoDBClient = client("dynamodb")
+        self.events: EventBridgeClient = client("events")
+        self.lambdas: LambdaClient = client("lambda")
+        self.stepfunctions: SFNClient = client("stepfunctions")
+
+    @classmethod
+    def embedded(cls, connection: Connection) -> "Stack":
+        """The stack of an embedded engine."""
+        return cls(connection.running.stack, connection.outputs, connection.client)
+
+    @classmethod
+    def named(cls, name: str) -> "Stack":
+        """A stack in the AWS account that the environment names (`AWS_PROFILE`, `AWS_REGION`, …).
+
+        Raises StackError if it cannot be read or does not exist.
+        """
+        try:
+            session = boto3.Session()
+            stacks = session.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+        except ClientError as error:
+            message = error.response["Error"]["Message"]
+            raise StackError(f"The stack {name} cannot be read: {message}") from error
+        except BotoCoreError as error:
+            advice = "Set AWS_PROFILE and AWS_REGION; without --stack the embedded engine is used"
+            raise StackError(f"The stack {name} cannot be read: {str(error).rstrip('.')}. {advice}") from error
+        outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])}
+        return cls(name, outputs, lambda service: session.client(service))  # type: ignore[call-overload]
+
+    # ---- Events
+
+    def request(self, requested: AgentRequested) -> Sent:
+        """Asks for an agent. That the bus took the event does not say that the agent starts: see `wait_for`."""
+        goal = requested.prompt if requested.goal is None else requested.goal
+        if len(goal.encode()) > GOAL_LIMIT:
+            raise StackError(f"The goal has more than {GOAL_LIMIT} bytes; give a short goal beside a long prompt")
+        at = dt.datetime.now(dt.UTC)
+        event_id = self._put("AgentRequested", requested)
+        return Sent(event_id, requested.agent_id or event_id, self.outputs.agent_start_arn, at)
+
+    def send_input(self, agent_id: str, text: str) -> Sent:
+        """Says something to an agent. Whether it takes it: see `wait_for`."""
+        at = dt.datetime.now(dt.UTC)
+        event_id = self._put("AgentInputReceived", AgentInputReceived(agent_id=agent_id, text=text))
+        return Sent(event_id, agent_id, self.outputs.agent_input_arn, at)
+
+    def wait_for(self, sent: Sent, timeout: float = 60) -> None:
+        """Waits until what was sent is in the agent's record: from then on, the agent knows of it.
+
+        Raises RequestRefused if the machine refused it, StackError if it is not there after `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        check = time.monotonic() + CHECK_INTERVAL / 2
+        while not self._arrived(sent):
+            if time.monotonic() > check:
+                self._raise_refusal(sent)
+                check = time.monotonic() + CHECK_INTERVAL
+            if time.monotonic() > deadline:
+                raise StackError(
+                    f"The event {sent.event_id} was put on the bus {self.outputs.bus_name} and nothing came of it in "
+                    f"{timeout:.0f} seconds; look at the executions of {sent.machine}"
+                )
+            time.sleep(INTERVAL)
+
+    # ---- Agents
+
+    def read_agent(self, agent_id: str) -> list[Item]:
+        """All items of the agent's record, read consistently. Numbers come as text.
+
+        Raises UnknownAgent.
+        """
+        items = self._query(
+            KeyConditionExpression="agentId = :agentId",
+            ExpressionAttributeValues={":agentId": {"S": agent_id}},
+            ConsistentRead=True,
+        )
+        if not any(item["record"] == "STATE" for item in items):
+            raise self._unknown(agent_id)
+        return items
+
+    def view(self, agent_id: str) -> AgentView:
+        """The agent as it is seen from outside. Raises UnknownAgent."""
+        items = self.read_agent(agent_id)
+        state = next(item for item in items if item["record"] == "STATE")
+        return public_view(items, self.definition(state["agent"], int(state["definitionVersion"])))
+
+    def agents(self, status: Status | None = None) -> list[AgentSummary]:
+        """The agents in a status, or all of them, the last updated first."""
+        found = [agent for each in ([status] if status else Status) for agent in self._in_status(each)]
+        return sorted(found, key=lambda agent: agent.last_updated, reverse=True)
+
+    def watch(self, agent_id: str, since: int = 0, timeout: float = 900) -> Iterator[Change]:
+        """Follows an agent until it stays where it is (`agent.record.SETTLED`): yields whenever its record has changed.
+
+        The journal is told from the step after `since` on. Raises UnknownAgent; TurnDied if the agent will not move
+        any more because its turn ended without saying so; StackError if it is not settled after `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        check = time.monotonic() + CHECK_INTERVAL
+        seen: tuple[str, int] | None = None
+        while True:
+            state = self._state(agent_id)
+            if state is None:
+                raise self._unknown(agent_id)
+            step = int(state["step"])
+            if (state["status"], step) != seen:
+                # Every entry up to STATE's step is there: both are written in one transaction.
+                yield Change(state, self._entries(agent_id, since + 1, step))
+                seen, since = (state["status"], step), max(since, step)
+                check = time.monotonic() + CHECK_INTERVAL
+            if state["status"] in SETTLED:
+                return
+            if time.monotonic() > check:
+                self._raise_dead(agent_id, state)
+                check = time.monotonic() + CHECK_INTERVAL
+            if time.monotonic() > deadline:
+                raise StackError(f"Agent {agent_id} is still {state['status']} after {timeout:.0f} seconds of watching")
+            time.sleep(INTERVAL)
+
+    # ---- Definitions and other items
+
+    def definition(self, name: str, version: int) -> Definition:
+        """A version of a registered definition. Raises StackError if there is none."""
+        item = self.item(definition_key(name), version_record(version))
+        if item is None:
+            raise StackError(f"The stack {self.name} knows no version {version} of the agent {name}")
+        return Definition.model_validate_json(item["definition"])
+
+    def item(self, agent_id: str, record: str) -> Item | None:
+        """One item of the table, read consistently."""
+        answer = self.dynamodb.get_item(
+            TableName=self.outputs.table_name,
+            Key={"agentId": {"S": agent_id}, "record": {"S": record}},
+            ConsistentRead=True,
+        )
+        return _plain(answer["Item"]) if "Item" in answer else None
+
+    # ---- Executions
+
+    def executions(self, items: Iterable[Item]) -> list[Execution]:
+        """The executions that an agent's items name, in order of their start.
+
+        Those are the ones that wrote its journal, and the one that last wrote STATE. An execution that AWS no longer
+        keeps is left out.
+        """
+        arns: set[str] = set()
+        for item in items:
+            if item["record"] == "STATE":
+                arns.add(item["lastUpdatedBy"])
+            elif item["record"].startswith("STEP#"):
+                arns.add(item["execution"])
+        found = [execution for execution in map(self._execution, arns) if execution]
+        return sorted(found, key=lambda execution: execution.started)
+
+    def refusals(self, name: str, since: dt.datetime | None = None) -> list[Execution]:
+        """The failed executions of agent_start that were asked for an agent with this id, or by an event with it."""
+        return [
+            execution
+            for execution in self._failed(self.outputs.agent_start_arn, since)
+            if name in (execution.event.get("id"), execution.event.get("detail", {}).get("agentId"))
+        ]
+
+    def history(self, arn: str) -> list[dict[str, Any]]:
+        """The events of an execution, oldest first, as GetExecutionHistory tells them."""
+        pages = self.stepfunctions.get_paginator("get_execution_history").paginate(executionArn=arn)
+        return [dict(event) for page in pages for event in page["events"]]
+
+    # ----
+
+    def _put(self, detail_type: str, detail: Model) -> str:
+        answer = self.events.put_events(
+            Entries=[
+                {
+                    "Source": SOURCE,
+                    "DetailType": detail_type,
+                    "EventBusName": self.outputs.bus_name,
+                    # A field that was not given must not be there: the machine asks which ones are.
+                    "Detail": detail.model_dump_json(by_alias=True, exclude_none=True),
+                }
+            ]
+        )
+        entry = answer["Entries"][0]
+        if answer["FailedEntryCount"]:
+            code, message = entry.get("ErrorCode", "no code"), entry.get("ErrorMessage", "no message")
+            raise StackError(f"The bus {self.outputs.bus_name} did not take {detail_type}. {code}: {message}")
+        return entry["EventId"]
+
+    def _arrived(self, sent: Sent) -> bool:
+        if sent.machine == self.outputs.agent_start_arn:
+            state = self._state(sent.agent_id)
+            return state is not None and state["createdBy"] == sent.event_id
+        return self.item(sent.agent_id, f"INPUT#{sent.event_id}") is not None
+
+    def _raise_refusal(self, sent: Sent) -> None:
+        for execution in self._failed(sent.machine, sent.at):
+            if execution.event.get("id") == sent.event_id:
+                what = "The request" if sent.machine == self.outputs.agent_start_arn else "The input"
+                raise RequestRefused(what, execution.error, execution.cause, execution.arn)
+
+    def _raise_dead(self, agent_id: str, state: Item) -> None:
+        arn = state["owner"].split("#")[0]
+        execution = self._execution(arn) if arn != FREE else None
+        if execution is None or execution.status == "RUNNING":
+            return
+        # It may have given the lease back between the two looks.
+        now = self._state(agent_id)
+        if now and now["owner"] == state["owner"]:
+            why = f" {execution.error}: {reason(execution.cause)}" if execution.error else ""
+            raise TurnDied(
+                f"Agent {agent_id} is {now['status']}, but nobody works on it: its turn {arn} {execution.status}.{why}"
+            )
+
+    def _failed(self, machine: str, since: dt.datetime | None) -> Iterator[Execution]:
+        """Failed executions of a machine, the newest first: those since `since`, or the last 100."""
+        # AWS's clock and ours may differ.
+        oldest = since - dt.timedelta(minutes=1) if since else dt.datetime.min.replace(tzinfo=dt.UTC)
+        pages = self.stepfunctions.get_paginator("list_executions").paginate(
+            stateMachineArn=machine, statusFilter="FAILED", PaginationConfig={"MaxItems": 100}
+        )
+        listed = (execution for page in pages for execution in page["executions"])
+        for entry in itertools.takewhile(lambda execution: execution["startDate"] >= oldest, listed):
+            execution = self._execution(entry["executionArn"])
+            if execution:
+                yield execution
+
+    def _execution(self, arn: str) -> Execution | None:
+        try:
+            answer = self.stepfunctions.describe_execution(executionArn=arn)
+        except self.stepfunctions.exceptions.ExecutionDoesNotExist:
+            return None
+        return Execution(
+            arn=arn,
+            machine=answer["stateMachineArn"].rpartition(":")[2],
+            status=answer["status"],
+            started=answer["startDate"],
+            stopped=answer.get("stopDate"),
+            input=json.loads(answer["input"]),
+            error=answer.get("error", ""),
+            cause=answer.get("cause", ""),
+        )
+
+    def _unknown(self, agent_id: str) -> UnknownAgent:
+        refused = next(iter(self.refusals(agent_id)), None)
+        if refused:
+            why = f"its request was refused. {refused.error}: {reason(refused.cause)}"
+            return UnknownAgent(f"There is no agent {agent_id} in the stack {self.name}: {why}")
+        return UnknownAgent(
+            f"There is no agent {agent_id} in the stack {self.name}; `turnstile list` shows those there are"
+        )
+
+    def _in_status(self, status: Status) -> list[AgentSummary]:
+        items = self._query(
+            IndexName=STATUS_INDEX,
+            KeyConditionExpression="#status = :status",
+            ExpressionAttributeNames={"#status": "status"},
+            ExpressionAttributeValues={":status": {"S": status}},
+        )
+        return [
+            AgentSummary(
+                agent_id=item["agentId"],
+                status=status,
+                last_updated=item["lastUpdated"],
+                agent=item["agent"],
+                goal=item["goal"],
+            )
+            for item in items
+        ]
+
+    def _state(self, agent_id: str) -> Item | None:
+        return self.item(agent_id, "STATE")
+
+    def _entries(self, agent_id: str, first: int, last: int) -> list[Entry]:
+        if first > last:
+            return []
+        items = self._query(
+            KeyConditionExpression="agentId = :agentId AND #record BETWEEN :first AND :last",
+            ExpressionAttributeNames={"#record": "record"},
+            ExpressionAttributeValues={
+                ":agentId": {"S": agent_id},
+                ":first": {"S": step_record(first)},
+                ":last": {"S": step_record(last)},
+            },
+            ConsistentRead=True,
+        )
+        return [read_entry(item) for item in items]
+
+    def _query(self, **arguments: Any) -> list[Item]:
+        pages = self.dynamodb.get_paginator("query").paginate(TableName=self.outputs.table_name, **arguments)
+        return [_plain(item) for page in pages for item in page["Items"]]
+
+
+def _plain(item: Mapping[str, Any]) -> Item:
+    return {name: value.get("S", value.get("N", "")) for name, value in item.items()}

@@ -1,0 +1,346 @@
+"""MiniStack in a process of its own, with what our machines need and it lacks.
+
+Started as a module by `workflows.engines.embedded`, which sets the environment and holds the other end of stdin: when
+that closes, the parent is gone and so is this process. Each hook below names the private names that it takes hold of,
+and refuses to start when one is not what MiniStack 1.5.33 has.
+"""
+
+import contextvars
+import copy
+import functools
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from types import ModuleType, SimpleNamespace
+from typing import Any, NoReturn
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.parsers import ResponseParserError
+
+from workflows.engines.casing import UnknownField, from_wire, to_wire
+
+MODEL_ENDPOINT = "TURNSTILE_MODEL_ENDPOINT"
+"""The environment variable that names the model's URL; without it Bedrock itself is asked."""
+CONVERSE = "arn:aws:states:::aws-sdk:bedrockruntime:converse"
+MODEL_TIMEOUT = 170
+"""Seconds to wait for the model; shorter than AskModel's TimeoutSeconds, so that the cause is seen."""
+PIPE_INTERVAL = 0.1
+"""Seconds between two looks at a table's stream."""
+SHUTDOWN_GRACE = 5
+"""Seconds that an orderly end may take once the parent is gone."""
+
+
+# -- Bedrock ---------------------------------------------------------------------------------------------------------
+
+
+def prepare_model() -> Callable[[], Any]:
+    """What gives the client that asks the model: at our endpoint if one is named, else at Bedrock.
+
+    Bedrock is asked with the developer's own credentials, so this comes before `keep_developer_out`. Where they do not
+    suffice for a client, that is said when the model is asked. Without retries: those are the machine's.
+    """
+    config = Config(retries={"total_max_attempts": 1}, read_timeout=MODEL_TIMEOUT, connect_timeout=5)
+    endpoint = os.environ.get(MODEL_ENDPOINT)
+    if endpoint:
+        local = config.merge(Config(proxies={}))
+        arguments = {"endpoint_url": endpoint, "region_name": "us-east-1", "config": local}
+        return functools.cache(functools.partial(boto3.client, "bedrock-runtime", **arguments))
+    try:
+        client = boto3.client("bedrock-runtime", region_name=os.environ.get("AWS_REGION"), config=config)
+    except BotoCoreError as error:
+        problem = error
+
+        def complain() -> NoReturn:
+            raise problem
+
+        return complain
+    return lambda: client
+
+
+def answer_converse(stepfunctions: ModuleType, model: Callable[[], Any]) -> None:
+    """Carries out `aws-sdk:bedrockruntime:converse`.
+
+    Needs `stepfunctions._SERVICE_DISPATCH`, a dict of ARN prefixes to `(resource, parameters) -> result`, and
+    `_ExecutionError(error, cause)`.
+    """
+    dispatch = need(stepfunctions, "_SERVICE_DISPATCH")
+    failed = need(stepfunctions, "_ExecutionError")
+
+    def converse(resource: str, parameters: dict[str, Any]) -> Any:
+        if resource != CONVERSE:
+            raise failed("States.Runtime", f"{resource} is not supported here: of Bedrock's tasks, only {CONVERSE} is")
+        try:
+            client = model()
+            operation = client.meta.service_model.operation_model("Converse")
+            reply = client.converse(**to_wire(parameters, operation.input_shape))
+        except UnknownField as error:
+            raise failed("States.Runtime", f"The field {error} is not supported by Step Functions") from error
+        except ClientError as error:
+            code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
+            raise failed(f"BedrockRuntime.{code}", message) from error
+        except ParamValidationError as error:
+            raise failed("BedrockRuntime.ValidationException", str(error)) from error
+        except (BotoCoreError, ResponseParserError) as error:
+            # What never became an answer of the service (no connection, no answer in time, an unreadable one) is an
+            # SdkClientException in the AWS SDK for Java, and Step Functions reports it with the service's prefix:
+            # https://docs.aws.amazon.com/step-functions/latest/dg/sfn-best-practices.html#bp-lambda-serviceexception
+            raise failed("BedrockRuntime.SdkClientException", str(error)) from error
+        return from_wire(reply, operation.output_shape)
+
+    dispatch[CONVERSE.removesuffix("converse")] = converse
+
+
+# -- Lambda ----------------------------------------------------------------------------------------------------------
+
+RAISED = "turnstile:raised"
+_REPORT = (
+    '_real_stdout.write(json.dumps({"status": "error", "error": str(e), "trace": traceback.format_exc()}) + "\\n")'
+)
+_REPORT_AS_AWS = f"""traceback.print_exc()
+            _ms_stack = traceback.format_list(traceback.extract_tb(e.__traceback__)[1:])
+            _ms_raised = {{"errorMessage": str(e), "errorType": type(e).__name__, "stackTrace": _ms_stack}}
+            _real_stdout.write(json.dumps({{"status": "ok", "result": {{"{RAISED}": _ms_raised}}}}) + "\\n")"""
+
+
+def report_exceptions_by_name(lambda_runtime: ModuleType, lambda_svc: ModuleType) -> None:
+    """Reports a function's exception by its class name, and a process that ended as `Runtime.ExitError`, as AWS does.
+
+    MiniStack says `Runtime.HandlerError` for both, and ends the worker process after either; on AWS a function that
+    raised goes on being warm. Needs the line of `lambda_runtime._PYTHON_WORKER_SCRIPT` that reports an exception, and
+    `lambda_svc._execute_function_warm(func, event, request_id)`, which makes the answer of what the worker said.
+    """
+    script = need(lambda_runtime, "_PYTHON_WORKER_SCRIPT")
+    if script.count(_REPORT) != 1:
+        changed("lambda_runtime._PYTHON_WORKER_SCRIPT reports exceptions in another way")
+    lambda_runtime._PYTHON_WORKER_SCRIPT = script.replace(_REPORT, _REPORT_AS_AWS)  # type: ignore[attr-defined]
+    execute = need(lambda_svc, "_execute_function_warm")
+
+    def execute_function_warm(func: dict[str, Any], event: Any, request_id: str) -> dict[str, Any]:
+        result: dict[str, Any] = execute(func, event, request_id)
+        body = result.get("body")
+        if isinstance(body, dict) and body.keys() == {RAISED}:
+            return {**result, "body": body[RAISED] | {"requestId": request_id}, "error": True}
+        if result.get("error") and isinstance(body, dict) and body.get("errorMessage") == "Worker process died":
+            message = f"RequestId: {request_id} Error: Runtime exited without providing a reason"
+            return {**result, "body": {"errorMessage": message, "errorType": "Runtime.ExitError"}}
+        return result
+
+    lambda_svc._execute_function_warm = execute_function_warm  # type: ignore[attr-defined]
+
+
+# -- Step Functions --------------------------------------------------------------------------------------------------
+
+
+def keep_history(stepfunctions: ModuleType) -> None:
+    """Writes the history as AWS does: with the states inside a Map, with `previousEventId`, and none after a stop.
+
+    Iterations run side by side, and `previousEventId` is what tells them apart. What would write after the execution
+    was stopped ends there: no retry, no further state, no further item. Needs `_add_event`, through which every event
+    but ExecutionStarted goes, and that each execution and each iteration runs in a `contextvars` context of its own.
+    """
+    add_event = need(stepfunctions, "_add_event")
+    lock = threading.Lock()
+    previous: contextvars.ContextVar[tuple[str, int]] = contextvars.ContextVar("previous", default=("", 0))
+
+    def add(execution: dict[str, Any], kind: str, details: dict[str, Any] | None = None) -> dict[str, Any]:
+        arn = execution["executionArn"]
+        with lock:
+            if execution["status"] != "RUNNING" and not kind.startswith("Execution"):
+                raise SystemExit  # ends this thread, and is no error that a Catch could take
+            event: dict[str, Any] = add_event(execution, kind, details)
+        of, event_id = previous.get()
+        # The end of a Map follows on its iterations, which are in other contexts.
+        follows = of == arn and kind not in ("MapStateSucceeded", "MapStateFailed")
+        event["previousEventId"] = event_id if follows else event["id"] - 1
+        previous.set((arn, event["id"]))
+        return event
+
+    stepfunctions._add_event = add  # type: ignore[attr-defined]
+
+
+def record_maps(stepfunctions: ModuleType) -> None:
+    """Writes down what happens inside a Map: its start and end, each iteration's, and each state's with its data.
+
+    Replaces `_run_sub_machine(states, start_at, input, execution, ctx)`, which runs one iteration (or one branch of a
+    Parallel) and writes nothing, and wraps `_run_map_items(state, input, execution, ctx)`. Needs what these use of the
+    interpreter, and `ctx["Map"]` to be there inside an iteration.
+    """
+    run_items = need(stepfunctions, "_run_map_items")
+    add = need(stepfunctions, "_add_event")
+    failed = need(stepfunctions, "_ExecutionError")
+    fail_state_error = need(stepfunctions, "_fail_state_error")
+    input_of, output_of = need(stepfunctions, "_apply_input_path"), need(stepfunctions, "_apply_output_path")
+    resolve, now = need(stepfunctions, "_resolve_path_or_ctx"), need(stepfunctions, "now_iso")
+    run_with_execution = {kind: need(stepfunctions, f"_execute_{kind.lower()}") for kind in ("Task", "Parallel", "Map")}
+    run_alone = {kind: need(stepfunctions, f"_execute_{kind.lower()}") for kind in ("Pass", "Choice", "Wait")}
+
+    def run_map(state: dict[str, Any], data: Any, execution: dict[str, Any], ctx: dict[str, Any]) -> Any:
+        items = resolve(state.get("ItemsPath", "$"), input_of(state, data, ctx), ctx)
+        length = len(items) if isinstance(items, list) else 1
+        add(execution, "MapStateStarted", {"mapStateStartedEventDetails": {"length": length}})
+        try:
+            result = run_items(state, data, execution, ctx)
+        except failed:
+            add(execution, "MapStateFailed")
+            raise
+        add(execution, "MapStateSucceeded")
+        return result
+
+    def run_iteration(
+        states: dict[str, Any], start_at: str, data: Any, execution: dict[str, Any], ctx: dict[str, Any]
+    ) -> Any:
+        iteration = ctx.get("Map", {"Started": True})
+        if "Started" in iteration:  # a branch of a Parallel
+            return run_states(states, start_at, data, execution, ctx)
+        iteration["Started"] = True
+        details = {"name": ctx["State"]["Name"], "index": iteration["Item"]["Index"]}
+        add(execution, "MapIterationStarted", {"mapIterationStartedEventDetails": details})
+        try:
+            result = run_states(states, start_at, data, execution, ctx)
+        except failed:
+            add(execution, "MapIterationFailed", {"mapIterationFailedEventDetails": details})
+            raise
+        add(execution, "MapIterationSucceeded", {"mapIterationSucceededEventDetails": details})
+        return result
+
+    def run_states(
+        states: dict[str, Any], start_at: str, data: Any, execution: dict[str, Any], ctx: dict[str, Any]
+    ) -> Any:
+        data = copy.deepcopy(data)
+        name: str | None = start_at
+        while name:
+            state = states[name]
+            kind = state["Type"]
+            ctx["State"] = {"Name": name, "EnteredTime": now(), "RetryCount": 0}
+            entered = {"name": name, "input": json.dumps(data)}
+            add(execution, f"{kind}StateEntered", {"stateEnteredEventDetails": entered})
+            if kind == "Fail":
+                raise failed(*fail_state_error(state, data, ctx))
+            if kind == "Succeed":
+                data, name = output_of(state, input_of(state, data, ctx), ctx), None
+            elif kind in run_alone:
+                data, name = run_alone[kind](state, data, ctx)
+            else:
+                data, name = run_with_execution[kind](state, data, execution, ctx)
+            exited = {"name": entered["name"], "output": json.dumps(data)}
+            add(execution, f"{kind}StateExited", {"stateExitedEventDetails": exited})
+        return data
+
+    stepfunctions._run_map_items = run_map  # type: ignore[attr-defined]
+    need(stepfunctions, "_run_sub_machine")
+    stepfunctions._run_sub_machine = run_iteration  # type: ignore[attr-defined]
+
+
+# -- EventBridge Pipes -----------------------------------------------------------------------------------------------
+
+
+def poll_pipes_often(pipes: ModuleType) -> None:
+    """Looks at a stream every tenth of a second instead of every second.
+
+    Needs the module's own name `time`, whose `sleep` the poller `_poll_loop` alone uses.
+    """
+    need(pipes, "_poll_loop")
+    clock = need(pipes, "time")
+    pipes.time = SimpleNamespace(**{**vars(clock), "sleep": lambda _: time.sleep(PIPE_INTERVAL)})  # type: ignore[attr-defined]
+
+
+# -- the process -----------------------------------------------------------------------------------------------------
+
+
+def need(module: ModuleType, name: str) -> Any:
+    """A private name of MiniStack's.
+
+    Raises:
+        RuntimeError: it is gone.
+    """
+    if not hasattr(module, name):
+        changed(f"{module.__name__}.{name} is gone")
+    return getattr(module, name)
+
+
+def changed(what: str) -> NoReturn:
+    """Says that MiniStack is not what the hooks were written for."""
+    raise RuntimeError(
+        f"MiniStack {version('ministack')} does not fit: {what}. Install the version that pyproject.toml pins, "
+        f"or adapt {__name__}."
+    )
+
+
+def apply_hooks(model: Callable[[], Any]) -> None:
+    """Changes MiniStack's modules; before they serve anything."""
+    from ministack.core import lambda_runtime
+    from ministack.services import lambda_svc, pipes, stepfunctions
+
+    answer_converse(stepfunctions, model)
+    report_exceptions_by_name(lambda_runtime, lambda_svc)
+    keep_history(stepfunctions)
+    record_maps(stepfunctions)
+    poll_pipes_often(pipes)
+
+
+def keep_developer_out() -> None:
+    """Replaces the developer's AWS settings by MiniStack's: the Lambdas inherit the environment."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ |= {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+
+
+def end_with_parent() -> None:
+    """Ends this process when stdin closes: in order if that succeeds in time, else at once."""
+
+    def wait() -> None:
+        os.read(sys.stdin.fileno(), 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(SHUTDOWN_GRACE)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main() -> None:
+    """Serves until SIGTERM, or until the parent is gone."""
+    model = prepare_model()
+    keep_developer_out()
+    end_with_parent()
+    with tempfile.TemporaryDirectory(prefix="turnstile-") as folder:
+        os.environ["TMPDIR"] = tempfile.tempdir = folder  # MiniStack leaves files behind when it is killed
+        apply_hooks(model)
+        from ministack.app import main as serve
+        from ministack.core import lambda_runtime
+
+        try:
+            serve()
+        finally:
+            lambda_runtime.reset()
+
+
+if __name__ == "__main__":
+    code = 1
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except Exception:
+        logging.getLogger(__name__).exception("MiniStack ended")
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # a task that still runs must not keep the process

@@ -1,0 +1,144 @@
+"""The state machines as data: reads a definition and walks its states, those inside a Map or a Parallel included."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SUBSTITUTION = re.compile(r"\$\{([^}]*)\}")
+"""A place that the template fills, as `${TableName}`."""
+
+
+class InvalidDefinition(Exception):
+    """A file is no definition of a state machine; the message names the file, and says what is wrong."""
+
+
+@dataclass(frozen=True)
+class State:
+    """One state: `path` tells where it stands, as `CallTools/ReserveEffect`; `fields` is its definition."""
+
+    path: str
+    fields: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+    @property
+    def type(self) -> str:
+        return str(self.fields["Type"])
+
+    @property
+    def caught(self) -> set[str]:
+        """The states that its failures lead to."""
+        return {catcher["Next"] for catcher in self.fields.get("Catch", [])}
+
+    @property
+    def successors(self) -> set[str]:
+        """The states that may come next, failures included."""
+        chosen = {rule["Next"] for rule in self.fields.get("Choices", [])}
+        return chosen | self.caught | {self.fields[key] for key in ("Next", "Default") if key in self.fields}
+
+
+@dataclass(frozen=True)
+class Scope:
+    """States that lead to each other: those of the machine itself, of a Map's inside, or of a Parallel's branch."""
+
+    path: str
+    """The state that they are inside of; empty for the machine itself."""
+    start: str
+    states: dict[str, State]
+
+    def reached_from(self, name: str) -> Iterator[State]:
+        """The state itself and all that may come after it, each once."""
+        seen, waiting = {name}, [name]
+        while waiting:
+            state = self.states[waiting.pop()]
+            yield state
+            waiting += state.successors - seen
+            seen |= state.successors
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A state machine: `name` is its file's, as `agent_turn`; `definition` is what the file holds."""
+
+    name: str
+    definition: dict[str, Any]
+
+    def scopes(self) -> Iterator[Scope]:
+        """The machine's own states first, then those inside them."""
+        return _scopes("", self.definition)
+
+    def states(self) -> Iterator[State]:
+        """Every state, wherever it is."""
+        for scope in self.scopes():
+            yield from scope.states.values()
+
+    def tasks(self) -> Iterator[State]:
+        """Every Task, wherever it is."""
+        return (state for state in self.states() if state.type == "Task")
+
+    def substitutions(self) -> set[str]:
+        """The names of what the template fills in."""
+        return {name for text in _texts(self.definition) for name in SUBSTITUTION.findall(text)}
+
+
+def load_machine(path: Path) -> Machine:
+    """The machine in a file `<name>.asl.yaml`.
+
+    Raises:
+        InvalidDefinition: the file cannot be read, or is no definition.
+    """
+    try:
+        definition = yaml.load(path.read_text("utf-8"), _Loader)
+    except OSError as error:
+        raise InvalidDefinition(f"{path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise InvalidDefinition(f"{path} is no valid YAML: {error}") from error
+    if not isinstance(definition, dict) or not isinstance(definition.get("States"), dict):
+        raise InvalidDefinition(f"{path} is no state machine: it has no States")
+    return Machine(path.name.removesuffix(".asl.yaml"), definition)
+
+
+def load_machines(folder: Path) -> list[Machine]:
+    """Every machine in a folder, by name. Raises InvalidDefinition as `load_machine` does."""
+    return [load_machine(path) for path in sorted(folder.glob("*.asl.yaml"))]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which no name stands twice: otherwise the first of two states would silently be gone."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) != len(node.value):
+            names = [key.value for key, _ in node.value]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} stands twice", node.start_mark)
+        return mapping
+
+
+def _scopes(path: str, block: dict[str, Any]) -> Iterator[Scope]:
+    prefix = f"{path}/" if path else ""
+    states = {name: State(prefix + name, fields) for name, fields in block["States"].items()}
+    yield Scope(path, block["StartAt"], states)
+    for state in states.values():
+        if "ItemProcessor" in state.fields:
+            yield from _scopes(state.path, state.fields["ItemProcessor"])
+        for index, branch in enumerate(state.fields.get("Branches", [])):
+            yield from _scopes(f"{state.path}[{index}]", branch)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(key)
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)

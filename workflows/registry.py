@@ -1,0 +1,269 @@
+"""Registers agents: an agent.yaml becomes the next version of a definition in the stack's table."""
+
+import datetime as dt
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from jsonschema import Draft202012Validator, SchemaError
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from agent.built_in import BUILT_INS
+from agent.definition import Definition, Limits, ModelSettings, Tool, ToolName, definition_key, version_record
+from agent.record import AGENT_ID, Model
+from agent.tool import ToolHandler
+from workflows.client import Stack, StackError
+
+DEFAULT_TIMEOUT = 30
+_FILE = ConfigDict(alias_generator=to_camel, populate_by_name=False, extra="forbid", frozen=True)
+
+
+class AgentFileError(StackError):
+    """An agent.yaml cannot be registered; the message names the file, the field and what is wrong there."""
+
+
+def _micro_usd(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a number of US dollars")
+    if round(value * 1_000_000) < 1:
+        raise ValueError("must be more than 0 US dollars")
+    return round(value * 1_000_000)
+
+
+class FileLimits(Limits):
+    """`Limits` as the file has them: the cost is `costUsd`, in US dollars."""
+
+    model_config = _FILE
+    cost_micro_usd: Annotated[int, Field(alias="costUsd"), BeforeValidator(_micro_usd)] = Limits().cost_micro_usd
+
+
+class FileModel(ModelSettings):
+    """`ModelSettings` as the file has them: without an `id`, the stack's own model is asked."""
+
+    model_config = _FILE
+    id: Annotated[str, Field(min_length=1)] = ""
+
+
+class FileTool(Model):
+    """A tool: with a `handler` in Python that can be imported here, or with everything said in the file."""
+
+    model_config = _FILE
+    name: ToolName
+    handler: Annotated[str | None, Field(description="The module that has the tool's `handler`, and that name")] = None
+    description: Annotated[str | None, Field(min_length=1)] = None
+    input_schema: dict[str, Any] | None = None
+    effect: Literal["read", "write"] | None = None
+    function: Annotated[str | None, Field(min_length=1, description="The Lambda; <stack>-tool-<name> otherwise")] = None
+    timeout_seconds: Annotated[int, Field(ge=1, le=900, description="The function's own timeout")] = DEFAULT_TIMEOUT
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        inline = {"description": self.description, "inputSchema": self.input_schema, "effect": self.effect}
+        given = [name for name, value in inline.items() if value is not None]
+        missing = [name for name, value in inline.items() if value is None]
+        if self.handler and given:
+            raise ValueError(f"has a handler, which says {', '.join(given)} already")
+        if not self.handler and missing:
+            raise ValueError(f"needs a handler, or {', '.join(missing)}")
+        if self.name in BUILT_INS:
+            raise ValueError(f"{self.name} is a tool that every agent has; choose another name")
+        return self
+
+
+class AgentFile(Model):
+    """What an agent.yaml holds."""
+
+    model_config = _FILE
+    name: Annotated[str, StringConstraints(pattern=AGENT_ID)]
+    description: str = ""
+    instructions: Annotated[str, Field(min_length=1)]
+    model: FileModel = FileModel()
+    limits: FileLimits = FileLimits()
+    tools: Annotated[list[FileTool], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> Self:
+        names = [tool.name for tool in self.tools]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two tools are named {', '.join(twice)}")
+        return self
+
+
+def register(stack: Stack, path: Path) -> Definition:
+    """Registers the agent of an agent.yaml as the next version of its definition, and returns that.
+
+    What is the latest version already, to the letter, is returned as it is; nothing is written then.
+
+    Raises:
+        AgentFileError: the file is wrong, or names a tool that cannot be found here.
+        StackError: a tool's function is not deployed, or somebody else registered this agent meanwhile.
+    """
+    file = read_agent_file(path)
+    with _importable(path.parent):
+        tools = [_tool(path, index, tool, stack.name) for index, tool in enumerate(file.tools)]
+    for tool in tools:
+        _check_function(stack, tool)
+    latest = latest_definition(stack, file.name)
+    settings = file.model.model_dump()
+    definition = Definition(
+        name=file.name,
+        version=latest.version + 1 if latest else 1,
+        description=file.description,
+        instructions=file.instructions,
+        model=ModelSettings.model_validate({**settings, "id": file.model.id or stack.outputs.model_id}),
+        limits=Limits.model_validate(file.limits.model_dump()),
+        tools=tools,
+    )
+    if latest and definition == latest.model_copy(update={"version": definition.version}):
+        return latest
+    _write(stack, definition)
+    return definition
+
+
+def read_agent_file(path: Path) -> AgentFile:
+    """Reads an agent.yaml. Raises AgentFileError."""
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise AgentFileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except yaml.YAMLError as error:
+        raise AgentFileError(f"{path} is no valid YAML: {error}") from error
+    try:
+        return AgentFile.model_validate(content)
+    except ValidationError as error:
+        problems = [f"  {_place(problem['loc'])}{_words(problem)}" for problem in error.errors()]
+        raise AgentFileError("\n".join([f"{path} is no agent that can be registered:", *problems])) from error
+
+
+def latest_definition(stack: Stack, name: str) -> Definition | None:
+    """The newest version of a definition; None if there is none."""
+    item = stack.item(definition_key(name), "LATEST")
+    return Definition.model_validate_json(item["definition"]) if item else None
+
+
+def _tool(path: Path, index: int, tool: FileTool, stack: str) -> Tool:
+    place = f"{path}: tools.{index} ({tool.name})"
+    if tool.handler:
+        handler = _handler(place, tool.handler)
+        description, schema, effect = handler.description, handler.input_schema, handler.effect
+    else:
+        assert tool.description and tool.input_schema is not None and tool.effect  # FileTool has made sure of it
+        description, schema, effect = tool.description, tool.input_schema, tool.effect
+    _check_schema(f"{place}.inputSchema", schema)
+    return Tool(
+        name=tool.name,
+        description=description,
+        input_schema=schema,
+        function=tool.function or f"{stack}-tool-{tool.name}",
+        effect=effect,
+        timeout_seconds=tool.timeout_seconds,
+    )
+
+
+def _handler(place: str, name: str) -> ToolHandler:
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # whatever somebody's module does when it is imported
+        why = str(error) if isinstance(error, ModuleNotFoundError) else f"{type(error).__name__}: {error}"
+        raise AgentFileError(
+            f"{place}.handler: the module {name} cannot be imported: {why}. It is looked for in functions/ (as is "
+            "tools.book_flight.handler) and beside the file"
+        ) from error
+    handler = getattr(module, "handler", None)
+    if not isinstance(handler, ToolHandler):
+        raise AgentFileError(f"{place}.handler: the module {name} has no `handler` that was made with @tool")
+    return handler
+
+
+def _check_schema(place: str, schema: dict[str, Any]) -> None:
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        raise AgentFileError(f"{place}: no JSON schema: {error.json_path}: {error.message}") from error
+    if schema.get("type") != "object":
+        raise AgentFileError(f"{place}: the arguments of a tool are an object; say `type: object`")
+
+
+def _check_function(stack: Stack, tool: Tool) -> None:
+    try:
+        configuration = stack.lambdas.get_function(FunctionName=tool.function)["Configuration"]
+    except stack.lambdas.exceptions.ResourceNotFoundException as error:
+        raise StackError(
+            f"There is no Lambda {tool.function}, which the tool {tool.name} runs as. Deploy one with this name "
+            f"(template.yaml shows how the sample tools are), or name another with `function`"
+        ) from error
+    if configuration["Timeout"] > tool.timeout_seconds:
+        raise StackError(
+            f"The Lambda {tool.function} may run for {configuration['Timeout']} seconds, but the tool {tool.name} has "
+            f"timeoutSeconds {tool.timeout_seconds}: the machine would give it up while it works. Say "
+            f"timeoutSeconds: {configuration['Timeout']}"
+        )
+
+
+def _write(stack: Stack, definition: Definition) -> None:
+    """Both items or neither, and only on top of the version that was read."""
+    partition = definition_key(definition.name)
+    item = {
+        "agentId": {"S": partition},
+        "version": {"N": str(definition.version)},
+        "definition": {"S": definition.model_dump_json(by_alias=True)},
+        "registeredAt": {"S": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")},
+    }
+    table = stack.outputs.table_name
+    try:
+        stack.dynamodb.transact_write_items(
+            TransactItems=[
+                {
+                    "Put": {
+                        "TableName": table,
+                        "Item": {**item, "record": {"S": version_record(definition.version)}},
+                        "ConditionExpression": "attribute_not_exists(agentId)",
+                    }
+                },
+                {
+                    "Put": {
+                        "TableName": table,
+                        "Item": {**item, "record": {"S": "LATEST"}},
+                        "ConditionExpression": "attribute_not_exists(agentId) OR version = :previous",
+                        "ExpressionAttributeValues": {":previous": {"N": str(definition.version - 1)}},
+                    }
+                },
+            ]
+        )
+    except stack.dynamodb.exceptions.TransactionCanceledException as error:
+        if not any(reason["Code"] == "ConditionalCheckFailed" for reason in error.response["CancellationReasons"]):
+            raise
+        raise StackError(
+            f"Somebody else registered the agent {definition.name} at the same time; nothing was written. Try again"
+        ) from error
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Makes the modules of a folder importable, behind all others, and forgets them after: two may share a name."""
+    place = str(folder.resolve())
+    before = set(sys.modules)
+    sys.path.append(place)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(place)
+        for name in set(sys.modules) - before:
+            if str(getattr(sys.modules[name], "__file__", None)).startswith(place):
+                del sys.modules[name]
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return f"{'.'.join(str(part) for part in location)}: " if location else ""
+
+
+def _words(problem: Any) -> str:
+    text = str(problem["msg"]).removeprefix("Value error, ")
+    return {"extra_forbidden": "there is no such field", "missing": "is missing"}.get(problem["type"], text)

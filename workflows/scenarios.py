@@ -1,0 +1,169 @@
+"""Scenarios. One file is one path through the machines: what the model replies, what fails, and what comes of it.
+
+`workflows/agents/<agent>/scenarios/<name>.yaml`. The demo plays them, the tests hold the machines to them, and the
+README's table is made from them. `{today}`, `{tomorrow}`, `{in_2_days}` and `{in_3_days}` in any text become dates
+(YYYY-MM-DD, UTC).
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from agent.definition import Limits, ToolName
+from agent.record import EffectStatus, Model, Status
+
+AGENTS = Path(__file__).parent / "agents"
+Text = Annotated[str, Field(min_length=1)]
+StopReason = Literal[
+    "end_turn",
+    "tool_use",
+    "max_tokens",
+    "stop_sequence",
+    "guardrail_intervened",
+    "content_filtered",
+    "malformed_model_output",
+    "malformed_tool_use",
+    "model_context_window_exceeded",
+]
+
+
+class ScenarioError(Exception):
+    """A scenario file is wrong; the message names the file and the field."""
+
+
+class ToolCall(Model):
+    """A tool that the model asks for."""
+
+    name: ToolName
+    input: dict[str, Any]
+
+
+class Usage(Model):
+    """What a reply cost in tokens."""
+
+    input_tokens: Annotated[int, Field(ge=0)]
+    output_tokens: Annotated[int, Field(ge=0)]
+
+
+class Reply(Model):
+    """One reply of the model, in the order in which the journal asks for them."""
+
+    text: str | None = None
+    tools: list[ToolCall] = []
+    usage: Annotated[Usage | None, Field(description="Estimated from the texts if absent")] = None
+    stop_reason: Annotated[StopReason | None, Field(description="By what the reply holds if absent")] = None
+    faults: Annotated[
+        list[Literal["throttle", "unavailable", "timeout", "rubbish"]],
+        Field(description="How the first attempts go before this reply is given"),
+    ] = []
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Reply":
+        if self.text is None and not self.tools:
+            raise ValueError("a reply has `text`, `tools` or both")
+        return self
+
+
+class ExpectedEffect(Model):
+    """A ledger entry that the scenario leaves behind."""
+
+    tool: ToolName
+    status: EffectStatus
+
+
+class Expected(Model):
+    """What has come of it in the end."""
+
+    status: Status
+    states: Annotated[
+        list[Text] | None, Field(description="The states visited, in order, over all turns; not checked if absent")
+    ] = None
+    effects: Annotated[list[ExpectedEffect], Field(description="The ledger, in order")] = []
+    bookings: Annotated[int, Field(ge=0, description="Bookings that stand")] = 0
+    error: Annotated[Text | None, Field(description="The error that the agent ended with")] = None
+
+
+class Scenario(Model):
+    """One scenario file."""
+
+    name: Annotated[str, Field(description="The file's name without its suffix")]
+    title: Annotated[Text, Field(description="One line for the table in the README")]
+    prompt: Annotated[Text, Field(description="What the user asks for; no other scenario may ask the same")]
+    agent: Annotated[str, Field(description="The agent's folder")] = "travel"
+    limits: Annotated[dict[str, Any], Field(description="Limits that differ from the agent's own, in camelCase")] = {}
+    replies: Annotated[list[Reply], Field(min_length=1)]
+    inputs: Annotated[list[Text], Field(description="What the user says each time that the agent waits for it")] = []
+    expect: Expected
+
+    @field_validator("limits")
+    @classmethod
+    def _known(cls, limits: dict[str, Any]) -> dict[str, Any]:
+        Limits.model_validate(limits)
+        return limits
+
+
+def load_scenarios(agents: Path = AGENTS, today: date | None = None) -> list[Scenario]:
+    """Every scenario of every agent, by agent and name.
+
+    Raises:
+        ScenarioError: a file is wrong, or two ask for the same thing.
+    """
+    scenarios: dict[str, Scenario] = {}
+    for path in sorted(agents.glob("*/scenarios/*.yaml")):
+        scenario = load_scenario(path, today)
+        if scenario.prompt in scenarios:
+            other = scenarios[scenario.prompt]
+            raise ScenarioError(f"{path}: prompt: {other.name} has the same; the model could not tell them apart")
+        scenarios[scenario.prompt] = scenario
+    return list(scenarios.values())
+
+
+def load_scenario(path: Path, today: date | None = None) -> Scenario:
+    """The scenario in a file.
+
+    Args:
+        path: the file; its name and its agent's folder have to be what it says of itself.
+        today: the date to count from; the present one otherwise.
+
+    Raises:
+        ScenarioError: the file cannot be read or is wrong; the message names the field.
+    """
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise ScenarioError(f"{path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ScenarioError(f"{path} is no valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ScenarioError(f"{path} is no scenario: it has no fields")
+    dated = _with_dates(content, today or datetime.now(UTC).date())
+    try:
+        scenario = Scenario.model_validate({"name": path.stem} | dated)
+    except ValidationError as error:
+        raise ScenarioError("\n".join(f"{path}: {line}" for line in _problems(error))) from error
+    if scenario.name != path.stem:
+        raise ScenarioError(f"{path}: name: the file is called {path.stem}")
+    if scenario.agent != path.parent.parent.name:
+        raise ScenarioError(f"{path}: agent: the file is in the folder of {path.parent.parent.name}")
+    return scenario
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"])
+        yield f"{place}: {problem['msg']}"
+
+
+def _with_dates(value: Any, today: date) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_dates(item, today) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_dates(item, today) for item in value]
+    if isinstance(value, str):
+        for days, name in enumerate(("today", "tomorrow", "in_2_days", "in_3_days")):
+            value = value.replace(f"{{{name}}}", (today + timedelta(days=days)).isoformat())
+    return value

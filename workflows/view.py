@@ -1,0 +1,183 @@
+"""An agent as it is seen from outside: put together from the items of its record."""
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from agent.conversation import Item, reason
+from agent.definition import Definition
+from agent.record import Model, Outcome, PlanStep, Status
+from workflows.journal import Entry, Role, outcome_text, read_journal
+
+
+class _Sparse(Model):
+    """Leaves out what is not there: a field that is None."""
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
+
+
+class Message(Model):
+    """One thing that was said."""
+
+    role: Role
+    content: str
+
+
+class Context(Model):
+    """What the agent knows."""
+
+    conversation_history: list[Message]
+
+
+class PlanEntry(_Sparse):
+    """A step of the agent's plan, or a tool call that it made. The calls come after the plan and are numbered on."""
+
+    step: Annotated[int, Field(ge=1)]
+    action: Annotated[str, Field(description="What is to be done, in the agent's words; TOOL_USE for a call")]
+    tool_name: str | None = None
+    parameters: dict[str, Any] | None = None
+    status: Annotated[str, Field(description="PENDING, DONE or SKIPPED; of a call PENDING or its outcome")]
+    result: Any = None
+    error: str | None = None
+
+
+class ToolView(Model):
+    """A tool that the agent has."""
+
+    name: str
+    description: str
+    effect: Literal["read", "write"]
+
+
+class Tokens(Model):
+    """What the model read and wrote."""
+
+    input: int
+    output: int
+
+
+class Metadata(_Sparse):
+    """When, by whom, how often, at what cost."""
+
+    created_at: str
+    last_updated: str
+    last_updated_by: Annotated[str, Field(description="An execution's ARN")]
+    last_plan_generated_at: str | None
+    last_tool_execution_at: str | None
+    invocation_count: Annotated[int, Field(description="Turns")]
+    error_count: Annotated[int, Field(description="Turns that failed")]
+    model_calls: int
+    tool_calls: int
+    tokens: Tokens
+    cost_usd: float
+
+
+class Failure(Model):
+    """Why the agent stands still."""
+
+    name: str
+    message: str
+
+
+class AgentView(_Sparse):
+    """An agent. `result`, `question` and `error` are there when its status says so."""
+
+    agent_id: str
+    agent: Annotated[str, Field(description="The definition's name")]
+    definition_version: int
+    status: Status
+    goal: str
+    result: str | None = None
+    question: str | None = None
+    error: Failure | None = None
+    context: Context
+    plan: list[PlanEntry]
+    tools: list[ToolView]
+    metadata: Metadata
+
+
+def public_view(items: Iterable[Item], definition: Definition) -> AgentView:
+    """The agent whose items these are; `definition` is the version that it started with.
+
+    Raises ValueError if STATE is not among them.
+    """
+    items = list(items)
+    state = next((item for item in items if item["record"] == "STATE"), None)
+    if state is None:
+        raise ValueError("The record has no STATE")
+    journal = read_journal(items)
+    decision = next((entry.decision for entry in reversed(journal) if entry.decision), None)
+    message = decision.message if decision else None
+    planned = [PlanStep.model_validate(step) for step in json.loads(state["plan"])]
+    return AgentView(
+        agent_id=state["agentId"],
+        agent=state["agent"],
+        definition_version=int(state["definitionVersion"]),
+        status=Status(state["status"]),
+        goal=state["goal"],
+        result=message if state["status"] == Status.COMPLETED else None,
+        question=message if state["status"] == Status.WAITING_FOR_INPUT else None,
+        error=Failure(name=state["error"], message=reason(state["errorMessage"])) if state["error"] else None,
+        context=Context(conversation_history=list(_conversation(journal))),
+        plan=[
+            *(PlanEntry(step=step.step, action=step.action, status=step.status) for step in planned),
+            *_calls(journal, after=max((step.step for step in planned), default=0)),
+        ],
+        tools=[ToolView(name=tool.name, description=tool.description, effect=tool.effect) for tool in definition.tools],
+        metadata=Metadata(
+            created_at=state["createdAt"],
+            last_updated=state["lastUpdated"],
+            last_updated_by=state["lastUpdatedBy"],
+            last_plan_generated_at=state["lastPlanGeneratedAt"] or None,
+            last_tool_execution_at=state["lastToolExecutionAt"] or None,
+            invocation_count=int(state["invocationCount"]),
+            error_count=int(state["errorCount"]),
+            model_calls=int(state["modelCalls"]),
+            tool_calls=int(state["toolCalls"]),
+            tokens=Tokens(input=int(state["inputTokens"]), output=int(state["outputTokens"])),
+            cost_usd=int(state["costMicroUsd"]) / 1_000_000,
+        ),
+    )
+
+
+def _conversation(journal: list[Entry]) -> Iterator[Message]:
+    for entry in journal:
+        yield from (Message(role="user", content=text) for text in entry.heard)
+        yield from (Message(role="assistant", content=text) for text in entry.said)
+        decision = entry.decision
+        if decision and decision.tool_use_id and decision.message:
+            # A question, a result or a reason: what the built-in says, not the call of it.
+            yield Message(role="assistant", content=decision.message)
+        else:
+            yield from (Message(role="assistant", content=json.dumps(use, ensure_ascii=False)) for use in entry.uses)
+        if decision:
+            wrong = [answer.text for answer in decision.answers if answer.error]
+            if decision.action == "INVALID" and not wrong:
+                wrong = [decision.message]
+            yield from (Message(role="tool_output", content=text) for text in wrong)
+        yield from (Message(role="tool_output", content=outcome_text(result)) for result in entry.results)
+
+
+def _calls(journal: list[Entry], after: int) -> Iterator[PlanEntry]:
+    number = after
+    answers = {entry.step: entry.results for entry in journal}
+    for entry in journal:
+        calls = entry.decision.calls if entry.decision else []
+        results = answers.get(entry.step + 1, ())
+        for call, result in zip_longest(calls, results):
+            number += 1
+            done = result is not None and result.outcome is Outcome.COMMITTED
+            yield PlanEntry(
+                step=number,
+                action="TOOL_USE",
+                tool_name=call.name,
+                parameters=call.input,
+                status=result.outcome if result else "PENDING",
+                result=result.value if result and done else None,
+                error=outcome_text(result) if result and not done else None,
+            )
