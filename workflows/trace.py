@@ -7,7 +7,7 @@ different iterations alternate; `previousEventId` tells which belong together.
 import datetime as dt
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Event = Mapping[str, Any]
@@ -41,44 +41,62 @@ class Visit:
         return max(self.attempts, 1)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where in the machine an event belongs."""
+
+    visit: Visit | None = None
+    """None between two states."""
+    iteration: int | None = None
+    around: "_Place | None" = None
+    """The place of the Map, inside of an iteration."""
+
+
 def visits(history: Iterable[Event]) -> list[Visit]:
     """The visits of states in an execution, in the order in which they were entered."""
-    entered: dict[int, Visit] = {}
-    inside: dict[int, int | None] = {}
-    """The visit that each event belongs to, by the id of the event that entered the state; None between states."""
-    iterations: dict[int, int | None] = {}
-    around: dict[int, int | None] = {}
-    """The visit of the Map around an event."""
+    found: list[Visit] = []
+    places = {0: _Place()}
     for event in history:
-        number, previous, kind = event["id"], event.get("previousEventId", 0), event["type"]
-        iteration, visit, outer = iterations.get(previous), inside.get(previous), around.get(previous)
+        kind, place = event["type"], places[event["previousEventId"]]
         if kind.endswith("StateEntered"):
             details = event["stateEnteredEventDetails"]
-            entered[number] = Visit(
-                details["name"],
-                kind.removesuffix("StateEntered"),
-                event["timestamp"],
-                _value(details.get("input")),
-                iteration,
+            visit = Visit(
+                state=details["name"],
+                kind=kind.removesuffix("StateEntered"),
+                entered=event["timestamp"],
+                input=_value(details.get("input")),
+                iteration=place.iteration,
             )
-            visit = number
-        elif kind.endswith("StateExited"):
-            details = event["stateExitedEventDetails"]
-            found = visit if visit is not None and entered[visit].state == details["name"] else None
-            if found is None:
-                found = _open(entered, details["name"], iteration)
-            if found is not None:
-                left = entered[found]
-                left.seconds = (event["timestamp"] - left.entered).total_seconds()
-                left.output = _value(details.get("output"))
-            visit = None
+            found.append(visit)
+            place = replace(place, visit=visit)
         elif kind == "MapIterationStarted":
-            iteration, outer, visit = event["mapIterationStartedEventDetails"]["index"], visit, None
-        elif kind in ("MapIterationSucceeded", "MapIterationFailed", "MapIterationAborted"):
-            iteration, visit, outer = None, outer, None
-        elif visit is not None:
-            current = entered[visit]
-            current.attempts += kind in _ATTEMPT
-            _note_error(current, event)
-        iterations[number], inside[number], around[number] = iteration, visit, outer
-    return list(entered.values())
+            place = _Place(iteration=event["mapIterationStartedEventDetails"]["index"], around=place)
+        elif kind.startswith("MapIteration"):
+            place = place.around or place
+        elif place.visit:
+            _note(place.visit, event)
+            if kind.endswith("StateExited"):
+                place = replace(place, visit=None)
+        places[event["id"]] = place
+    return found
+
+
+def transitions(found: Iterable[Visit]) -> int:
+    """The number of state transitions that AWS would charge: states entered, retries included."""
+    return sum(visit.transitions for visit in found)
+
+
+def _note(visit: Visit, event: Event) -> None:
+    kind = event["type"]
+    visit.attempts += kind in _ATTEMPT
+    if kind.endswith("StateExited"):
+        visit.seconds = (event["timestamp"] - visit.entered).total_seconds()
+        visit.output = _value(event["stateExitedEventDetails"].get("output"))
+    for name, details in event.items():
+        if name.endswith("EventDetails") and details.get("error"):
+            visit.error, visit.cause = details["error"], details.get("cause", "")
+
+
+def _value(text: str | None) -> Any:
+    """The data of a state; None where the history was read without it."""
+    return None if text is None else json.loads(text)

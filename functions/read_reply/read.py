@@ -78,7 +78,7 @@ def _use_in_text(text: str) -> ToolUse | str | None:
             case {"toolName": str(name), **rest}:
                 return ToolUse("", name, rest.get("parameters", {}))
         return 'TOOL_USE needs "details": {"toolName": NAME, "parameters": ARGUMENTS}.'
-    if action in _ACTIONS:
+    if isinstance(action, str) and action in _ACTIONS:
         return ToolUse("", _ACTIONS[action], details)
     return f"There is no action {action!r}. Actions: TOOL_USE, {', '.join(_ACTIONS)}."
 

@@ -1,6 +1,7 @@
 """A Lambda that does what its event says."""
 
 import os
+import time
 from typing import Any
 
 CALLS = 0
@@ -11,11 +12,14 @@ class NotToday(Exception):
 
 
 def handler(event: dict[str, Any], _: Any) -> dict[str, Any]:
-    """Counts the calls of this process; raises or dies on demand."""
+    """Tells how often this process was called; raises, dies or takes its time on demand."""
     global CALLS
     CALLS += 1
-    if event["action"] == "raise":
-        raise NotToday(event["message"])
-    if event["action"] == "die":
-        os._exit(3)
-    return {"calls": CALLS, "process": os.getpid(), "environment": dict(os.environ)} | event
+    match event["action"]:
+        case "raise":
+            raise NotToday(event["note"])
+        case "die":
+            os._exit(3)
+        case "take time":
+            time.sleep(0.3)
+    return {"calls": CALLS, "process": os.getpid(), "profile": os.environ.get("AWS_PROFILE"), "note": event["note"]}

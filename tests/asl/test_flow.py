@@ -1,0 +1,154 @@
+"""Where the machines lead: no iteration of a Map fails, and every failure is seen from outside."""
+
+import re
+from collections.abc import Iterator
+
+from tests.asl.support import MACHINES, Broken, Rule, catches, holds, problem
+from workflows.machines import Machine, Scope, State
+
+RECOVERIES = {
+    ("agent_start", "RouteExisting", "AgentAlreadyStarted"): "a second delivery of an event that has done its work",
+    ("agent_input", "RouteRefusal", "InputAlreadyKept"): "a second delivery of an event that has done its work",
+    ("agent_input", "Pause", "ReadAgent"): "the agent moved between the look and the write: look again",
+    ("agent_turn", "RouteClaim", "KeepClaim"): "the claim had succeeded and its answer was lost",
+    ("agent_turn", "RouteStep", "TurnAlreadyTaken"): "a second delivery of an event whose turn is taken",
+    ("agent_turn", "CloseTurn", "LoadTurn"): "an input came meanwhile; if it was the lease, LoadTurn says LeaseLost",
+    ("agent_turn", "RouteEffect", "EffectKnown"): "the ledger knows the result of this call",
+}
+"""The only ways back from a failure to a success, and why."""
+
+
+def names_are_pascal_case(machine: Machine) -> Iterator[str]:
+    for state in machine.states():
+        if not re.fullmatch(r"([A-Z][a-z0-9]*)+", state.name):
+            yield problem(machine, state, "name it in PascalCase, as an operator would say it")
+
+
+def choices_have_a_default(machine: Machine) -> Iterator[str]:
+    for state in machine.states():
+        if state.type == "Choice" and "Default" not in state.fields:
+            yield problem(machine, state, "add Default: without a match the execution dies of States.NoChoiceMatched")
+
+
+def nothing_inside_a_map_can_fail(machine: Machine) -> Iterator[str]:
+    for scope in machine.scopes():
+        if not scope.path:
+            continue
+        for state in scope.states.values():
+            if state.type == "Fail":
+                yield problem(machine, state, f"end with an outcome: a Fail stops its siblings in {scope.path}")
+            if _can_fail(state) and not _catches_everything(state):
+                yield problem(
+                    machine, state, "add Catch [States.ALL] as the last one, alone: a failure stops its siblings"
+                )
+            if any(state in scope.reached_from(successor) for successor in state.successors):
+                yield problem(machine, state, f"break the loop: every way through {scope.path} must end")
+
+
+def who_holds_the_lease_records_its_failures(machine: Machine) -> Iterator[str]:
+    own = next(machine.scopes())
+    if "LoadTurn" not in own.states:
+        return
+    for state in own.reached_from("LoadTurn"):
+        if _can_fail(state) and not _catches_everything(state):
+            yield problem(machine, state, "add Catch [States.ALL] as the last one, alone: nobody would free the lease")
+
+
+def failures_end_as_failures(machine: Machine) -> Iterator[str]:
+    for scope in machine.scopes():
+        for name, target in sorted(_edges_after_failures(machine, scope)):
+            end = scope.states[target]
+            if (machine.name, name, target) not in RECOVERIES and not end.successors and not _tells_a_failure(end):
+                yield problem(
+                    machine, scope.states[name], f"end in a Fail: a failure comes to {target}, which looks well"
+                )
+
+
+def _edges_after_failures(machine: Machine, scope: Scope) -> set[tuple[str, str]]:
+    """What is crossed after a failure, up to and with the recoveries."""
+    failing = {name: state.caught for name, state in scope.states.items()}
+    failing |= {name: s.successors for name, s in scope.states.items() if s.fields.get("ResultPath") == "$.failure"}
+    waiting = [(name, target) for name, targets in failing.items() for target in targets]
+    crossed: set[tuple[str, str]] = set()
+    while waiting:
+        edge = waiting.pop()
+        crossed.add(edge)
+        if (machine.name, *edge) not in RECOVERIES:
+            onward = {(edge[1], successor) for successor in scope.states[edge[1]].successors}
+            waiting += onward - crossed
+    return crossed
+
+
+def _can_fail(state: State) -> bool:
+    return state.type in ("Task", "Map", "Parallel")
+
+
+def _catches_everything(state: State) -> bool:
+    return bool(state.fields.get("Catch")) and state.fields["Catch"][-1]["ErrorEquals"] == ["States.ALL"]
+
+
+def _tells_a_failure(end: State) -> bool:
+    says = end.fields.get("Parameters", {}) | end.fields.get("Result", {})
+    return (
+        end.type == "Fail"
+        or says.get("outcome") in ("REJECTED", "UNAVAILABLE", "UNCERTAIN")
+        or says.get("published") is False
+    )
+
+
+@holds(
+    names_are_pascal_case,
+    choices_have_a_default,
+    nothing_inside_a_map_can_fail,
+    who_holds_the_lease_records_its_failures,
+    failures_end_as_failures,
+)
+def test_rule(rule: Rule, machine: Machine) -> None:
+    assert not list(rule(machine))
+
+
+def test_every_recovery_is_one() -> None:
+    crossed = {
+        (machine.name, *edge)
+        for machine in MACHINES.values()
+        for scope in machine.scopes()
+        for edge in _edges_after_failures(machine, scope)
+    }
+    assert crossed >= RECOVERIES.keys(), "take out of RECOVERIES what no failure comes to"
+
+
+@catches(
+    Broken(names_are_pascal_case, "agent_turn", "", lambda m: m["States"].update(load_turn={"Type": "Succeed"})),
+    Broken(choices_have_a_default, "agent_turn", "RouteEntry", lambda s: s.pop("Default")),
+    Broken(nothing_inside_a_map_can_fail, "agent_turn", "CallTools/CallReadTool", lambda s: s.pop("Catch")),
+    Broken(nothing_inside_a_map_can_fail, "agent_turn", "CallTools/CallReadTool", lambda s: s["Catch"].pop()),
+    Broken(nothing_inside_a_map_can_fail, "agent_turn", "CallTools/CallRejected", lambda s: s.update(Type="Fail")),
+    Broken(
+        nothing_inside_a_map_can_fail, "agent_turn", "CallTools/CallUncertain", lambda s: s.update(Next="DoubtEffect")
+    ),
+    Broken(nothing_inside_a_map_can_fail, "agent_publish", "PublishRecords/PublishError", lambda s: s.pop("Catch")),
+    Broken(who_holds_the_lease_records_its_failures, "agent_turn", "CallTools", lambda s: s.pop("Catch")),
+    Broken(who_holds_the_lease_records_its_failures, "agent_turn", "AskModel", lambda s: s["Catch"].pop()),
+    Broken(failures_end_as_failures, "agent_turn", "PlanningFailed", lambda s: s.update(Next="TurnAlreadyTaken")),
+    Broken(failures_end_as_failures, "agent_turn", "RecordFailure", lambda s: s.update(Next="TurnAlreadyTaken")),
+    Broken(failures_end_as_failures, "agent_turn", "AskModel", lambda s: s["Catch"][0].update(Next="CloseTurn")),
+    Broken(failures_end_as_failures, "agent_turn", "GivenUp", lambda s: s.update(Next="CloseTurn")),
+    Broken(
+        failures_end_as_failures,
+        "agent_turn",
+        "CallTools/CallWriteTool",
+        lambda s: s["Catch"][0].update(Next="CommitEffect"),
+    ),
+    Broken(failures_end_as_failures, "agent_start", "RouteExisting", lambda s: s.update(Default="FillDefaults")),
+    Broken(
+        failures_end_as_failures, "agent_input", "WakeAgent", lambda s: s["Catch"][0].update(Next="InputAlreadyKept")
+    ),
+    Broken(
+        failures_end_as_failures,
+        "agent_publish",
+        "PublishRecords/PublishError",
+        lambda s: s["Catch"][0].update(Next="NothingToPublish"),
+    ),
+)
+def test_change_is_caught(broken: Broken) -> None:
+    broken.assert_caught()

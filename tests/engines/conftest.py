@@ -1,0 +1,20 @@
+"""One embedded engine for all tests of its hooks."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.engines.sample_stack import SCENARIO, TEMPLATE, Sample
+from workflows.engines.embedded import Embedded
+from workflows.scripted_model import ScriptedModel
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
+    """The sample stack, with a model that plays SCENARIO."""
+    with (
+        ScriptedModel([SCENARIO]) as model,
+        Embedded.start(model=model.url, folder=tmp_path_factory.mktemp("engine")) as engine,
+    ):
+        engine.deploy(TEMPLATE, stack="sample")
+        yield Sample(engine)

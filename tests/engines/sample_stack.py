@@ -1,0 +1,82 @@
+"""The sample stack in sample/, and what the tests do with it."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agent.record import Status
+from workflows.engines.embedded import Embedded
+from workflows.scenarios import Expected, Reply, Scenario, ToolCall
+
+TEMPLATE = Path(__file__).parent / "sample" / "template.yaml"
+Seen = TypeVar("Seen")
+INPUT = {"fromCity": "Oslo", "Stops": [{"in_between": "Rome", "Nights": 2}]}
+SCENARIO = Scenario(
+    name="sample",
+    title="A sample",
+    prompt="To Rome, please",
+    replies=[
+        Reply(text="Let me see.", tools=[ToolCall(name="book", input=INPUT)]),
+        Reply(text="Done.", faults=["throttle", "unavailable", "timeout", "rubbish"]),
+    ],
+    expect=Expected(status=Status.COMPLETED),
+)
+
+
+def wait_for(look: Callable[[], Seen | None], what: str, seconds: float = 15) -> Seen:
+    """What `look` gives as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        seen = look()
+        if seen:
+            return seen
+        time.sleep(0.02)
+    raise AssertionError(f"waited {seconds} seconds for {what}")
+
+
+class Sample:
+    """The sample stack on a running engine."""
+
+    def __init__(self, engine: Embedded) -> None:
+        self.engine = engine
+        self.machines = engine.client("stepfunctions")
+
+    def start(self, machine: str, data: Any) -> str:
+        """The ARN of a new execution of a machine, named by its output."""
+        started = self.machines.start_execution(
+            stateMachineArn=self.engine.outputs[f"{machine}Arn"], input=json.dumps(data)
+        )
+        arn: str = started["executionArn"]
+        return arn
+
+    def run(self, machine: str, data: Any) -> dict[str, Any]:
+        """A finished execution, as DescribeExecution tells it."""
+        return self.finish(self.start(machine, data))
+
+    def finish(self, arn: str) -> dict[str, Any]:
+        """An execution once it has ended."""
+
+        def ended() -> dict[str, Any] | None:
+            execution: dict[str, Any] = self.machines.describe_execution(executionArn=arn)
+            return None if execution["status"] == "RUNNING" else execution
+
+        return wait_for(ended, f"the end of {arn}")
+
+    def work(self, *items: dict[str, Any]) -> dict[str, Any]:
+        """A finished execution of Work with these items."""
+        return self.run("Work", {"detail": {"items": list(items)}})
+
+    def history(self, execution: dict[str, Any]) -> list[dict[str, Any]]:
+        """Its events."""
+        events: list[dict[str, Any]] = self.machines.get_execution_history(
+            executionArn=execution["executionArn"], maxResults=1000
+        )["events"]
+        return events
+
+    def notes(self) -> list[str]:
+        """What was written down so far, from every execution."""
+        table = self.engine.outputs["TableName"]
+        items = self.engine.client("dynamodb").scan(TableName=table, ConsistentRead=True)["Items"]
+        return [json.loads(item["id"]["S"])["note"] for item in items]

@@ -1,0 +1,238 @@
+"""What MiniStack lacks and the hooks add. If a hook no longer bites, the test that has its name fails."""
+
+import importlib
+import json
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from botocore.exceptions import NoRegionError
+
+from tests.engines.sample_stack import INPUT, Sample, wait_for
+from workflows.engines import ministack_child
+
+pytestmark = pytest.mark.xdist_group("engines")
+
+
+def ask(agent: str, calls: int, *messages: dict[str, Any]) -> dict[str, Any]:
+    """The input of the machine Ask."""
+    user = {"Role": "user", "Content": [{"Text": "To Rome, please"}]}
+    schema = {"type": "object", "properties": {"fromCity": {"type": "string"}, "Stops": {"type": "array"}}}
+    return {
+        "request": {
+            "ModelId": "us.example.model-1",
+            "Messages": [user, *messages],
+            "System": [{"Text": "Be brief."}],
+            "InferenceConfig": {"MaxTokens": 100, "Temperature": 0},
+            "ToolConfig": {
+                "Tools": [{"ToolSpec": {"Name": "book", "Description": "Books.", "InputSchema": {"Json": schema}}}]
+            },
+            "RequestMetadata": {"agentId": agent, "modelCalls": str(calls)},
+        }
+    }
+
+
+class TestAnswerConverse:
+    def test_speaks_pascal_case_and_leaves_documents_alone(self, sample: Sample) -> None:
+        execution = sample.run("Ask", ask("casing", 0))
+        reply = json.loads(execution["output"])
+        assert reply["Output"]["Message"] == {
+            "Role": "assistant",
+            "Content": [
+                {"Text": "Let me see."},
+                {"ToolUse": {"ToolUseId": "call-0-0", "Name": "book", "Input": INPUT}},
+            ],
+        }
+        assert reply["StopReason"] == "tool_use"
+        assert set(reply["Usage"]) == {"InputTokens", "OutputTokens", "TotalTokens"}
+        assert set(reply) == {"Output", "StopReason", "Usage", "Metrics"}
+
+    def test_takes_its_own_answer_back(self, sample: Sample) -> None:
+        reply = json.loads(sample.run("Ask", ask("back", 0))["output"])
+        result = {"ToolUseId": "call-0-0", "Content": [{"Json": {"seatsLeft": 3, "Class": "economy"}}]}
+        answer = {"Role": "user", "Content": [{"ToolResult": result}]}
+        errors = [sample.run("Ask", ask("back", 1, reply["Output"]["Message"], answer)).get("error") for _ in range(3)]
+        assert errors == [
+            "BedrockRuntime.ThrottlingException",
+            "BedrockRuntime.ServiceUnavailableException",
+            "BedrockRuntime.ModelTimeoutException",
+        ]
+        rubbish, good = (
+            json.loads(sample.run("Ask", ask("back", 1, reply["Output"]["Message"], answer))["output"])
+            for _ in range(2)
+        )
+        assert rubbish["Output"] == {}
+        assert good["Output"]["Message"]["Content"] == [{"Text": "Done."}]
+
+    def test_what_the_service_refuses_is_a_validation_exception(self, sample: Sample) -> None:
+        execution = sample.run("Ask", ask("refused", 0, {"Role": "user", "Content": [{"Text": "Hello?"}]}))
+        assert execution["error"] == "BedrockRuntime.ValidationException"
+        assert execution["cause"].startswith("A conversation must alternate between user and assistant roles.")
+
+    @pytest.mark.parametrize(
+        ("change", "error", "cause"),
+        [
+            ({"messages": []}, "States.Runtime", "The field $.messages is not supported by Step Functions"),
+            ({"InferenceConfig": {"MaxTokens": "many"}}, "BedrockRuntime.ValidationException", "maxTokens"),
+        ],
+    )
+    def test_wrong_arguments_never_reach_the_service(
+        self, sample: Sample, change: dict[str, Any], error: str, cause: str
+    ) -> None:
+        data = ask("wrong", 0)
+        data["request"] |= change
+        execution = sample.run("Ask", data)
+        assert execution["error"] == error
+        assert cause in execution["cause"]
+
+    def test_without_a_region_bedrock_is_not_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", ministack_child.MODEL_ENDPOINT):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+        with pytest.raises(NoRegionError):
+            ministack_child.prepare_model()()
+
+
+class TestReportExceptionsByName:
+    def test_an_exception_has_its_own_name(self, sample: Sample) -> None:
+        execution = sample.work({"action": "raise", "note": "not in June"})
+        assert execution["error"] == "NotToday"
+        cause = json.loads(execution["cause"])
+        assert cause["errorMessage"] == "not in June"
+        assert len(cause["stackTrace"]) == 1
+        assert 'raise NotToday(event["note"])' in cause["stackTrace"][0]
+
+    def test_so_it_has_for_who_invokes_the_function(self, sample: Sample) -> None:
+        answer = sample.engine.client("lambda").invoke(
+            FunctionName="sample-worker", Payload=json.dumps({"action": "raise", "note": "no"})
+        )
+        assert answer["FunctionError"] == "Unhandled"
+        assert json.loads(answer["Payload"].read())["errorType"] == "NotToday"
+
+    def test_the_process_stays_warm(self, sample: Sample) -> None:
+        def call(action: str) -> Any:
+            payload = json.dumps({"action": action, "note": "warm"})
+            answer = sample.engine.client("lambda").invoke(FunctionName="sample-worker", Payload=payload)
+            return json.loads(answer["Payload"].read())
+
+        before = call("work")
+        call("raise")
+        after = call("work")
+        assert (after["process"], after["calls"]) == (before["process"], before["calls"] + 2)
+
+    def test_a_process_that_ends_is_an_exit_error(self, sample: Sample) -> None:
+        assert sample.work({"action": "die", "note": ""})["error"] == "Runtime.ExitError"
+
+
+class TestHistory:
+    def test_what_happens_inside_a_map_appears(self, sample: Sample) -> None:
+        items = [{"action": "work", "note": "first"}, {"action": "skip"}, {"action": "work", "note": "third"}]
+        execution = sample.work(*items)
+        events = {event["id"]: event for event in sample.history(execution)}
+        assert list(events) == list(range(1, len(events) + 1))
+        assert execution["status"] == "SUCCEEDED"
+        seen: dict[int, list[str]] = {}
+        for event in events.values():
+            if event["type"].endswith("StateEntered") and event["type"] != "MapStateEntered":
+                seen.setdefault(_iteration(event, events), []).append(event["stateEnteredEventDetails"]["name"])
+        assert seen == {
+            0: ["RouteItem", "CallWorker", "WriteNote"],
+            1: ["RouteItem", "Skip"],
+            2: ["RouteItem", "CallWorker", "WriteNote"],
+        }
+        left = next(event for event in events.values() if event["type"] == "SucceedStateExited")
+        assert json.loads(left["stateExitedEventDetails"]["output"]) == {"item": items[1], "number": 1}
+        around = [event["type"] for event in events.values() if event["type"].startswith(("Map", "Execution"))]
+        assert around[:3] == ["ExecutionStarted", "MapStateEntered", "MapStateStarted"]
+        assert around[-3:] == ["MapStateSucceeded", "MapStateExited", "ExecutionSucceeded"]
+        assert around.count("MapIterationStarted") == around.count("MapIterationSucceeded") == 3
+        assert events[3]["mapStateStartedEventDetails"] == {"length": 3}
+
+    def test_a_failed_iteration_appears_too(self, sample: Sample) -> None:
+        execution = sample.work({"action": "give up"})
+        kinds = [event["type"] for event in sample.history(execution)]
+        assert kinds[-4:] == ["FailStateEntered", "MapIterationFailed", "MapStateFailed", "ExecutionFailed"]
+        assert execution["error"] == "GaveUp"
+
+    def test_nothing_happens_after_a_stop(self, sample: Sample) -> None:
+        items = [{"action": "take time", "note": "stopped"} for _ in range(4)]
+        arn = sample.start("Work", {"detail": {"items": items}})
+        history = sample.machines.get_execution_history
+        wait_for(
+            lambda: any(event["type"] == "TaskScheduled" for event in history(executionArn=arn)["events"]),
+            "the first call",
+        )
+        sample.machines.stop_execution(executionArn=arn, error="Stopped", cause="for the test")
+        sample.work({"action": "take time", "note": "clock"}, {"action": "take time", "note": "clock"})
+        execution = sample.finish(arn)
+        assert execution["status"] == "ABORTED"
+        assert sample.history(execution)[-1]["type"] == "ExecutionAborted"
+        assert "clock" in sample.notes()
+        assert "stopped" not in sample.notes()
+
+
+class TestPollPipesOften:
+    def test_a_stream_reaches_the_machine(self, sample: Sample) -> None:
+        machine = sample.engine.outputs["PublishArn"]
+        sample.work({"action": "work", "note": "published"})
+
+        def published() -> bool:
+            executions = sample.machines.list_executions(stateMachineArn=machine)["executions"]
+            inputs = [
+                sample.machines.describe_execution(executionArn=one["executionArn"])["input"] for one in executions
+            ]
+            return any("published" in text for text in inputs)
+
+        wait_for(published, "the note to come through the pipe")
+
+    def test_it_does_not_take_a_second(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pipes = importlib.import_module("ministack.services.pipes")
+        monkeypatch.setattr(pipes, "time", pipes.time)
+
+        class Enough(BaseException):
+            pass
+
+        looks = iter(range(3))
+
+        def look() -> None:
+            if next(looks, None) is None:
+                raise Enough
+
+        monkeypatch.setattr(pipes, "_poll_once", look)
+        ministack_child.poll_pipes_often(pipes)
+        started = time.monotonic()
+        with pytest.raises(Enough):
+            pipes._poll_loop()
+        assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize(
+    ("hook", "modules"),
+    [
+        (lambda module: ministack_child.answer_converse(module, lambda: None), 1),
+        (ministack_child.report_exceptions_by_name, 2),
+        (ministack_child.keep_history, 1),
+        (ministack_child.record_maps, 1),
+        (ministack_child.poll_pipes_often, 1),
+    ],
+)
+def test_a_hook_says_what_it_misses(hook: Callable[..., None], modules: int) -> None:
+    with pytest.raises(RuntimeError, match=r"^MiniStack \d+\.\d+\.\d+ does not fit: \w+\._\w+ is gone"):
+        hook(*[ModuleType("changed")] * modules)
+
+
+def test_a_worker_script_that_reports_otherwise_is_noticed() -> None:
+    module = ModuleType("changed")
+    module.__dict__.update(_PYTHON_WORKER_SCRIPT="pass", _execute_function_warm=None)
+    with pytest.raises(RuntimeError, match="reports exceptions in another way"):
+        ministack_child.report_exceptions_by_name(module, module)
+
+
+def _iteration(event: dict[str, Any], events: dict[int, dict[str, Any]]) -> int:
+    """The index of the iteration that an event belongs to, by the links between events."""
+    while event["type"] != "MapIterationStarted":
+        event = events[event["previousEventId"]]
+    index: int = event["mapIterationStartedEventDetails"]["index"]
+    return index

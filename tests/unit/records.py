@@ -1,0 +1,133 @@
+"""Records for unit tests, made from the real models."""
+
+import json
+from typing import Any
+
+from agent.conversation import Item
+from agent.definition import Definition, Limits, ModelSettings, Tool
+from agent.record import Answer, Call, CallResult, Decision, Outcome, Status, effect_record, step_record
+from agent.turn import Agent, Claim, Used
+
+CLAIM = Claim(agent_id="a-1", owner="arn:execution#t", claimed_step=1)
+
+LOOK = Tool(
+    name="look",
+    description="Looks something up.",
+    input_schema={
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+    function="turnstile-tool-look",
+    effect="read",
+    timeout_seconds=10,
+)
+BOOK = LOOK.model_copy(update={"name": "book", "function": "turnstile-tool-book", "effect": "write"})
+
+
+def definition(protocol: Any = "tools", **limits: Any) -> Definition:
+    return Definition(
+        name="travel",
+        version=1,
+        instructions="You book flights.",
+        model=ModelSettings(id="model-1", protocol=protocol),
+        limits=Limits(**limits),
+        tools=[LOOK, BOOK],
+    )
+
+
+def agent(**fields: Any) -> Agent:
+    used = {"steps": 0, "tokens": 0, "cost_micro_usd": 0, "replans": 0, "wrong_replies": 0, "repeats": 0}
+    common: dict[str, Any] = {
+        **CLAIM.model_dump(),
+        "step": 1,
+        "inbox": 0,
+        "rounds": 0,
+        "plan": [],
+        "limits": Limits(),
+        "prices": {"input": 3, "output": 15},
+        "fingerprint": "",
+    }
+    return Agent(**{**common, **fields, "used": Used(**{**used, **fields.get("used", {})})})
+
+
+def state(**fields: str) -> Item:
+    return {
+        "agentId": "a-1",
+        "record": "STATE",
+        "owner": CLAIM.owner,
+        "status": "PLANNING",
+        "goal": "Fly",
+        "agent": "travel",
+        "definitionVersion": "1",
+        "plan": "[]",
+        "step": "1",
+        "modelCalls": "0",
+        "inputTokens": "0",
+        "outputTokens": "0",
+        "costMicroUsd": "0",
+        "replans": "0",
+        **fields,
+    }
+
+
+def user(text: str = "Fly me to Paris.") -> Item:
+    return {"record": step_record(1), "who": "USER", "text": text}
+
+
+def decided(step: int, decision: Decision, *messages: dict[str, Any], inputs: tuple[str, ...] = ()) -> Item:
+    return {
+        "record": step_record(step),
+        "who": "MODEL",
+        "messages": json.dumps(messages),
+        "inputs": json.dumps(inputs),
+        "decision": decision.model_dump_json(by_alias=True),
+    }
+
+
+def answered(step: int, *results: CallResult) -> Item:
+    return {
+        "record": step_record(step),
+        "who": "TOOLS",
+        "results": json.dumps([result.model_dump(mode="json", by_alias=True) for result in results]),
+    }
+
+
+def said(*blocks: dict[str, Any], role: str = "assistant") -> dict[str, Any]:
+    return {"Role": role, "Content": list(blocks)}
+
+
+def use(use_id: str, name: str, **arguments: Any) -> dict[str, Any]:
+    return {"ToolUse": {"ToolUseId": use_id, "Name": name, "Input": arguments}}
+
+
+def arrived(event_id: str, text: str, time: str = "2026-01-01T00:00:00Z", received: str = "") -> Item:
+    return {"record": f"INPUT#{event_id}", "text": text, "time": time, "receivedAt": received or time}
+
+
+def call(use_id: str, name: str = "look", step: int = 2, index: int = 0, **arguments: Any) -> Call:
+    tool = {"look": LOOK, "book": BOOK}[name]
+    return Call(
+        index=index,
+        tool_use_id=use_id,
+        name=name,
+        function=tool.function,
+        effect=tool.effect,
+        input=arguments or {"city": "Paris"},
+        key=effect_record(step, index),
+        timeout_seconds=15,
+    )
+
+
+def decision(action: Any, **fields: Any) -> Decision:
+    common = {"status": Status.PLANNING, "closes_as": Status.PLANNING, "results_record": step_record(3)}
+    return Decision(action=action, **{**common, **fields})
+
+
+COMMITTED = CallResult(outcome=Outcome.COMMITTED, value={"found": True})
+UNCERTAIN = CallResult(outcome=Outcome.UNCERTAIN, error="States.Timeout", message="")
+
+
+def error_answer(use_id: str, text: str) -> Answer:
+    return Answer(tool_use_id=use_id, text=text, error=True)

@@ -1,0 +1,136 @@
+"""LoadTurn: what a turn does next follows from the record alone."""
+
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.validate import ParamValidator
+
+from agent.conversation import Item
+from agent.definition import Definition
+from agent.errors import ContextTooLarge, EffectUncertain, InvalidRecord, LeaseLost
+from agent.turn import Turn
+from load_turn.load import load_turn
+from tests.unit.records import (
+    CLAIM,
+    COMMITTED,
+    UNCERTAIN,
+    answered,
+    arrived,
+    call,
+    decided,
+    decision,
+    definition,
+    said,
+    state,
+    use,
+    user,
+)
+from workflows.engines.casing import to_wire
+
+
+def load(*items: Item, definition_: Definition | None = None) -> Turn:
+    found = definition_ or definition()
+    return load_turn(CLAIM, items, lambda _name, _version: found, today="2026-01-02")
+
+
+ASKED = decided(2, decision("ASK_USER", tool_use_id="u1", message="When?"), said(use("u1", "ask_user")))
+CALLED = decided(2, decision("TOOL_USE", calls=[call("u1", "book")]), said(use("u1", "book")))
+
+
+def test_a_new_agent_asks_the_model() -> None:
+    turn = load(state(), user())
+    assert turn.entry == "ASK_MODEL"
+    assert turn.request["Messages"] == [said({"Text": "Fly me to Paris."}, role="user")]
+    assert turn.request["RequestMetadata"] == {"agentId": "a-1", "step": "1", "modelCalls": "0"}
+    assert "2026-01-02" in turn.request["System"][1]["Text"]
+
+
+@pytest.mark.parametrize("protocol", ["tools", "json"])
+def test_the_request_is_one_that_converse_takes(protocol: Any) -> None:
+    request = load(state(), user(), definition_=definition(protocol)).request
+    shape = botocore.session.get_session().get_service_model("bedrock-runtime").operation_model("Converse").input_shape
+    report = ParamValidator().validate(to_wire(request, shape), shape)
+    assert not report.has_errors(), report.generate_report()
+    assert ("ToolConfig" in request) == (protocol == "tools")
+
+
+def test_a_model_without_tool_use_is_told_the_tools_in_words() -> None:
+    system = load(state(), user(), definition_=definition("json")).request["System"][2]["Text"]
+    assert "- book: Looks something up." in system
+    assert "ASK_USER" in system
+
+
+def test_a_decision_without_results_is_carried_out() -> None:
+    turn = load(state(step="2"), user(), CALLED)
+    assert (turn.entry, turn.decision and turn.decision.calls[0].key) == ("CARRY_OUT", "EFFECT#000002#0")
+    assert turn.request == {}
+
+
+def test_results_lead_back_to_the_model() -> None:
+    assert load(state(step="3"), user(), CALLED, answered(3, COMMITTED)).entry == "ASK_MODEL"
+
+
+def test_an_open_question_closes_the_turn() -> None:
+    assert load(state(step="2"), user(), ASKED).entry == "CLOSE"
+
+
+def test_an_answer_opens_it_again_and_goes_into_the_next_entry() -> None:
+    turn = load(state(step="2"), user(), ASKED, arrived("e1", "Tomorrow."))
+    assert turn.entry == "ASK_MODEL"
+    assert turn.pending.inputs == ["INPUT#e1"]
+    assert turn.request["Messages"][-1] == turn.pending.messages[0]
+    assert turn.agent.inbox == 1
+
+
+def test_inputs_are_folded_in_the_order_of_their_events() -> None:
+    turn = load(
+        state(step="2"),
+        user(),
+        ASKED,
+        arrived("b", "first", "2026-01-01T00:00:01Z"),
+        arrived("a", "third", "2026-01-01T00:00:02Z", received="2026-01-01T00:00:09Z"),
+        arrived("c", "second", "2026-01-01T00:00:02Z", received="2026-01-01T00:00:08Z"),
+    )
+    texts = [block["Text"] for block in turn.pending.messages[0]["Content"][0]["ToolResult"]["Content"]]
+    assert texts == ["first", "second", "third"]
+
+
+def test_an_input_is_folded_once() -> None:
+    went_on = decided(3, decision("PLAN"), said({"Text": "Tomorrow."}, role="user"), inputs=("INPUT#e1",))
+    turn = load(state(step="3"), user(), ASKED, went_on, arrived("e1", "Tomorrow."))
+    assert turn.pending.inputs == []
+    assert turn.agent.inbox == 1  # seen, though nothing of it is new
+
+
+def test_an_unsettled_outcome_stops_the_turn() -> None:
+    with pytest.raises(EffectUncertain, match="whether book took effect"):
+        load(state(step="3"), user(), CALLED, answered(3, UNCERTAIN))
+
+
+def test_a_lease_of_another_is_not_worked_on() -> None:
+    with pytest.raises(LeaseLost, match="somebody does"):
+        load(state(owner="somebody"), user())
+
+
+def test_a_goal_that_would_grow_every_checkpoint_is_refused() -> None:
+    with pytest.raises(InvalidRecord, match="short `goal`"):
+        load(state(goal="ä" * 2049), user())
+
+
+def test_a_request_that_does_not_fit_says_so() -> None:
+    with pytest.raises(ContextTooLarge, match="request of 20"):
+        load(state(), user("x" * 200 * 1024))
+
+
+def test_counters_and_limits_are_carried_for_the_machine() -> None:
+    turn = load(state(modelCalls="7", inputTokens="30", outputTokens="12", costMicroUsd="9"), user())
+    assert turn.agent.used.model_dump() == {
+        "steps": 7,
+        "tokens": 42,
+        "cost_micro_usd": 9,
+        "replans": 0,
+        "wrong_replies": 0,
+        "repeats": 0,
+    }
+    assert turn.dump()["agent"]["limits"]["steps"] == 40

@@ -1,0 +1,206 @@
+"""ReadReply: whatever the model says becomes a decision, or a correction that it can act on."""
+
+import json
+from typing import Any
+
+import pytest
+
+from agent.record import PlanStep, Status
+from agent.turn import Asked, Pending, Reading
+from read_reply.read import read_reply
+from tests.unit.records import BOOK, LOOK, agent, said, use
+
+
+def reply(*blocks: dict[str, Any], stop: str = "tool_use", tokens: tuple[int, int] = (100, 10)) -> dict[str, Any]:
+    return {
+        "Output": {"Message": {"Role": "assistant", "Content": list(blocks)}},
+        "StopReason": stop,
+        "Usage": {"InputTokens": tokens[0], "OutputTokens": tokens[1], "TotalTokens": sum(tokens)},
+    }
+
+
+def read(answer: Any, pending: Pending | None = None, **fields: Any) -> Reading:
+    return read_reply(Asked(agent=agent(**fields), tools=[LOOK, BOOK], pending=pending or Pending(), reply=answer))
+
+
+def read_text(text: str) -> Reading:
+    return read(reply({"Text": text}, stop="end_turn"))
+
+
+def test_a_call_is_checked_and_keyed() -> None:
+    decision = read(reply({"Text": "I look."}, use("u1", "look", city="Paris"))).decision
+    [call] = decision.calls
+    assert (decision.action, decision.status) == ("TOOL_USE", Status.TOOL_EXECUTION_PENDING)
+    assert (call.function, call.effect, call.key) == ("turnstile-tool-look", "read", "EFFECT#000002#0")
+    assert call.timeout_seconds > LOOK.timeout_seconds
+    assert decision.results_record == "STEP#000003"
+
+
+def test_calls_of_one_reply_have_keys_of_their_own() -> None:
+    decision = read(reply(use("u1", "look", city="Paris"), use("u2", "book", city="Rome"))).decision
+    assert [call.key for call in decision.calls] == ["EFFECT#000002#0", "EFFECT#000002#1"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (use("u1", "fly"), "There is no tool fly. Tools: look, book, update_plan"),
+        (use("u1", "look"), "'city' is a required property"),
+        (use("u1", "look", city=7), "city: 7 is not of type 'string'"),
+        (use("u1", "look", city="Paris", to="Rome"), "'to' was unexpected"),
+        ({"ToolUse": {"ToolUseId": "u1", "Name": "look", "Input": "Paris"}}, "'Paris' is not of type 'object'"),
+        (use("u1", "complete"), "result: Field required"),
+        (use("u1", "update_plan", steps=[]), "steps: List should have at least 1 item"),
+    ],
+)
+def test_a_wrong_call_is_answered_with_what_is_wrong(wrong: dict[str, Any], words: str) -> None:
+    reading = read(reply(wrong))
+    assert reading.decision.action == "INVALID"
+    [answer] = reading.decision.answers
+    assert (answer.tool_use_id, answer.error) == ("u1", True)
+    assert words in answer.text
+    assert reading.agent.used.wrong_replies == 1
+
+
+def test_one_wrong_call_does_not_stop_the_others() -> None:
+    decision = read(reply(use("u1", "fly"), use("u2", "look", city="Paris"))).decision
+    assert [call.tool_use_id for call in decision.calls] == ["u2"]
+    assert [answer.tool_use_id for answer in decision.answers] == ["u1"]
+
+
+def test_a_built_in_beside_other_calls_is_to_be_called_alone() -> None:
+    decision = read(reply(use("u1", "complete", result="Done."), use("u2", "look", city="Paris"))).decision
+    assert [call.name for call in decision.calls] == ["look"]
+    assert decision.answers[0].text == "Call complete alone."
+
+
+def test_too_many_calls_are_put_off() -> None:
+    decision = read(reply(*(use(f"u{i}", "look", city="Paris") for i in range(6)))).decision
+    assert len(decision.calls) == 5
+    assert "At most 5 calls" in decision.answers[0].text
+
+
+@pytest.mark.parametrize(
+    ("built_in", "action", "closes_as", "message"),
+    [
+        (use("u1", "ask_user", question="When?"), "ASK_USER", "WAITING_FOR_INPUT", "When?"),
+        (use("u1", "complete", result="Booked.", reflection="All done."), "COMPLETE", "COMPLETED", "Booked."),
+        (use("u1", "give_up", reason="No flights."), "GIVE_UP", "PLANNING", "No flights."),
+    ],
+)
+def test_built_ins_become_decisions(built_in: dict[str, Any], action: str, closes_as: str, message: str) -> None:
+    decision = read(reply(built_in)).decision
+    assert (decision.action, decision.closes_as, decision.message) == (action, closes_as, message)
+
+
+def plan(*actions: str, status: Any = "PENDING") -> list[dict[str, Any]]:
+    return [{"step": i, "action": action, "status": status} for i, action in enumerate(actions, 1)]
+
+
+def test_a_plan_is_kept_and_only_another_one_is_a_replan() -> None:
+    first = read(reply(use("u1", "update_plan", steps=plan("look", "book"))))
+    assert (first.decision.action, [entry.action for entry in first.step.plan]) == ("PLAN", ["look", "book"])
+    kept = [PlanStep(**entry) for entry in plan("look", "book")]
+    done = read(reply(use("u1", "update_plan", steps=plan("look", "book", status="DONE"))), plan=kept)
+    assert (done.decision.action, done.step.replans) == ("PLAN", 0)
+    other = read(reply(use("u1", "update_plan", steps=plan("ask"))), plan=kept)
+    assert (other.decision.action, other.step.replans, other.agent.used.replans) == ("REPLAN", 1, 1)
+
+
+ACTION = {"action": "TOOL_USE", "details": {"toolName": "look", "parameters": {"city": "Paris"}}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(ACTION),
+        f"```json\n{json.dumps(ACTION, indent=2)}\n```",
+        f"Let me see {{not this}}. {json.dumps(ACTION)} That should do.",
+    ],
+)
+def test_the_json_protocol_is_read_fenced_and_in_prose(text: str) -> None:
+    decision = read_text(text).decision
+    assert [(call.name, call.tool_use_id) for call in decision.calls] == [("look", "")]
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        ({"action": "PLAN", "details": {"steps": plan("look")}}, "PLAN"),
+        ({"action": "COMPLETE", "details": {"result": "Done."}}, "COMPLETE"),
+        ({"action": "ASK_USER", "details": {"question": "When?"}}, "ASK_USER"),
+    ],
+)
+def test_the_json_protocol_has_the_built_ins(action: dict[str, Any], expected: str) -> None:
+    assert read_text(json.dumps(action)).decision.action == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("I will book a flight.", "The reply holds no action"),
+        ('{"action": "TOOL_USE", "details": {', "The reply holds no action"),
+        ('{"action": "DANCE"}', "There is no action 'DANCE'"),
+        ('{"action": "TOOL_USE", "details": {"name": "look"}}', "TOOL_USE needs"),
+        ('{"action": ["TOOL_USE"]}', "There is no action ['TOOL_USE']"),
+    ],
+)
+def test_what_is_no_action_is_corrected(text: str, words: str) -> None:
+    decision = read_text(text).decision
+    assert decision.action == "INVALID"
+    assert words in decision.message
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [None, 7, "text", [], {}, {"Output": None}, {"Output": {"Message": {"Content": "no list"}}}, reply()],
+)
+def test_rubbish_is_a_wrong_reply_and_leaves_no_empty_message(rubbish: Any) -> None:
+    reading = read(rubbish)
+    assert reading.decision.action == "INVALID"
+    assert reading.step.messages == []
+
+
+def test_only_what_bedrock_takes_back_goes_into_the_journal() -> None:
+    reading = read(
+        reply(
+            {"Text": "  "},
+            {"ToolUse": {"ToolUseId": "u1", "Name": "look", "Input": {"city": "Paris"}, "Type": "tool_use"}},
+            {"ToolUse": {"ToolUseId": "u1", "Name": "look", "Input": {"city": "Rome"}}},
+            {"Video": {}},
+        )
+    )
+    assert reading.step.messages == [said(use("u1", "look", city="Paris"))]
+    assert [call.input for call in reading.decision.calls] == [{"city": "Paris"}]
+
+
+def test_a_reply_that_was_cut_off_is_not_carried_out() -> None:
+    decision = read(reply(use("u1", "book", city="Paris"), stop="max_tokens")).decision
+    assert (decision.action, decision.calls) == ("INVALID", [])
+    assert decision.answers[0].tool_use_id == "u1"
+
+
+def test_the_users_words_go_into_the_journal_with_the_reply() -> None:
+    pending = Pending(messages=[said({"Text": "Tomorrow."}, role="user")], inputs=["INPUT#e1"])
+    step = read(reply(use("u1", "look", city="Paris")), pending=pending).step
+    assert [message["Role"] for message in step.messages] == ["user", "assistant"]
+    assert (step.inputs, step.previous_step, step.record) == (["INPUT#e1"], 1, "STEP#000002")
+
+
+def test_tokens_and_cost_are_counted() -> None:
+    reading = read(reply(use("u1", "look", city="Paris"), tokens=(1000, 100)), used={"tokens": 5})
+    assert reading.step.usage.cost_micro_usd == 1000 * 3 + 100 * 15
+    assert (reading.agent.used.tokens, reading.agent.used.steps, reading.agent.step) == (1105, 1, 2)
+
+
+def test_the_same_calls_in_a_row_are_counted_whatever_their_order() -> None:
+    first = read(reply(use("u1", "look", city="Paris"), use("u2", "look", city="Rome")))
+    assert first.agent.used.repeats == 1
+    again = read(
+        reply(use("u3", "look", city="Rome"), use("u4", "look", city="Paris")),
+        fingerprint=first.agent.fingerprint,
+        used={"repeats": 1},
+    )
+    assert again.agent.used.repeats == 2
+    other = read(reply(use("u5", "look", city="Rome")), fingerprint=first.agent.fingerprint, used={"repeats": 2})
+    assert other.agent.used.repeats == 1
