@@ -2,62 +2,61 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from agent.conversation import Item, reason
-from agent.record import CallResult, Decision, Outcome
+from agent.record import CallResult, Decision, Model, Outcome
+from agent.turn import Usage
 
 Role = Literal["user", "assistant", "tool_output"]
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(Model):
     """One step of the journal."""
 
     step: int
     who: Literal["USER", "MODEL", "TOOLS"]
     at: str
-    execution: str
-    heard: tuple[str, ...] = ()
-    """The user's words."""
-    said: tuple[str, ...] = ()
-    """The model's words beside its decision."""
-    uses: tuple[dict[str, Any], ...] = ()
-    """What the model asked for as it asked for it, `{toolName, parameters}`; in the JSON protocol nothing."""
+    execution: Annotated[str, Field(description="The ARN of the execution that wrote it")]
+    heard: Annotated[list[str], Field(description="The user's words")] = []
+    said: Annotated[list[str], Field(description="The model's words beside its decision")] = []
+    uses: Annotated[
+        list[dict[str, Any]],
+        Field(description="What the model asked for, as {toolName, parameters}; nothing in the JSON protocol"),
+    ] = []
     decision: Decision | None = None
-    results: tuple[CallResult, ...] = ()
-    usage: dict[str, int] | None = None
-    """`inputTokens`, `outputTokens` and `costMicroUsd` of a MODEL step."""
+    results: list[CallResult] = []
+    usage: Usage | None = None
 
 
 def read_entry(item: Item) -> Entry:
     """Reads a STEP item.
 
-    Raises ValueError (pydantic's among them) or KeyError if it is none.
+    Raises ValueError, pydantic's among them, or KeyError if it is none.
     """
     step, at, execution = int(item["record"].removeprefix("STEP#")), item["at"], item["execution"]
     match item["who"]:
         case "USER":
-            return Entry(step, "USER", at, execution, heard=(item["text"],))
+            return Entry(step=step, who="USER", at=at, execution=execution, heard=[item["text"]])
         case "TOOLS":
-            results = tuple(CallResult.model_validate(result) for result in json.loads(item["results"]))
-            return Entry(step, "TOOLS", at, execution, results=results)
+            return Entry(step=step, who="TOOLS", at=at, execution=execution, results=json.loads(item["results"]))
         case "MODEL":
             messages = json.loads(item["messages"])
-            heard = [text for message in messages if message["Role"] == "user" for text in _words(message["Content"])]
+            words = [text for message in messages if message["Role"] == "user" for text in _words(message["Content"])]
             reply = [block for message in messages if message["Role"] == "assistant" for block in message["Content"]]
             uses = [block["ToolUse"] for block in reply if "ToolUse" in block]
             return Entry(
-                step,
-                "MODEL",
-                at,
-                execution,
-                heard=tuple(heard),
-                said=tuple(block["Text"] for block in reply if "Text" in block),
-                uses=tuple({"toolName": use["Name"], "parameters": use["Input"]} for use in uses),
+                step=step,
+                who="MODEL",
+                at=at,
+                execution=execution,
+                heard=words,
+                said=[block["Text"] for block in reply if "Text" in block],
+                uses=[{"toolName": use["Name"], "parameters": use["Input"]} for use in uses],
                 decision=Decision.model_validate_json(item["decision"]),
-                usage=json.loads(item["usage"]),
+                usage=Usage.model_validate_json(item["usage"]),
             )
         case who:
             raise ValueError(f"{item['record']} was written by {who!r}, which no journal knows")
@@ -75,6 +74,12 @@ def outcome_text(result: CallResult) -> str:
     if result.outcome is Outcome.COMMITTED:
         return json.dumps(result.value, ensure_ascii=False)
     return f"{result.outcome}: {reason(result.message) or result.error}"
+
+
+def corrections(decision: Decision) -> list[str]:
+    """What the model was told to do better."""
+    wrong = [answer.text for answer in decision.answers if answer.error]
+    return wrong or ([decision.message] if decision.action == "INVALID" else [])
 
 
 def _words(blocks: list[dict[str, Any]]) -> list[str]:

@@ -32,6 +32,11 @@ class State:
         return str(self.fields["Type"])
 
     @property
+    def ends(self) -> bool:
+        """Whether its success ends the states that it belongs to."""
+        return self.type in ("Succeed", "Fail") or self.fields.get("End") is True
+
+    @property
     def caught(self) -> set[str]:
         """The states that its failures lead to."""
         return {catcher["Next"] for catcher in self.fields.get("Catch", [])}

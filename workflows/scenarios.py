@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from agent.definition import Limits, ToolName
 from agent.record import EffectStatus, Model, Status
@@ -80,8 +80,10 @@ class Expected(Model):
 
     status: Status
     states: Annotated[
-        list[Text] | None, Field(description="The states visited, in order, over all turns; not checked if absent")
-    ] = None
+        list[str],
+        BeforeValidator(lambda value: value.split() if isinstance(value, str) else value),
+        Field(min_length=1, description="The states visited, in order, over all turns; names with spaces between"),
+    ]
     effects: Annotated[list[ExpectedEffect], Field(description="The ledger, in order")] = []
     bookings: Annotated[int, Field(ge=0, description="Bookings that stand")] = 0
     error: Annotated[Text | None, Field(description="The error that the agent ended with")] = None

@@ -57,7 +57,7 @@ def visits(history: Iterable[Event]) -> list[Visit]:
     found: list[Visit] = []
     places = {0: _Place()}
     for event in history:
-        kind, place = event["type"], places[event["previousEventId"]]
+        kind, place = event["type"], places[event.get("previousEventId", 0)]
         if kind.endswith("StateEntered"):
             details = event["stateEnteredEventDetails"]
             visit = Visit(

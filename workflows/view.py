@@ -10,7 +10,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from agent.conversation import Item, reason
 from agent.definition import Definition
 from agent.record import Model, Outcome, PlanStep, Status
-from workflows.journal import Entry, Role, outcome_text, read_journal
+from workflows.journal import Entry, Role, corrections, outcome_text, read_journal
 
 
 class _Sparse(Model):
@@ -148,19 +148,18 @@ def public_view(items: Iterable[Item], definition: Definition) -> AgentView:
 def _conversation(journal: list[Entry]) -> Iterator[Message]:
     for entry in journal:
         yield from (Message(role="user", content=text) for text in entry.heard)
-        yield from (Message(role="assistant", content=text) for text in entry.said)
-        decision = entry.decision
-        if decision and decision.tool_use_id and decision.message:
-            # A question, a result or a reason: what the built-in says, not the call of it.
-            yield Message(role="assistant", content=decision.message)
-        else:
-            yield from (Message(role="assistant", content=json.dumps(use, ensure_ascii=False)) for use in entry.uses)
-        if decision:
-            wrong = [answer.text for answer in decision.answers if answer.error]
-            if decision.action == "INVALID" and not wrong:
-                wrong = [decision.message]
-            yield from (Message(role="tool_output", content=text) for text in wrong)
+        yield from (Message(role="assistant", content=text) for text in _spoken(entry))
+        if entry.decision:
+            yield from (Message(role="tool_output", content=text) for text in corrections(entry.decision))
         yield from (Message(role="tool_output", content=outcome_text(result)) for result in entry.results)
+
+
+def _spoken(entry: Entry) -> list[str]:
+    decision = entry.decision
+    if decision and decision.action in ("ASK_USER", "COMPLETE", "GIVE_UP"):
+        # The question, the result or the reason, and not the call that says it.
+        return [*(entry.said if entry.uses else []), decision.message]
+    return [*entry.said, *(json.dumps(use, ensure_ascii=False) for use in entry.uses)]
 
 
 def _calls(journal: list[Entry], after: int) -> Iterator[PlanEntry]:
@@ -168,7 +167,7 @@ def _calls(journal: list[Entry], after: int) -> Iterator[PlanEntry]:
     answers = {entry.step: entry.results for entry in journal}
     for entry in journal:
         calls = entry.decision.calls if entry.decision else []
-        results = answers.get(entry.step + 1, ())
+        results = answers.get(entry.step + 1, [])
         for call, result in zip_longest(calls, results):
             number += 1
             done = result is not None and result.outcome is Outcome.COMMITTED

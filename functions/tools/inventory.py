@@ -155,8 +155,6 @@ def cancel(booking_id: str) -> Booking:
     booking = _find(booking_id)
     if booking is None:
         raise ToolRejected(f"There is no booking {booking_id!r}; booking_id is what the booking returned")
-    if booking.status == "CANCELLED":
-        return booking
     mark: TransactWriteItemTypeDef = {
         "Update": {
             "TableName": os.environ["BOOKINGS_TABLE"],

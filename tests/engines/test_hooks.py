@@ -49,7 +49,7 @@ class TestAnswerConverse:
         assert set(reply["Usage"]) == {"InputTokens", "OutputTokens", "TotalTokens"}
         assert set(reply) == {"Output", "StopReason", "Usage", "Metrics"}
 
-    def test_takes_its_own_answer_back(self, sample: Sample) -> None:
+    def test_takes_its_own_answer_back_after_every_fault(self, sample: Sample) -> None:
         reply = json.loads(sample.run("Ask", ask("back", 0))["output"])
         result = {"ToolUseId": "call-0-0", "Content": [{"Json": {"seatsLeft": 3, "Class": "economy"}}]}
         answer = {"Role": "user", "Content": [{"ToolResult": result}]}
@@ -63,7 +63,7 @@ class TestAnswerConverse:
             json.loads(sample.run("Ask", ask("back", 1, reply["Output"]["Message"], answer))["output"])
             for _ in range(2)
         )
-        assert rubbish["Output"] == {}
+        assert "Output" not in rubbish
         assert good["Output"]["Message"]["Content"] == [{"Text": "Done."}]
 
     def test_what_the_service_refuses_is_a_validation_exception(self, sample: Sample) -> None:

@@ -163,7 +163,7 @@ def test_an_output_that_is_cut_fits_whatever_it_holds() -> None:
         """Read quotes."""
         return Kept(note_id=request.title * OUTPUT_LIMIT)
 
-    for title in ('"', "\\", "é", "😀"):
+    for title in ('"', "\\", "é", "aéé", "😀"):
         result = read_quotes(EVENT | {"input": {"title": title}}, None)
         assert result["truncated"] is True
         assert OUTPUT_LIMIT // 3 < len(json.dumps(result, ensure_ascii=False).encode()) < OUTPUT_LIMIT + 100

@@ -214,6 +214,10 @@ def test_a_booking_takes_its_seats_on_the_earliest_flight() -> None:
     assert scan("bookingIds")[0]["key"] == "a#EFFECT#000002#0"
 
 
+def test_a_flight_of_today_can_be_booked() -> None:
+    assert call(book_flight, **TRIP | {"date": TODAY.isoformat()})["date"] == TODAY.isoformat()
+
+
 def test_a_later_flight_is_taken_if_the_earliest_is_full_or_if_it_was_named() -> None:
     call(book_flight, "k1", **TRIP, passengers=SEATS)
     assert call(book_flight, "k2", **TRIP)["departs"] == "17:40"

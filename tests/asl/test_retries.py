@@ -1,0 +1,188 @@
+"""What is tried again: only what may pass by itself, all of it, in bounds, and everywhere alike."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from agent import errors
+from tests.asl.services import called
+from tests.asl.support import MACHINES, Broken, Rule, catches, holds, problem
+from workflows.machines import Machine, State
+
+TRANSIENT = {
+    "DynamoDb": {
+        "InternalServerErrorException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceededException",
+        "SdkClientException",
+        "ThrottlingException",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+    },
+    "BedrockRuntime": {
+        "InternalServerException",
+        "ModelErrorException",
+        "ModelNotReadyException",
+        "ModelTimeoutException",
+        "SdkClientException",
+        "ServiceUnavailableException",
+        "ThrottlingException",
+    },
+    "EventBridge": {"FailedEntry", "InternalException", "SdkClientException", "ThrottlingException"},
+    "Lambda": {
+        "AWSLambdaException",
+        "ClientExecutionTimeoutException",
+        "SdkClientException",
+        "ServiceException",
+        "TooManyRequestsException",
+        "Unknown",
+    },
+}
+"""The errors of each service that may pass by themselves."""
+BESIDE_THE_API = {
+    "DynamoDb.SdkClientException",
+    "BedrockRuntime.SdkClientException",
+    "EventBridge.FailedEntry",
+    "EventBridge.SdkClientException",
+    "EventBridge.ThrottlingException",
+} | {f"Lambda.{name}" for name in TRANSIENT["Lambda"]}
+"""Those of them that come from Step Functions or its SDK, so that any operation may meet them."""
+ENDED_EARLY = {"Runtime.ExitError", "Sandbox.Timedout"}
+"""The function's process ended without an answer."""
+MAY_BE_TRANSIENT = {"DynamoDb.TransactionCanceledException"}
+"""By a conflict or by a condition: a machine may retry it, or look first."""
+NOTHING_HAPPENED = {"ToolUnavailable", "Lambda.TooManyRequestsException"}
+"""All that a call that changes the world may be repeated after."""
+READ_CALLS = {"CallReadTool"}
+"""The tasks that call a tool which is known to read; any other call of a tool may write."""
+
+
+def transient_errors_are_retried(machine: Machine) -> Iterator[str]:
+    for task in machine.tasks():
+        if missing := sorted(_worth_a_retry(task) - _retried(task)):
+            yield problem(machine, task, f"add to Retry what may pass by itself: {', '.join(missing)}")
+
+
+def nothing_else_is_retried(machine: Machine) -> Iterator[str]:
+    for task in machine.tasks():
+        allowed = _worth_a_retry(task)
+        if not _may_write(task):
+            allowed |= MAY_BE_TRANSIENT & called(task).errors
+        if wrong := sorted(_retried(task) - allowed):
+            yield problem(machine, task, f"take out of Retry what does not pass, or may have acted: {', '.join(wrong)}")
+
+
+def retries_are_bounded(machine: Machine) -> Iterator[str]:
+    for state, retrier in _retriers(machine):
+        if not 1 <= retrier.get("MaxAttempts", 0) <= 10:
+            yield problem(machine, state, "give the Retry MaxAttempts from 1 to 10")
+        if retrier.get("BackoffRate", 1) <= 1 or not retrier.get("MaxDelaySeconds"):
+            yield problem(machine, state, "give the Retry a BackoffRate above 1, and MaxDelaySeconds")
+        if retrier.get("JitterStrategy") != "FULL":
+            yield problem(
+                machine, state, "give the Retry JitterStrategy FULL: what failed together comes back together"
+            )
+
+
+def the_same_errors_are_retried_alike(machine: Machine) -> Iterator[str]:
+    first: dict[tuple[str, ...], dict[str, Any]] = {}
+    for other in MACHINES.values():
+        for _, retrier in _retriers(other):
+            first.setdefault(tuple(retrier["ErrorEquals"]), retrier)
+    for state, retrier in _retriers(machine):
+        if first.get(tuple(retrier["ErrorEquals"]), retrier) != retrier:
+            yield problem(machine, state, "make this Retry the same as the others with these errors")
+        if retrier["ErrorEquals"] != sorted(retrier["ErrorEquals"]):
+            yield problem(machine, state, "sort the errors of this Retry, so that equal ones look equal")
+
+
+def _worth_a_retry(task: State) -> set[str]:
+    if _may_write(task):
+        return NOTHING_HAPPENED
+    call = called(task)
+    worth = {f"{call.prefix}.{name}" for name in TRANSIENT[call.prefix]} & (call.errors | BESIDE_THE_API)
+    if call.prefix == "Lambda":
+        worth |= ENDED_EARLY
+    if _calls_tool(task):
+        worth |= {"ToolUnavailable"}
+    return worth | {"States.Timeout"}
+
+
+def _calls_tool(task: State) -> bool:
+    return "FunctionName.$" in task.fields.get("Parameters", {})
+
+
+def _may_write(task: State) -> bool:
+    return _calls_tool(task) and task.name not in READ_CALLS
+
+
+def _retried(state: State) -> set[str]:
+    return {name for retrier in state.fields.get("Retry", []) for name in retrier["ErrorEquals"]}
+
+
+def _retriers(machine: Machine) -> Iterator[tuple[State, dict[str, Any]]]:
+    for state in machine.states():
+        for retrier in state.fields.get("Retry", []):
+            yield state, retrier
+
+
+@holds(
+    transient_errors_are_retried,
+    nothing_else_is_retried,
+    retries_are_bounded,
+    the_same_errors_are_retried_alike,
+)
+def test_rule(rule: Rule, machine: Machine) -> None:
+    assert not list(rule(machine))
+
+
+@pytest.mark.parametrize("error", [name for name in vars(errors) if name[0].isupper()])
+def test_an_error_says_whether_it_is_retried(error: str) -> None:
+    says_never = "Never retried" in getattr(errors, error).__doc__
+    retried = any(error in _retried(task) for machine in MACHINES.values() for task in machine.tasks())
+    assert says_never != retried, (
+        f"functions/agent/errors.py: {error}'s docstring and the machines disagree on its retry"
+    )
+
+
+def _retry(state: dict[str, Any]) -> dict[str, Any]:
+    retrier: dict[str, Any] = state["Retry"][0]
+    return retrier
+
+
+@catches(
+    Broken(transient_errors_are_retried, "agent_turn", "AskModel", lambda s: s.pop("Retry")),
+    Broken(transient_errors_are_retried, "agent_turn", "LoadTurn", lambda s: _retry(s)["ErrorEquals"].pop(0)),
+    Broken(transient_errors_are_retried, "agent_start", "CreateAgent", lambda s: _retry(s)["ErrorEquals"].pop(0)),
+    Broken(nothing_else_is_retried, "agent_turn", "LoadTurn", lambda s: _retry(s)["ErrorEquals"].append("LeaseLost")),
+    Broken(nothing_else_is_retried, "agent_turn", "AskModel", lambda s: _retry(s).update(ErrorEquals=["States.ALL"])),
+    Broken(
+        nothing_else_is_retried,
+        "agent_turn",
+        "AskModel",
+        lambda s: _retry(s)["ErrorEquals"].append("BedrockRuntime.ValidationException"),
+    ),
+    Broken(
+        nothing_else_is_retried,
+        "agent_turn",
+        "CallTools/CallWriteTool",
+        lambda s: _retry(s)["ErrorEquals"].append("States.Timeout"),
+    ),
+    Broken(
+        nothing_else_is_retried,
+        "agent_turn",
+        "CallTools/ReadEffect",
+        lambda s: _retry(s)["ErrorEquals"].append("DynamoDb.TransactionCanceledException"),
+    ),
+    Broken(retries_are_bounded, "agent_turn", "AskModel", lambda s: _retry(s).pop("MaxAttempts")),
+    Broken(retries_are_bounded, "agent_turn", "AskModel", lambda s: _retry(s).update(MaxAttempts=99)),
+    Broken(retries_are_bounded, "agent_turn", "AskModel", lambda s: _retry(s).update(BackoffRate=1.0)),
+    Broken(retries_are_bounded, "agent_turn", "AskModel", lambda s: _retry(s).pop("MaxDelaySeconds")),
+    Broken(retries_are_bounded, "agent_turn", "AskModel", lambda s: _retry(s).pop("JitterStrategy")),
+    Broken(the_same_errors_are_retried_alike, "agent_turn", "LoadTurn", lambda s: _retry(s).update(IntervalSeconds=9)),
+    Broken(the_same_errors_are_retried_alike, "agent_input", "ReadAgent", lambda s: _retry(s).update(MaxAttempts=9)),
+    Broken(the_same_errors_are_retried_alike, "agent_turn", "LoadTurn", lambda s: _retry(s)["ErrorEquals"].reverse()),
+)
+def test_change_is_caught(broken: Broken) -> None:
+    broken.assert_caught()
