@@ -6,11 +6,11 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_pascal
 
 from agent.conversation import Item, reason
@@ -19,6 +19,7 @@ from agent.events import SOURCE, AgentInputReceived, AgentRequested
 from agent.record import FREE, GOAL_LIMIT, SETTLED, Model, Status, step_record
 from workflows.engines.embedded import Connection
 from workflows.journal import Entry, read_entry
+from workflows.trace import Visit, transitions, visits
 from workflows.view import AgentView, public_view
 
 if TYPE_CHECKING:
@@ -121,6 +122,14 @@ class Execution(Model):
     def event(self) -> dict[str, Any]:
         """The event that started it; empty if somebody started it with something else."""
         return self.input if isinstance(self.input, dict) else {}
+
+
+class Run(Model):
+    """An execution with the states that it visited."""
+
+    execution: Execution
+    visits: list[Visit]
+    transitions: Annotated[int, Field(description="State transitions, retries included")]
 
 
 class Stack:
@@ -289,8 +298,25 @@ class Stack:
                 arns.add(item["lastUpdatedBy"])
             elif item["record"].startswith("STEP#"):
                 arns.add(item["execution"])
-        found = [execution for execution in map(self._execution, arns) if execution]
+        found = [execution for execution in map(self.execution, arns) if execution]
         return sorted(found, key=lambda execution: execution.started)
+
+    def execution(self, arn: str) -> Execution | None:
+        """An execution; None if AWS does not keep it, or never had it."""
+        try:
+            answer = self.stepfunctions.describe_execution(executionArn=arn)
+        except self.stepfunctions.exceptions.ExecutionDoesNotExist:
+            return None
+        return Execution(
+            arn=arn,
+            machine=answer["stateMachineArn"].rpartition(":")[2],
+            status=answer["status"],
+            started=answer["startDate"],
+            stopped=answer.get("stopDate"),
+            input=json.loads(answer["input"]),
+            error=answer.get("error", ""),
+            cause=answer.get("cause", ""),
+        )
 
     def refusals(self, name: str, since: dt.datetime | None = None) -> list[Execution]:
         """The failed executions of agent_start that were asked for an agent with this id, or by an event with it."""
@@ -299,6 +325,11 @@ class Stack:
             for execution in self._failed(self.outputs.agent_start_arn, since)
             if name in (execution.event.get("id"), execution.event.get("detail", {}).get("agentId"))
         ]
+
+    def run(self, execution: Execution) -> Run:
+        """An execution with the states that it visited so far."""
+        visited = visits(self.history(execution.arn))
+        return Run(execution=execution, visits=visited, transitions=transitions(visited))
 
     def history(self, arn: str) -> list[dict[str, Any]]:
         """The events of an execution, oldest first, as GetExecutionHistory tells them."""
@@ -339,7 +370,7 @@ class Stack:
 
     def _raise_dead(self, agent_id: str, state: Item) -> None:
         arn = state["owner"].split("#")[0]
-        execution = self._execution(arn) if arn != FREE else None
+        execution = self.execution(arn) if arn != FREE else None
         if execution is None or execution.status == "RUNNING":
             return
         # It may have given the lease back between the two looks.
@@ -359,25 +390,9 @@ class Stack:
         )
         listed = (execution for page in pages for execution in page["executions"])
         for entry in itertools.takewhile(lambda execution: execution["startDate"] >= oldest, listed):
-            execution = self._execution(entry["executionArn"])
+            execution = self.execution(entry["executionArn"])
             if execution:
                 yield execution
-
-    def _execution(self, arn: str) -> Execution | None:
-        try:
-            answer = self.stepfunctions.describe_execution(executionArn=arn)
-        except self.stepfunctions.exceptions.ExecutionDoesNotExist:
-            return None
-        return Execution(
-            arn=arn,
-            machine=answer["stateMachineArn"].rpartition(":")[2],
-            status=answer["status"],
-            started=answer["startDate"],
-            stopped=answer.get("stopDate"),
-            input=json.loads(answer["input"]),
-            error=answer.get("error", ""),
-            cause=answer.get("cause", ""),
-        )
 
     def _unknown(self, agent_id: str) -> UnknownAgent:
         refused = next(iter(self.refusals(agent_id)), None)

@@ -1,7 +1,78 @@
-"""A stack on this machine, ready to use: the embedded engine, the scripted model, flights, and the sample agent."""
+"""A stack on this machine, ready to use: the embedded engine, the scripted model, flights, and an agent."""
 
-import datetime as dt
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import batched
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tools.flights import Item, sample_flights, utc_today
+from workflows.client import Stack
+from workflows.engines.embedded import Embedded
+from workflows.registry import register
+from workflows.scenarios import AGENTS, Scenario
+from workflows.scripted_model import ScriptedModel
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import WriteRequestTypeDef
+
+TEMPLATE = Path(__file__).parents[1] / "template.yaml"
+DAYS = 30
+"""For how many days there are flights."""
+BATCH = 25
+"""Items in one BatchWriteItem at most."""
+
+
+@dataclass(frozen=True)
+class Local:
+    """A local stack that runs."""
+
+    engine: Embedded
+    stack: Stack
+
+
+@contextmanager
+def local_stack(
+    scenarios: Sequence[Scenario],
+    folder: Path,
+    agent: str,
+    limits: Mapping[str, Any],
+    on_progress: Callable[[str], None],
+) -> Iterator[Local]:
+    """Starts everything on free ports of 127.0.0.1, and ends it with the context.
+
+    Args:
+        scenarios: what the model can say.
+        folder: for the engine's log, and for what other processes find it by.
+        agent: the sample agent to register, by its folder's name.
+        limits: limits that differ from its own, in camelCase.
+        on_progress: gets a few words for each thing that is ready.
+
+    Raises:
+        EngineError, StackError: something did not start or could not be deployed.
+    """
+    with ScriptedModel(scenarios) as model:
+        on_progress(f"the scripted model, on {model.url}")
+        with Embedded.start(model=model.url, folder=folder) as engine:
+            on_progress(f"the embedded engine, on {engine.url}")
+            engine.deploy(TEMPLATE, on_progress=lambda kind: on_progress(f"template.yaml: {kind}"))
+            stack = Stack.embedded(engine)
+            seed_flights(stack)
+            on_progress(f"flights for {DAYS} days")
+            definition = register(stack, AGENTS / agent / "agent.yaml", limits)
+            on_progress(f"the agent {definition.name}, with {len(definition.tools)} tools")
+            yield Local(engine, stack)
+
+
+def seed_flights(stack: Stack) -> None:
+    """Puts the sample flights into the table Flights of a stack that has none; those there are would be overwritten."""
+    items = sample_flights(utc_today(), DAYS)
+    for start in range(0, len(items), BATCH):
+        requests = [_put(item) for item in items[start : start + BATCH]]
+        while requests:
+            answer = stack.dynamodb.batch_write_item(RequestItems={stack.outputs.flights_table_name: requests})
+            requests = list(answer["UnprocessedItems"].get(stack.outputs.flights_table_name, []))
+
+
+def _put(item: Item) -> "WriteRequestTypeDef":
+    return {"PutRequest": {"Item": item}}

@@ -3,7 +3,7 @@
 import datetime as dt
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -95,8 +95,10 @@ class AgentFile(Model):
         return self
 
 
-def register(stack: Stack, path: Path) -> Definition:
+def register(stack: Stack, path: Path, limits: Mapping[str, Any] | None = None) -> Definition:
     """Registers the agent of an agent.yaml as the next version of its definition, and returns that.
+
+    `limits`, in the camelCase of `agent.definition.Limits`, take the place of the file's.
 
     What is the latest version already, to the letter, is returned as it is; nothing is written then.
 
@@ -117,7 +119,7 @@ def register(stack: Stack, path: Path) -> Definition:
         description=file.description,
         instructions=file.instructions,
         model=ModelSettings.model_validate({**settings, "id": file.model.id or stack.outputs.model_id}),
-        limits=Limits.model_validate(file.limits.model_dump()),
+        limits=Limits.model_validate(Limits.model_validate(file.limits.model_dump()).dump() | dict(limits or {})),
         tools=tools,
     )
     if latest and definition == latest.model_copy(update={"version": definition.version}):
@@ -191,6 +193,11 @@ def _check_schema(place: str, schema: dict[str, Any]) -> None:
 
 
 def _check_function(stack: Stack, tool: Tool) -> None:
+    if "-tool-" not in tool.function:
+        raise StackError(
+            f"The tool {tool.name} cannot run as the Lambda {tool.function}: the machine may call only functions with "
+            "-tool- in their names"
+        )
     try:
         configuration = stack.lambdas.get_function(FunctionName=tool.function)["Configuration"]
     except stack.lambdas.exceptions.ResourceNotFoundException as error:

@@ -33,6 +33,12 @@ def holds(*rules: Rule) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("rule", "machine"), cases)
 
 
+def assert_holds(rule: Rule, machine: Machine) -> None:
+    """Fails with what the rule finds, one line each."""
+    if found := list(rule(machine)):
+        pytest.fail("\n".join(found), pytrace=False)
+
+
 @dataclass(frozen=True)
 class Broken:
     """A change that `rule` must catch: `change` gets the definition of the state at `path`, or of the whole machine."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.asl.support import MACHINES, Broken, Rule, catches, holds, problem
+from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
 from workflows.machines import Machine, Scope, State
 
 RECOVERIES = {
@@ -106,7 +106,7 @@ def _tells_a_failure(end: State) -> bool:
     failures_end_as_failures,
 )
 def test_rule(rule: Rule, machine: Machine) -> None:
-    assert not list(rule(machine))
+    assert_holds(rule, machine)
 
 
 @pytest.mark.parametrize("recovery", RECOVERIES, ids="-".join)

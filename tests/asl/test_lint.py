@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scripts import lint_machines
-from tests.asl.support import Broken, Rule, catches, holds, problem
+from tests.asl.support import Broken, Rule, assert_holds, catches, holds, problem
 from workflows.machines import InvalidDefinition, Machine, load_machine
 
 
@@ -17,7 +17,7 @@ def the_linter_is_content(machine: Machine) -> Iterator[str]:
 
 @holds(the_linter_is_content)
 def test_rule(rule: Rule, machine: Machine) -> None:
-    assert not list(rule(machine))
+    assert_holds(rule, machine)
 
 
 @catches(

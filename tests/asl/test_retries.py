@@ -7,7 +7,7 @@ import pytest
 
 from agent import errors
 from tests.asl.services import called
-from tests.asl.support import MACHINES, Broken, Rule, catches, holds, problem
+from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
 from workflows.machines import Machine, State
 
 TRANSIENT = {
@@ -134,7 +134,7 @@ def _retriers(machine: Machine) -> Iterator[tuple[State, dict[str, Any]]]:
     the_same_errors_are_retried_alike,
 )
 def test_rule(rule: Rule, machine: Machine) -> None:
-    assert not list(rule(machine))
+    assert_holds(rule, machine)
 
 
 @pytest.mark.parametrize("error", [name for name in vars(errors) if name[0].isupper()])

@@ -23,6 +23,11 @@ TOMORROW = "2026-11-24"
 SOLD_OUT = "2026-11-25"
 FREE_AGAIN = "2026-11-26"
 TRIP = {"from_city": "New York", "to_city": "San Francisco", "date": TOMORROW}
+FLIGHTS = [
+    item
+    for item in sample_flights(TODAY, days=6)
+    if (item["fromCity"]["S"], item["toCity"]["S"]) == ("New York", "San Francisco")
+]
 TABLES = {"FLIGHTS_TABLE": "flightId", "BOOKINGS_TABLE": "bookingId", "IDEMPOTENCY_TABLE": "id"}
 
 
@@ -49,9 +54,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                 AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
                 BillingMode="PAY_PER_REQUEST",
             )
-        for item in sample_flights(TODAY, days=6):
-            if (item["fromCity"]["S"], item["toCity"]["S"]) == ("New York", "San Francisco"):
-                client().put_item(TableName="flightIds", Item=item)
+        client().batch_write_item(RequestItems={"flightIds": [{"PutRequest": {"Item": item}} for item in FLIGHTS]})
         yield
         assert sold() == booked()
 

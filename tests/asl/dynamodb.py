@@ -1,0 +1,117 @@
+"""The machines' requests to the table, and what their expressions say."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from workflows.machines import Machine, State
+
+STATE = json.dumps({"S": "STATE"})
+_OPERATIONS = {"getItem": "Get", "putItem": "Put", "updateItem": "Update", "deleteItem": "Delete"}
+_CLAUSE = re.compile(r"\b(SET|REMOVE|ADD|DELETE)\b")
+_TOKEN = re.compile(r"[#:]?\w+")
+_SYNTAX = {"SET", "REMOVE", "ADD", "DELETE", "AND", "OR", "NOT", "IN", "BETWEEN", "size", "contains", "begins_with"} | {
+    "attribute_exists",
+    "attribute_not_exists",
+    "attribute_type",
+    "if_not_exists",
+    "list_append",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One read or write of one item. `kind` is Get, Put, Update, Delete or ConditionCheck."""
+
+    state: State
+    kind: str
+    fields: dict[str, Any]
+
+    @cached_property
+    def record(self) -> str:
+        """The item's `record` as the machine gives it, as JSON: the same text is the same kind of item."""
+        return json.dumps((self.fields.get("Key") or self.fields["Item"])["record"])
+
+    @property
+    def values(self) -> dict[str, dict[str, str]]:
+        """The values of its placeholders."""
+        values: dict[str, dict[str, str]] = self.fields.get("ExpressionAttributeValues", {})
+        return values
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The attributes behind its placeholders."""
+        names: dict[str, str] = self.fields.get("ExpressionAttributeNames", {})
+        return names
+
+    @property
+    def condition(self) -> str:
+        return str(self.fields.get("ConditionExpression", ""))
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """Every name and placeholder in its expressions."""
+        texts = [text for key, text in self.fields.items() if key.endswith("Expression")]
+        return [token for text in texts for token in _TOKEN.findall(text) if token not in _SYNTAX]
+
+    @cached_property
+    def written(self) -> dict[str, dict[str, str]]:
+        """The attributes that it puts, sets or adds to, with their values."""
+        if self.kind == "Put":
+            item: dict[str, dict[str, str]] = self.fields["Item"]
+            return item
+        pairs = [
+            *re.findall(r"(#?\w+)\s*=\s*(:\w+)", self._clauses.get("SET", "")),
+            *re.findall(r"(#?\w+)\s+(:\w+)", self._clauses.get("ADD", "")),
+        ]
+        return {self.attribute(name): self.values[value] for name, value in pairs}
+
+    @cached_property
+    def removed(self) -> set[str]:
+        """The attributes that it removes."""
+        return {self.attribute(name) for name in _TOKEN.findall(self._clauses.get("REMOVE", ""))}
+
+    @cached_property
+    def compared(self) -> list[tuple[str, dict[str, str]]]:
+        """Each value in its condition, with the attribute that it is compared with."""
+        pairs = re.findall(r"(#?\w+)\s*(?:=|<>|<=?|>=?)\s*(:\w+)", self.condition)
+        for name, several in re.findall(r"(#?\w+)\s+IN\s*\(([^)]*)\)", self.condition):
+            pairs += [(name, value) for value in _TOKEN.findall(several)]
+        return [(self.attribute(name), self.values[value]) for name, value in pairs]
+
+    @cached_property
+    def demanded(self) -> dict[str, str]:
+        """What its condition demands of attributes in any case: `a = :a AND b = :b`."""
+        if re.search(r"\bOR\b", self.condition):
+            return {}
+        terms = [re.fullmatch(r"\s*(#?\w+)\s*=\s*(:\w+)\s*", term) for term in self.condition.split(" AND ")]
+        return {self.attribute(term[1]): next(iter(self.values[term[2]].values())) for term in terms if term}
+
+    def attribute(self, token: str) -> str:
+        """The attribute that a name or placeholder stands for."""
+        return self.names.get(token, token)
+
+    @cached_property
+    def _clauses(self) -> dict[str, str]:
+        parts = _CLAUSE.split(self.fields.get("UpdateExpression", ""))
+        return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def requests(machine: Machine) -> Iterator[Request]:
+    """Every request of every Task; the parts of a transaction one by one."""
+    for task in machine.tasks():
+        operation = task.fields["Resource"].rpartition(":")[2]
+        if operation == "transactWriteItems":
+            for part in task.fields["Parameters"]["TransactItems"]:
+                for kind, fields in part.items():
+                    yield Request(task, kind, fields)
+        elif operation in _OPERATIONS:
+            yield Request(task, _OPERATIONS[operation], task.fields["Parameters"])
+
+
+def writes(machine: Machine) -> Iterator[Request]:
+    """Those that change an item."""
+    return (request for request in requests(machine) if request.kind in ("Put", "Update", "Delete"))

@@ -1,0 +1,53 @@
+"""What template.yaml says of a machine."""
+
+from functools import cache
+from typing import Any
+
+from tests.asl.support import ROOT
+from workflows.engines.template import load_template
+
+
+@cache
+def _template() -> dict[str, Any]:
+    return load_template(ROOT / "template.yaml")
+
+
+def definition_uris() -> dict[str, str]:
+    """The definition file of each state machine, by logical id."""
+    return {name: resource["DefinitionUri"] for name, resource in _of_type("AWS::Serverless::StateMachine").items()}
+
+
+def state_machine(name: str) -> dict[str, Any]:
+    """The properties of the machine whose definition is `asl/<name>.asl.yaml`; empty if there is none."""
+    uri = f"asl/{name}.asl.yaml"
+    found = [entry for entry in _of_type("AWS::Serverless::StateMachine").values() if entry["DefinitionUri"] == uri]
+    return found[0] if found else {}
+
+
+def substitutions(name: str) -> dict[str, Any]:
+    """What is filled into a machine."""
+    filled: dict[str, Any] = state_machine(name).get("DefinitionSubstitutions", {})
+    return filled
+
+
+def function_timeout(name: str, substitution: str) -> int | None:
+    """Seconds that the function behind a machine's `${substitution}` has; None if that is no function of the template."""
+    value = substitutions(name).get(substitution, {})
+    target = value.get("Fn::GetAtt", [""]) if isinstance(value, dict) else [""]
+    logical_id = (target if isinstance(target, list) else target.split("."))[0]
+    function = _of_type("AWS::Serverless::Function").get(logical_id)
+    if function is None:
+        return None
+    timeout = function.get("Timeout", _template().get("Globals", {}).get("Function", {}).get("Timeout", 3))
+    return int(timeout)
+
+
+def event_pattern(name: str) -> dict[str, Any]:
+    """The pattern of the one rule that starts a machine; empty if no rule does."""
+    patterns = [event["Properties"]["Pattern"] for event in state_machine(name).get("Events", {}).values()]
+    return patterns[0] if len(patterns) == 1 else {}
+
+
+def _of_type(kind: str) -> dict[str, dict[str, Any]]:
+    resources = _template()["Resources"].items()
+    return {name: resource["Properties"] for name, resource in resources if resource["Type"] == kind}

@@ -1,0 +1,61 @@
+"""The machines and template.yaml fit: every file is deployed, and every `${…}` is filled."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.asl import template
+from tests.asl.support import MACHINES, ROOT, Broken, Rule, assert_holds, catches, holds, problem
+from workflows.machines import SUBSTITUTION, Machine
+
+
+def machines_are_deployed(machine: Machine) -> Iterator[str]:
+    if not template.state_machine(machine.name):
+        yield problem(machine, None, "no state machine of template.yaml has it as its DefinitionUri")
+
+
+def substitutions_are_filled(machine: Machine) -> Iterator[str]:
+    filled = template.substitutions(machine.name).keys()
+    for name in sorted(machine.substitutions() - filled):
+        yield problem(machine, None, f"fill ${{{name}}} in its DefinitionSubstitutions in template.yaml")
+    for name in sorted(filled - machine.substitutions()):
+        yield problem(
+            machine, None, f"take {name} out of its DefinitionSubstitutions in template.yaml: nothing uses it"
+        )
+
+
+@holds(machines_are_deployed, substitutions_are_filled)
+def test_rule(rule: Rule, machine: Machine) -> None:
+    assert_holds(rule, machine)
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_substitution_is_a_whole_quoted_string(name: str) -> None:
+    for number, line in enumerate((ROOT / f"asl/{name}.asl.yaml").read_text().splitlines(), 1):
+        for found in SUBSTITUTION.finditer(line):
+            quoted = f'"{found[0]}"'
+            assert quoted in line, f"asl/{name}.asl.yaml:{number}: write {quoted}, alone in its quotes"
+
+
+def test_every_definition_of_the_template_exists() -> None:
+    assert template.definition_uris().items()
+    for logical_id, uri in template.definition_uris().items():
+        assert (ROOT / uri).is_file(), f"template.yaml: {logical_id}: there is no file {uri}"
+
+
+@catches(
+    Broken(
+        substitutions_are_filled,
+        "agent_turn",
+        "",
+        lambda m: m["States"]["LoadTurn"]["Parameters"].update(FunctionName="${LoadTurnName}"),
+    ),
+    Broken(
+        substitutions_are_filled,
+        "agent_turn",
+        "",
+        lambda m: m["States"]["LoadTurn"]["Parameters"].pop("FunctionName"),
+    ),
+)
+def test_change_is_caught(broken: Broken) -> None:
+    broken.assert_caught()
