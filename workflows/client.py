@@ -326,6 +326,11 @@ class Stack:
             if name in (execution.event.get("id"), execution.event.get("detail", {}).get("agentId"))
         ]
 
+    def execution_arns(self, machine: str) -> list[str]:
+        """Every execution of a machine, oldest first: only for a stack that has had few."""
+        pages = self.stepfunctions.get_paginator("list_executions").paginate(stateMachineArn=machine)
+        return [execution["executionArn"] for page in pages for execution in page["executions"]][::-1]
+
     def run(self, execution: Execution) -> Run:
         """An execution with the states that it visited so far."""
         visited = visits(self.history(execution.arn))

@@ -4,17 +4,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tools.flights import Item, sample_flights, utc_today
+from tools.flights import sample_flights, utc_today
 from workflows.client import Stack
 from workflows.engines.embedded import Embedded
 from workflows.registry import register
 from workflows.scenarios import AGENTS, Scenario
 from workflows.scripted_model import ScriptedModel
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.type_defs import WriteRequestTypeDef
 
 TEMPLATE = Path(__file__).parents[1] / "template.yaml"
 DAYS = 30
@@ -66,13 +63,10 @@ def local_stack(
 
 def seed_flights(stack: Stack) -> None:
     """Puts the sample flights into the table Flights of a stack that has none; those there are would be overwritten."""
+    table = stack.outputs.flights_table_name
     items = sample_flights(utc_today(), DAYS)
     for start in range(0, len(items), BATCH):
-        requests = [_put(item) for item in items[start : start + BATCH]]
+        requests: Any = [{"PutRequest": {"Item": item}} for item in items[start : start + BATCH]]
         while requests:
-            answer = stack.dynamodb.batch_write_item(RequestItems={stack.outputs.flights_table_name: requests})
-            requests = list(answer["UnprocessedItems"].get(stack.outputs.flights_table_name, []))
-
-
-def _put(item: Item) -> "WriteRequestTypeDef":
-    return {"PutRequest": {"Item": item}}
+            answer = stack.dynamodb.batch_write_item(RequestItems={table: requests})
+            requests = answer["UnprocessedItems"].get(table)

@@ -23,8 +23,7 @@ _FAULTS = {
     "unavailable": (503, "ServiceUnavailableException", "The service isn't currently available. Try again later."),
     "timeout": (408, "ModelTimeoutException", "The request took too long to process."),
 }
-_RUBBISH = {
-    "output": {},
+_RUBBISH = {  # an answer without a message
     "stopReason": "end_turn",
     "usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2},
     "metrics": {"latencyMs": LATENCY_MS},

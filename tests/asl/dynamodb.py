@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -115,3 +115,20 @@ def requests(machine: Machine) -> Iterator[Request]:
 def writes(machine: Machine) -> Iterator[Request]:
     """Those that change an item."""
     return (request for request in requests(machine) if request.kind in ("Put", "Update", "Delete"))
+
+
+def created(machines: Iterable[Machine]) -> dict[str, dict[str, str]]:
+    """The attributes, with their types, that every item of a kind has at its creation, by `Request.record`."""
+    kinds: dict[str, dict[str, str]] = {}
+    for machine in machines:
+        for write in writes(machine):
+            if write.kind == "Put":
+                put = {name: type_of(value) for name, value in write.written.items()}
+                before = kinds.get(write.record, put)
+                kinds[write.record] = {name: kind for name, kind in put.items() if before.get(name) == kind}
+    return kinds
+
+
+def type_of(value: dict[str, str]) -> str:
+    """An attribute value's type: S, N, …"""
+    return next(iter(value)).removesuffix(".$")

@@ -31,7 +31,7 @@ def substitutions(name: str) -> dict[str, Any]:
 
 
 def function_timeout(name: str, substitution: str) -> int | None:
-    """Seconds that the function behind a machine's `${substitution}` has; None if that is no function of the template."""
+    """Seconds that the function behind a machine's `${substitution}` has; None if the template has no such function."""
     value = substitutions(name).get(substitution, {})
     target = value.get("Fn::GetAtt", [""]) if isinstance(value, dict) else [""]
     logical_id = (target if isinstance(target, list) else target.split("."))[0]

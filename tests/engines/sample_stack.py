@@ -21,7 +21,7 @@ SCENARIO = Scenario(
         Reply(text="Let me see.", tools=[ToolCall(name="book", input=INPUT)]),
         Reply(text="Done.", faults=["throttle", "unavailable", "timeout", "rubbish"]),
     ],
-    expect=Expected(status=Status.COMPLETED),
+    expect=Expected(status=Status.COMPLETED, states=["AskModel"]),
 )
 
 

@@ -63,7 +63,7 @@ class TestAnswerConverse:
             json.loads(sample.run("Ask", ask("back", 1, reply["Output"]["Message"], answer))["output"])
             for _ in range(2)
         )
-        assert "Output" not in rubbish
+        assert set(rubbish) == {"StopReason", "Usage", "Metrics"}
         assert good["Output"]["Message"]["Content"] == [{"Text": "Done."}]
 
     def test_what_the_service_refuses_is_a_validation_exception(self, sample: Sample) -> None:

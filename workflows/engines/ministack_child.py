@@ -26,6 +26,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.parsers import ResponseParserError
 
+from workflows.engines import faults
 from workflows.engines.casing import UnknownField, from_wire, to_wire
 
 MODEL_ENDPOINT = "TURNSTILE_MODEL_ENDPOINT"
@@ -283,6 +284,7 @@ def apply_hooks(model: Callable[[], Any]) -> None:
     answer_converse(stepfunctions, model)
     report_exceptions_by_name(lambda_runtime, lambda_svc)
     keep_history(stepfunctions)
+    faults.install(stepfunctions, need)  # before what takes hold of the same names
     record_maps(stepfunctions)
     poll_pipes_often(pipes)
 

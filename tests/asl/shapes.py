@@ -1,0 +1,277 @@
+"""What is proven to be in the data at each state: the machine run on shapes instead of values.
+
+A path that is not there kills an execution on AWS with an error that nothing catches. So the data is followed along
+every way through a machine; where ways meet, what is on both is proven, and a Choice that asks `IsPresent` proves more.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from types import NoneType
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from workflows.machines import Machine, Scope, State
+
+CONTEXT = {"$$.Execution.Id", "$$.Execution.StartTime", "$$.State.EnteredTime"}
+"""What every engine has in the context object; `$$.Map.Item.Value` besides, in an ItemSelector."""
+_PATH = re.compile(r"\$\$?(?:\.[\w-]+|\[[*\d]+\])*")
+_TEXT = re.compile(r"'(?:\\.|[^'\\])*'")
+Way = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is known of a value. A field that is not among `fields` may be missing."""
+
+    fields: Mapping[str, "Shape"] = field(default_factory=dict)
+    items: "Shape | None" = None
+    """Of each item, if it is a list."""
+    text: "Shape | None" = None
+    """Of the JSON that it holds, if it is a text."""
+    maybe: Mapping[str, "Maybe"] = field(default_factory=dict)
+    """What a field is, if it is there."""
+
+    def at(self, way: Way) -> "Shape | None":
+        """The value at a path; None if it may be missing."""
+        if not way:
+            return self
+        inner = self.items if way[0] == "*" else self.fields.get(way[0])
+        return inner and inner.at(way[1:])
+
+    def put(self, way: Way, value: "Shape") -> "Shape":
+        """With a value put at a path, as ResultPath does."""
+        if not way:
+            return value
+        inner = self.fields.get(way[0], NOTHING).put(way[1:], value)
+        return replace(self, fields={**self.fields, way[0]: inner})
+
+    def prove(self, way: Way) -> "Shape":
+        """With it known that there is something at a path."""
+        if not way:
+            return self
+        inner = self.fields.get(way[0], NOTHING)
+        maybe = self.maybe.get(way[0])
+        if maybe and maybe.proof in (None, *way[1:2]):
+            inner = replace(maybe.shape, fields={**maybe.shape.fields, **inner.fields})
+        return self.put(way[:1], inner.prove(way[1:]))
+
+    def lacks(self, way: Way) -> bool:
+        """Whether a path asks for a field that a known record never has."""
+        if way and way[0] in self.maybe:
+            return self.maybe[way[0]].shape.at(way[1:]) is None
+        return bool(way) and way[0] in self.fields and self.fields[way[0]].lacks(way[1:])
+
+    def meet(self, other: "Shape") -> "Shape":
+        """What is known of a value that is the one or the other."""
+        return Shape(
+            {name: shape.meet(other.fields[name]) for name, shape in self.fields.items() if name in other.fields},
+            self.items and other.items and self.items.meet(other.items),
+            self.text and other.text and self.text.meet(other.text),
+            {name: maybe for name, maybe in self.maybe.items() if maybe == other.maybe.get(name)},
+        )
+
+
+@dataclass(frozen=True)
+class Maybe:
+    """A field that is this if it is there. What proves it is the field called `proof` inside; without one, any."""
+
+    shape: Shape
+    proof: str | None = None
+
+
+NOTHING = Shape()
+
+
+def record(**fields: Shape) -> Shape:
+    """An object with these fields."""
+    return Shape(fields)
+
+
+def of_value(value: Any) -> Shape:
+    """The shape of a constant."""
+    if isinstance(value, dict):
+        return Shape({name: of_value(item) for name, item in value.items()})
+    if isinstance(value, list) and value:
+        return Shape(items=meet(of_value(item) for item in value))
+    return NOTHING
+
+
+def of_model(annotation: Any) -> Shape:
+    """The shape of a pydantic model's dump. Of `X | None` it is X: which of them, the data tells in another field."""
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        fields = annotation.model_fields.items()
+        return Shape({info.alias or name: of_model(info.annotation) for name, info in fields})
+    inner = [of_model(argument) for argument in get_args(annotation) if argument is not NoneType]
+    if getattr(annotation, "__origin__", None) is list:
+        return Shape(items=inner[0])
+    return inner[0] if len(inner) == 1 else NOTHING
+
+
+def meet(shapes: Iterable[Shape]) -> Shape:
+    """What is known of a value that is one of these."""
+    return reduce(Shape.meet, shapes)
+
+
+@dataclass
+class Flow:
+    """Follows the data through a machine.
+
+    `results` tells what a Task gives, `errors` what a failure of it with one of these names gives. Afterwards
+    `problems` has what may be missing, as pairs of the state and what is wrong, and `ends` the last output of each
+    state that ends its scope.
+    """
+
+    machine: Machine
+    results: Callable[[State], Shape]
+    errors: Callable[[State, list[str]], Shape]
+    problems: dict[tuple[str, str], State] = field(default_factory=dict)
+    ends: dict[str, Shape] = field(default_factory=dict)
+    _state: State | None = None
+    """The state whose reads are reported; None while the shapes are still being found."""
+
+    def run(self, start: Shape) -> None:
+        """Follows the data from the execution's input on."""
+        scopes = {scope.path: scope for scope in self.machine.scopes()}
+        self._run(scopes[""], start, scopes)
+
+    def _run(self, scope: Scope, start: Shape, scopes: dict[str, Scope]) -> Shape:
+        inputs, waiting = {scope.start: start}, [scope.start]
+        outer, self._state = self._state, None
+        while waiting:
+            name = waiting.pop()
+            for target, shape in self._steps(scope.states[name], inputs[name], scopes):
+                found = shape if target not in inputs else inputs[target].meet(shape)
+                if target and found != inputs.get(target):
+                    inputs[target] = found
+                    waiting.append(target)
+        ends = []
+        for name, shape in inputs.items():
+            self._state = scope.states[name] if outer or not scope.path else None
+            for target, output in list(self._steps(scope.states[name], shape, scopes)):
+                if not target:
+                    ends.append(output)
+                    self.ends[scope.states[name].path] = output
+        self._state = outer
+        return meet(ends)
+
+    def _steps(self, state: State, raw: Shape, scopes: dict[str, Scope]) -> Iterator[tuple[str, Shape]]:
+        """Where the state leads, and with what; to "" where it ends."""
+        fields = state.fields
+        if state.type == "Choice":
+            yield from self._choose(fields, raw)
+            return
+        for key in ("TimeoutSecondsPath", "SecondsPath", "TimestampPath", "ErrorPath", "CausePath"):
+            if key in fields:
+                self._evaluate(fields[key], raw)
+        for catcher in fields.get("Catch", []):
+            error = self.errors(state, catcher["ErrorEquals"])
+            yield catcher["Next"], raw.put(_way(catcher.get("ResultPath", "$")), error)
+        if state.type == "Fail":
+            return
+        value = self._evaluate(fields.get("InputPath", "$"), raw)
+        if state.type == "Map":
+            value = self._iterate(state, value, scopes)
+        else:
+            value = self._build(fields["Parameters"], value) if "Parameters" in fields else value
+            if state.type == "Task":
+                value = self.results(state)
+            elif "Result" in fields:
+                value = of_value(fields["Result"])
+            elif state.type not in ("Pass", "Wait", "Succeed"):
+                raise NotImplementedError(f"{state.path} is a {state.type}; teach tests/asl/shapes.py what it gives")
+        if "ResultSelector" in fields:
+            value = self._build(fields["ResultSelector"], value, context=frozenset())
+        result_path = fields.get("ResultPath", "$")
+        output = raw if result_path is None else raw.put(_way(result_path), value)
+        output = self._evaluate(fields.get("OutputPath", "$"), output)
+        yield "" if state.ends else fields["Next"], output
+
+    def _iterate(self, state: State, value: Shape, scopes: dict[str, Scope]) -> Shape:
+        item = self._evaluate(state.fields.get("ItemsPath", "$"), value).items or NOTHING
+        if "ItemSelector" in state.fields:
+            context = frozenset(CONTEXT | {"$$.Map.Item.Value"})
+            item = self._build(state.fields["ItemSelector"], value, context, item)
+        return Shape(items=self._run(scopes[state.path], item, scopes))
+
+    def _build(
+        self, template: Any, data: Shape, context: Iterable[str] = frozenset(CONTEXT), item: Shape = NOTHING
+    ) -> Shape:
+        """What Parameters, an ItemSelector or a ResultSelector makes."""
+        if isinstance(template, dict):
+            return Shape(
+                {
+                    name.removesuffix(".$"): self._evaluate(part, data, context, item)
+                    if name.endswith(".$")
+                    else self._build(part, data, context, item)
+                    for name, part in template.items()
+                }
+            )
+        if isinstance(template, list) and template:
+            return Shape(items=meet([self._build(part, data, context, item) for part in template]))
+        return NOTHING
+
+    def _evaluate(
+        self, expression: str, data: Shape, context: Iterable[str] = frozenset(CONTEXT), item: Shape = NOTHING
+    ) -> Shape:
+        """What a path or an intrinsic function gives."""
+        paths = _PATH.findall(_TEXT.sub("", expression))
+        values = [self._read(path, data, context, item) for path in paths]
+        if expression in paths:
+            return values[0]
+        if expression.startswith("States.JsonMerge("):
+            return replace(values[0], fields={**values[0].fields, **values[1].fields})
+        if expression.startswith("States.StringToJson("):
+            return values[0].text or NOTHING
+        return NOTHING
+
+    def _read(self, path: str, data: Shape, context: Iterable[str] = frozenset(CONTEXT), item: Shape = NOTHING) -> Shape:
+        if path.startswith("$$"):
+            if path not in context:
+                self._report(f"{path} is not to be had here on every engine")
+            return item if path == "$$.Map.Item.Value" else NOTHING
+        found = data.at(_way(path))
+        if found is None:
+            self._report(f"{path} may be missing here: ask IsPresent first, or make sure that every way here sets it")
+        return found or NOTHING
+
+    def _choose(self, fields: dict[str, Any], data: Shape) -> Iterator[tuple[str, Shape]]:
+        for rule in fields["Choices"]:
+            yield rule["Next"], self._assume(rule, data, True)
+            data = self._assume(rule, data, False)
+        if "Default" in fields:
+            yield fields["Default"], data
+
+    def _assume(self, rule: dict[str, Any], data: Shape, holds: bool) -> Shape:
+        """What is known once a condition is true, or false."""
+        if "Not" in rule:
+            return self._assume(rule["Not"], data, not holds)
+        if "And" in rule or "Or" in rule:
+            # All parts of a true And are true, and of a false Or false. Otherwise the first that decides is the last
+            # that was looked at.
+            all_of = "And" in rule
+            deciding = []
+            for part in rule["And"] if all_of else rule["Or"]:
+                deciding.append(self._assume(part, data, not all_of))
+                data = self._assume(part, data, all_of)
+            return data if all_of == holds else meet(deciding)
+        if "IsPresent" in rule:
+            if data.lacks(_way(rule["Variable"])):
+                self._report(f"{rule['Variable']} is never there: nothing writes it")
+            return data.prove(_way(rule["Variable"])) if rule["IsPresent"] == holds else data
+        self._read(rule["Variable"], data)
+        for operator, operand in rule.items():
+            if operator.endswith("Path"):
+                self._read(operand, data)
+        return data
+
+    def _report(self, text: str) -> None:
+        if self._state:
+            self.problems[self._state.path, text] = self._state
+
+
+def _way(path: str) -> Way:
+    return tuple(re.findall(r"[\w*-]+", path))

@@ -1,0 +1,120 @@
+"""What the tasks send: arguments that the API has, in Step Functions' casing, and payloads that the functions take."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from botocore.model import ListShape, MapShape, Shape, StringShape, StructureShape
+from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
+
+from agent.tool import ToolCall
+from agent.turn import Asked, Claim
+from tests.asl.services import called
+from tests.asl.support import Broken, Rule, assert_holds, catches, holds, problem
+from workflows.machines import Machine
+
+TAKES: dict[str, type[BaseModel]] = {"${LoadTurnArn}": Claim, "${ReadReplyArn}": Asked}
+"""What each function is asked with. Any other is a tool, named by the call."""
+JSON_TEXTS = {"Detail", "Payload"}
+"""Where the API takes JSON as text, Step Functions makes it of an object."""
+
+
+def arguments_exist(machine: Machine) -> Iterator[str]:
+    for task in machine.tasks():
+        # Without Parameters a task's input is the request: its maker's tests check it.
+        shape = called(task).operation.input_shape
+        if "Parameters" in task.fields and shape:
+            for text in _complaints(task.fields["Parameters"], shape):
+                yield problem(machine, task, text)
+
+
+def payloads_fit_their_functions(machine: Machine) -> Iterator[str]:
+    for task in machine.tasks():
+        if called(task).operation.name != "Invoke":
+            continue
+        sent = _names(task.fields["Parameters"]["Payload"])
+        function = task.fields["Parameters"].get("FunctionName")
+        if function is not None and function not in TAKES:
+            yield problem(machine, task, f"add to TAKES in tests/asl what {function} takes")
+        elif wrong := (sent - _fields(function)) | (_fields(function, required=True) - sent):
+            yield problem(machine, task, f"unknown or missing in the Payload: {', '.join(sorted(wrong))}")
+
+
+def _fields(function: str | None, required: bool = False) -> set[str]:
+    if function is None:
+        return {to_camel(name) for name in ToolCall.model_fields} | {"input"}
+    fields = TAKES[function].model_fields.items()
+    return {field.alias or name for name, field in fields if field.is_required() or not required}
+
+
+def _complaints(value: Any, shape: Shape, path: str = "Parameters") -> Iterator[str]:
+    if isinstance(value, dict) and isinstance(shape, StructureShape):
+        members = {name[0].upper() + name[1:]: member for name, member in shape.members.items()}
+        for name in shape.required_members:
+            if name[0].upper() + name[1:] not in _names(value):
+                yield f"{path} lacks {name}"
+        for key, item in value.items():
+            name = key.removesuffix(".$")
+            if name not in members:
+                yield f"{path} has no {name}; it has {', '.join(members)}"
+            elif name == key and name not in JSON_TEXTS:
+                yield from _complaints(item, members[name], f"{path}.{name}")
+    elif isinstance(value, dict) and isinstance(shape, MapShape):
+        for key, item in value.items():
+            yield from _complaints(item, shape.value, f"{path}.{key}")
+    elif isinstance(value, list) and isinstance(shape, ListShape):
+        for index, item in enumerate(value):
+            yield from _complaints(item, shape.member, f"{path}[{index}]")
+    elif isinstance(value, dict | list) or isinstance(shape, StructureShape | MapShape | ListShape):
+        yield f"{path} is no {shape.type_name}"
+    elif isinstance(shape, StringShape) and shape.enum and value not in shape.enum:
+        yield f"{path} is {value}; it can be {', '.join(shape.enum)}"
+
+
+def _names(value: dict[str, Any]) -> set[str]:
+    return {key.removesuffix(".$") for key in value}
+
+
+@holds(arguments_exist, payloads_fit_their_functions)
+def test_rule(rule: Rule, machine: Machine) -> None:
+    assert_holds(rule, machine)
+
+
+def _rename(old: str, new: str, *way: str | int) -> Any:
+    def change(state: dict[str, Any]) -> None:
+        place: Any = state["Parameters"]
+        for step in way:
+            place = place[step]
+        place[new] = place.pop(old)
+
+    return change
+
+
+@catches(
+    Broken(arguments_exist, "agent_turn", "ClaimTurn", _rename("UpdateExpression", "UpdateExpresion")),
+    Broken(arguments_exist, "agent_turn", "ClaimTurn", _rename("TableName", "tableName")),
+    Broken(
+        arguments_exist, "agent_turn", "ClaimTurn", _rename("N.$", "Number.$", "ExpressionAttributeValues", ":step")
+    ),
+    Broken(arguments_exist, "agent_turn", "ClaimTurn", lambda s: s["Parameters"].pop("Key")),
+    Broken(arguments_exist, "agent_turn", "ClaimTurn", lambda s: s["Parameters"].update(ReturnValues="NEW")),
+    Broken(arguments_exist, "agent_turn", "ClaimTurn", lambda s: s["Parameters"].update(Key="STATE")),
+    Broken(arguments_exist, "agent_turn", "CloseTurn", _rename("Update", "UpdateItem", "TransactItems", 0)),
+    Broken(arguments_exist, "agent_turn", "CloseTurn", _rename("TableName", "Table", "TransactItems", 0, "Update")),
+    Broken(arguments_exist, "agent_turn", "LoadTurn", _rename("FunctionName", "FunctionArn")),
+    Broken(
+        arguments_exist, "agent_publish", "PublishRecords/PublishError", _rename("DetailType", "Type", "Entries", 0)
+    ),
+    Broken(payloads_fit_their_functions, "agent_turn", "LoadTurn", _rename("claimedStep.$", "step.$", "Payload")),
+    Broken(
+        payloads_fit_their_functions, "agent_turn", "ReadReply", lambda s: s["Parameters"]["Payload"].pop("tools.$")
+    ),
+    Broken(
+        payloads_fit_their_functions, "agent_turn", "LoadTurn", lambda s: s["Parameters"].update(FunctionName="load")
+    ),
+    Broken(
+        payloads_fit_their_functions, "agent_turn", "CallTools/CallWriteTool", _rename("key.$", "token.$", "Payload")
+    ),
+)
+def test_change_is_caught(broken: Broken) -> None:
+    broken.assert_caught()

@@ -1,0 +1,157 @@
+"""The real machines with the real handlers on the embedded engine, and what a test asks of them."""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.conversation import Item
+from agent.events import SOURCE, AgentRequested
+from agent.record import FINISHED, SETTLED, Status
+from workflows.client import Stack
+from workflows.engines.embedded import Embedded
+from workflows.engines.faults import FOLDER, Faults
+from workflows.local import TEMPLATE, seed_flights
+from workflows.registry import register
+from workflows.scenarios import AGENTS, Scenario, load_scenarios
+from workflows.scripted_model import ScriptedModel
+from workflows.trace import Visit, visits
+
+TRAVEL = AGENTS / "travel" / "agent.yaml"
+
+
+@dataclass(frozen=True)
+class World:
+    """A local stack and the faults that can be put into it."""
+
+    stack: Stack
+    faults: Faults
+
+    def start(self, scenario: Scenario, name: str = "") -> str:
+        """Asks for an agent that plays the scenario; returns its id once its record exists."""
+        agent_id = name or f"{scenario.name}-{uuid.uuid4().hex[:8]}"
+        register(self.stack, TRAVEL, scenario.limits)
+        self.stack.wait_for(self.stack.request(AgentRequested(prompt=scenario.prompt, agent_id=agent_id)))
+        return agent_id
+
+    def play(self, scenario: Scenario, name: str = "") -> str:
+        """Plays a scenario to its end, with the user's answers; returns the agent's id."""
+        agent_id = self.start(scenario, name)
+        for text in scenario.inputs:
+            self.settle(agent_id, Status.WAITING_FOR_INPUT)
+            self.stack.send_input(agent_id, text)
+            self.wait(agent_id, lambda state: state["status"] != Status.WAITING_FOR_INPUT)
+        self.settle(agent_id)
+        return agent_id
+
+    def settle(self, agent_id: str, *statuses: Status) -> Item:
+        """Waits until the agent stays where it is, and until its turn's execution is over."""
+        state = self.wait(agent_id, lambda state: state["status"] in (statuses or SETTLED))
+        self.ended(state["lastUpdatedBy"])
+        return state
+
+    def wait(self, agent_id: str, condition: Callable[[Item], bool], seconds: float = 20) -> Item:
+        """Waits for STATE to be as asked."""
+        deadline = time.monotonic() + seconds
+        while True:
+            state = self.stack.item(agent_id, "STATE")
+            if state and condition(state):
+                return state
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{agent_id} is {state}")
+            time.sleep(0.05)
+
+    def ended(self, arn: str) -> dict[str, Any]:
+        """Waits for an execution to end, and describes it."""
+        deadline = time.monotonic() + 20
+        while (execution := self.stack.stepfunctions.describe_execution(executionArn=arn))["status"] == "RUNNING":
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{arn} still runs")
+            time.sleep(0.05)
+        return dict(execution)
+
+    def run(self, machine: str, detail: Any, event_id: str = "") -> dict[str, Any]:
+        """Runs a machine (`agent_start`, …) on an event as a rule would, and describes the execution once it has ended."""
+        return self.ended(self.deliver(machine, detail, event_id))
+
+    def deliver(self, machine: str, detail: Any, event_id: str = "") -> str:
+        """Starts a machine on an event as a rule would; returns the execution's ARN."""
+        event = {"id": event_id or str(uuid.uuid4()), "time": "2026-01-01T00:00:00Z", "source": SOURCE, "detail": detail}
+        arn = getattr(self.stack.outputs, f"{machine}_arn")
+        return self.stack.stepfunctions.start_execution(stateMachineArn=arn, input=json.dumps(event))["executionArn"]
+
+    def visited(self, agent_id: str) -> list[Visit]:
+        """Every visit of a state in the agent's turns; the iterations of a Map one after the other."""
+        turns = [e for e in self.stack.executions(self.items(agent_id)) if e.machine.endswith("AgentTurn")]
+        return [visit for turn in turns for visit in in_order(visits(self.stack.history(turn.arn)))]
+
+    def items(self, agent_id: str, kind: str = "") -> list[Item]:
+        """The agent's items; of one kind (`STEP`, `EFFECT`, `INPUT`) if asked so."""
+        return [item for item in self.stack.read_agent(agent_id) if item["record"].startswith(kind)]
+
+    def bookings(self, agent_id: str) -> list[dict[str, Any]]:
+        """The bookings that calls of this agent made."""
+        return [item for item in self.scan("bookings") if item["key"].startswith(f"{agent_id}#")]
+
+    def assert_inventory_agrees(self) -> None:
+        """Seats sold are the passengers of the bookings that stand, flight by flight."""
+        sold = {item["flightId"]: int(item["seatsSold"]) for item in self.scan("flights") if int(item["seatsSold"])}
+        booked: dict[str, int] = {}
+        for item in self.scan("bookings"):
+            if item["status"] == "BOOKED":
+                booked[item["flightId"]] = booked.get(item["flightId"], 0) + int(item["passengers"])
+        assert sold == booked
+
+    def assert_sound(self, agent_id: str) -> None:
+        """The record is whole: no gap in the journal, STATE at its end, the lease free, every effect settled."""
+        items = self.items(agent_id)
+        state = next(item for item in items if item["record"] == "STATE")
+        steps = [item["record"] for item in items if item["record"].startswith("STEP#")]
+        assert steps == [f"STEP#{number:06d}" for number in range(1, int(state["step"]) + 1)]
+        assert state["owner"] == "NONE"
+        assert all(item["status"] in ("COMMITTED", "FAILED") for item in items if item["record"].startswith("EFFECT#"))
+        if state["status"] in FINISHED:
+            assert state["nextAction"] == "NONE"
+
+    def scan(self, table: str) -> list[dict[str, str]]:
+        """All items of `flights` or `bookings`, values as text."""
+        name = getattr(self.stack.outputs, f"{table}_table_name")
+        pages = self.stack.dynamodb.get_paginator("scan").paginate(TableName=name)
+        return [{k: str(next(iter(v.values()))) for k, v in item.items()} for page in pages for item in page["Items"]]
+
+
+def in_order(found: list[Visit]) -> list[Visit]:
+    """Visits with the iterations of each Map one after the other, however they ran."""
+    ordered: list[Visit] = []
+    inside: list[Visit] = []
+    for visit in [*found, None]:
+        if visit and visit.iteration is not None:
+            inside.append(visit)
+            continue
+        ordered += sorted(inside, key=lambda visit: visit.iteration or 0)
+        inside = []
+        if visit:
+            ordered.append(visit)
+    return ordered
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One stack for all path tests of a process; each test has agents of its own."""
+    folder: Path = tmp_path_factory.mktemp("faults")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(FOLDER, str(folder))
+        with (
+            ScriptedModel(load_scenarios()) as model,
+            Embedded.start(model=model.url, folder=tmp_path_factory.mktemp("engine"), wait_scale=0) as engine,
+        ):
+            engine.deploy(TEMPLATE)
+            stack = Stack.embedded(engine)
+            seed_flights(stack)
+            register(stack, TRAVEL)
+            yield World(stack, Faults(folder))

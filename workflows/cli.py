@@ -1,0 +1,248 @@
+"""The command line: `turnstile`."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import ValidationError
+from typer.core import TyperGroup
+
+from agent.events import AgentInputReceived, AgentRequested
+from agent.record import Status
+from workflows.client import Stack, StackError
+from workflows.console import Lines, Reporter, Screen, print_json
+from workflows.demo import play, show_report
+from workflows.engines.embedded import FOLDER, attach
+from workflows.engines.errors import EngineError
+from workflows.local import local_stack
+from workflows.registry import latest_definition, read_agent_file
+from workflows.registry import register as register_agent
+from workflows.scenarios import ScenarioError, load_scenarios
+
+DEMO = "straight_booking"
+"""The scenario that the demo plays unless another is named."""
+FAILED = {Status.FAILED, Status.CANCELLED, Status.PLANNING_FAILED, Status.TOOL_EXECUTION_FAILED}
+
+
+class Commands(TyperGroup):
+    """Tells an error that is to be expected in one line on stderr, and exits with 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except (EngineError, ScenarioError, StackError) as error:
+            message = str(error)
+        except ValidationError as error:
+            message = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        except (BotoCoreError, ClientError) as error:
+            message = f"AWS: {error}"
+        typer.echo(f"turnstile: {message}", err=True)
+        raise typer.Exit(1)
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="AI agents whose every turn is a Step Functions execution.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's id.")]
+StackOption = Annotated[
+    str | None,
+    typer.Option("--stack", metavar="NAME", help="A stack in AWS; the embedded engine of `turnstile up` otherwise."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON on stdout, for programs.")]
+WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the agent until it stays where it is.")]
+
+
+@app.command()
+def demo(
+    scenario: Annotated[str, typer.Option(metavar="NAME", help="Which scenario to play.")] = DEMO,
+    as_json: JsonOption = False,
+) -> None:
+    """Play a scenario on an engine of its own, and show what happens. Exits with 0 if the agent completes."""
+    reporter: Reporter = Lines() if as_json else Screen()
+    report = play(scenario, reporter)
+    if isinstance(reporter, Screen):
+        show_report(report, reporter)
+    else:
+        print_json({"type": "report", **report.dump()})
+    if report.agent.status is not Status.COMPLETED:
+        raise typer.Exit(1)
+
+
+@app.command()
+def up(as_json: JsonOption = False) -> None:
+    """Start the embedded engine with a scripted model and the travel agent, and keep it until Ctrl-C."""
+    screen = Screen()
+    scenarios = load_scenarios()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with local_stack(scenarios, FOLDER, "travel", {}, (lambda _: None) if as_json else screen.progress) as local:
+            if as_json:
+                print_json({"url": local.engine.url, "stack": local.stack.name, "outputs": local.engine.outputs})
+            else:
+                screen.title("Ready. In another terminal")
+                for line in (f'start "{scenarios[0].prompt}"', "list", "show AGENT", "trace AGENT"):
+                    screen.line(f"  turnstile {line}")
+                screen.line()
+                screen.line("The scripted model answers these prompts:")
+                for scenario in scenarios:
+                    screen.line(f"  {scenario.prompt}")
+                screen.line()
+                screen.line("Ctrl-C ends it.")
+            while not threading.Event().wait(1):
+                local.engine.check()
+    except KeyboardInterrupt:
+        if not as_json:
+            screen.line("Ended.")
+
+
+@app.command()
+def register(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="An agent.yaml.")],
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Register an agent: the next version of its definition. Agents that run keep the version they started with."""
+    target = _stack(stack)
+    before = latest_definition(target, read_agent_file(path).name)
+    definition = register_agent(target, path)
+    new = definition != before
+    if as_json:
+        print_json({"new": new, "definition": definition.dump()})
+        return
+    what = "is registered" if new else "has not changed since it was registered"
+    Screen().line(f"{definition.name} {what} as version {definition.version}, with {len(definition.tools)} tools.")
+
+
+@app.command()
+def start(
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the agent is to do.")],
+    agent: Annotated[str | None, typer.Option(metavar="NAME", help="The stack's default agent otherwise.")] = None,
+    goal: Annotated[str | None, typer.Option(metavar="TEXT", help="The goal, if it is not the prompt.")] = None,
+    agent_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="The event's id otherwise.")] = None,
+    wait: WaitOption = True,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start an agent. Exits with 1 if the request is refused or the agent fails."""
+    requested = AgentRequested(prompt=prompt, agent=agent, goal=goal, agent_id=agent_id)
+    target = _stack(stack)
+    sent = target.request(requested)
+    if not wait:
+        if as_json:
+            print_json({"agentId": sent.agent_id, "eventId": sent.event_id})
+        else:
+            Screen().line(f"Asked for agent {sent.agent_id}.")
+        return
+    target.wait_for(sent)
+    _follow(target, sent.agent_id, as_json)
+
+
+@app.command()
+def watch(agent: AgentArgument, stack: StackOption = None, as_json: JsonOption = False) -> None:
+    """Follow an agent until it stays where it is. With --json, a line for each change."""
+    target = _stack(stack)
+    _follow(target, agent, as_json, lines=True)
+
+
+@app.command()
+def show(agent: AgentArgument, stack: StackOption = None, as_json: JsonOption = False) -> None:
+    """Show an agent: its record, its plan and calls, its conversation."""
+    view = _stack(stack).view(agent)
+    if as_json:
+        print_json(view.dump())
+        return
+    screen = Screen()
+    screen.agent(view)
+    if view.plan:
+        screen.title("Plan and calls")
+        screen.plan(view)
+    screen.title("Conversation")
+    screen.conversation(view)
+
+
+@app.command("list")
+def list_agents(
+    status: Annotated[Status | None, typer.Option(metavar="STATUS", help="Only those in this status.")] = None,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List agents, the last updated first."""
+    agents = _stack(stack).agents(status)
+    if as_json:
+        print_json([agent.dump() for agent in agents])
+    elif agents:
+        Screen().agents(agents)
+    else:
+        Screen().line("No agents" if status is None else f"No agents are {status}")
+
+
+@app.command("input")
+def send_input(
+    agent: AgentArgument,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to say to it.")],
+    wait: WaitOption = True,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say something to an agent: answer its question, or add to its task."""
+    AgentInputReceived(agent_id=agent, text=text)
+    target = _stack(stack)
+    known = target.item(agent, "STATE")
+    sent = target.send_input(agent, text)
+    if not wait:
+        if as_json:
+            print_json({"agentId": agent, "eventId": sent.event_id})
+        else:
+            Screen().line(f"Said to agent {agent}.")
+        return
+    target.wait_for(sent)
+    _follow(target, agent, as_json, since=int(known["step"]) if known else 0)
+
+
+@app.command()
+def trace(agent: AgentArgument, stack: StackOption = None, as_json: JsonOption = False) -> None:
+    """Show the executions of an agent: which states they visited, for how long, with which errors."""
+    target = _stack(stack)
+    try:
+        executions = target.executions(target.read_agent(agent))
+    except StackError:
+        executions = target.refusals(agent)
+        if not executions:
+            raise
+    runs = [target.run(execution) for execution in executions]
+    if as_json:
+        print_json(
+            {"agentId": agent, "transitions": sum(r.transitions for r in runs), "runs": [r.dump() for r in runs]}
+        )
+        return
+    screen = Screen()
+    for run in runs:
+        screen.run(run)
+
+
+def _stack(name: str | None) -> Stack:
+    return Stack.embedded(attach()) if name is None else Stack.named(name)
+
+
+def _follow(stack: Stack, agent_id: str, as_json: bool, since: int = 0, lines: bool = False) -> None:
+    """Follows an agent until it stays where it is; as JSON with a line per change, or with what it is in the end."""
+    screen = Screen()
+    reporter: Reporter = Lines() if as_json else screen
+    for change in stack.watch(agent_id, since):
+        if lines or not as_json:
+            reporter.change(change)
+    view = stack.view(agent_id)
+    if not as_json:
+        screen.settled(view)
+    elif not lines:
+        print_json(view.dump())
+    if view.status in FAILED:
+        raise typer.Exit(1)

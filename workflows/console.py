@@ -1,0 +1,329 @@
+"""What the command line shows: to a person on a terminal, or as JSON lines to a program."""
+
+import datetime as dt
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from agent.record import FINISHED, SETTLED, Call, Outcome, PlanStep, Status
+from tools.flights import Booking, Flight
+from workflows.client import AgentSummary, Change, Run
+from workflows.journal import Entry, corrections, outcome_text
+from workflows.view import AgentView
+
+RESULT_LENGTH = 240
+"""Characters of a tool's answer that are shown."""
+_MARKS = {"PENDING": "○", "DONE": "●", "SKIPPED": "–"}
+
+
+def tone(status: Status) -> str:
+    """The colour of a status."""
+    if status is Status.COMPLETED:
+        return "green"
+    if status in FINISHED or status.endswith("_FAILED"):
+        return "red"
+    return "yellow" if status in SETTLED else "cyan"
+
+
+class Reporter(Protocol):
+    """Shows a run while it happens."""
+
+    def title(self, text: str) -> None:
+        """A part begins."""
+
+    def progress(self, what: str) -> None:
+        """Something is ready."""
+
+    def change(self, change: Change, visited: Sequence[Sequence[str]] = ()) -> None:
+        """The agent's record has changed. `visited`: for each entry the states that led to it."""
+
+    def states(self, visited: Sequence[str]) -> None:
+        """States that were visited after the last entry."""
+
+
+class Lines:
+    """A Reporter that writes a JSON object per line on stdout."""
+
+    def title(self, text: str) -> None:
+        """Nothing: a program needs no headings."""
+
+    def progress(self, what: str) -> None:
+        """`{"type": "progress", "ready": …}`."""
+        print_json({"type": "progress", "ready": what})
+
+    def change(self, change: Change, visited: Sequence[Sequence[str]] = ()) -> None:
+        """`{"type": "change", "agentId": …, "status": …, "step": …, "entries": […]}`."""
+        entries = [entry.dump() for entry in change.entries]
+        for entry, states in zip(entries, visited, strict=False):
+            entry["states"] = list(states)
+        state = change.state
+        print_json(
+            {
+                "type": "change",
+                "agentId": state["agentId"],
+                "status": change.status,
+                "step": int(state["step"]),
+                "entries": entries,
+            }
+        )
+
+    def states(self, visited: Sequence[str]) -> None:
+        """`{"type": "states", "states": […]}`."""
+        print_json({"type": "states", "states": list(visited)})
+
+
+class Screen:
+    """A Reporter for a person, and whatever else a person is shown."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+        self._calls: list[Call] = []
+
+    def line(self, text: str | Text = "") -> None:
+        """Writes a line as it is."""
+        self.console.print(text, markup=False)
+
+    def title(self, text: str) -> None:
+        """Begins a part."""
+        self.console.print()
+        self.console.print(Rule(Text(text, style="bold"), align="left", style="dim"))
+
+    def progress(self, what: str) -> None:
+        """A line with a tick."""
+        self.console.print(Text.assemble(("  ✓ ", "green"), what))
+
+    def change(self, change: Change, visited: Sequence[Sequence[str]] = ()) -> None:
+        """The new entries of the journal, each below the states that led to it."""
+        plan = [PlanStep.model_validate(step) for step in json.loads(change.state["plan"])]
+        for index, entry in enumerate(change.entries):
+            states = visited[index] if index < len(visited) else ()
+            self.states(states)
+            self._entry(entry, plan, states_above=bool(states))
+
+    def states(self, visited: Sequence[str]) -> None:
+        """The states, in the background."""
+        if visited:
+            self.console.print()
+            self.console.print(Padding(Text(" → ".join(visited), style="dim"), (0, 0, 0, 12), expand=False))
+
+    def verdict(self, status: Status, what: str) -> None:
+        """The last word on a run."""
+        self.console.print()
+        self.console.print(Text.assemble("  ", (status, f"bold {tone(status)}"), f" {what}"))
+
+    def hint(self, text: str) -> None:
+        """What to do next, in the background."""
+        self.console.print(Padding(Text(text, style="dim"), (1, 0, 0, 2), expand=False))
+
+    def settled(self, view: AgentView) -> None:
+        """How it stands with an agent that does not move any more, and what to do about it."""
+        self.verdict(view.status, f"Agent {view.agent_id}")
+        if view.error:
+            self.console.print(_grid([("error", Text(f"{view.error.name}: {outcome(view.error.message)}"))]))
+        if view.status is Status.WAITING_FOR_INPUT:
+            self.hint(f'`turnstile input {view.agent_id} "…"` answers it.')
+        else:
+            self.hint(f"`turnstile show {view.agent_id}` and `turnstile trace {view.agent_id}` tell more.")
+
+    def agent(self, view: AgentView) -> None:
+        """An agent's record."""
+        metadata = view.metadata
+        rows: list[tuple[str, Text]] = [
+            ("agent", Text(view.agent_id)),
+            ("status", Text(view.status, style=tone(view.status))),
+            ("goal", Text(view.goal)),
+            *((label, Text(text)) for label, text in _verdict(view)),
+            ("kind", Text(f"{view.agent}, version {view.definition_version}")),
+            (
+                "work",
+                Text(
+                    f"{_count(metadata.invocation_count, 'turn')}, {_count(metadata.model_calls, 'decision')}, "
+                    f"{_count(metadata.tool_calls, 'tool call')}, {_count(metadata.error_count, 'failed turn')}"
+                ),
+            ),
+            (
+                "tokens",
+                Text(f"{metadata.tokens.input:,} in, {metadata.tokens.output:,} out, ${metadata.cost_usd:.4f}"),
+            ),
+            ("created", Text(_when(metadata.created_at))),
+            ("updated", Text(_when(metadata.last_updated))),
+        ]
+        self.console.print(_grid(rows))
+
+    def plan(self, view: AgentView) -> None:
+        """The plan and the calls of an agent."""
+        table = _table("", "Step", "Status")
+        for entry in view.plan:
+            what = _call_text(entry.tool_name, entry.parameters or {}) if entry.tool_name else Text(entry.action)
+            if entry.error:
+                what.append(f"\n{entry.error}", style="red")
+            table.add_row(str(entry.step), what, entry.status)
+        self.console.print(Padding(table, (0, 0, 0, 2)))
+
+    def conversation(self, view: AgentView) -> None:
+        """What was said."""
+        looks = {"user": "bold", "assistant": "", "tool_output": "dim"}
+        rows = [
+            (message.role.removesuffix("_output"), Text(_short(message.content), style=looks[message.role]))
+            for message in view.context.conversation_history
+        ]
+        self.console.print(_grid(rows))
+
+    def agents(self, agents: Iterable[AgentSummary]) -> None:
+        """A line per agent."""
+        table = _table("Agent", "Status", "Updated", "Goal")
+        table.columns[0].no_wrap = table.columns[1].no_wrap = table.columns[2].no_wrap = True
+        table.columns[3].no_wrap, table.columns[3].overflow = True, "ellipsis"
+        for agent in agents:
+            table.add_row(
+                agent.agent_id,
+                Text(agent.status, style=tone(agent.status)),
+                _when(agent.last_updated),
+                " ".join(agent.goal.split()),
+            )
+        self.console.print(table)
+
+    def run(self, run: Run) -> None:
+        """An execution, and a line per state that it visited."""
+        execution = run.execution
+        took = f"{(execution.stopped - execution.started).total_seconds():.2f} s" if execution.stopped else "so far"
+        self.title(f"{execution.machine}  {execution.status}  {took}  {_count(run.transitions, 'transition')}")
+        self.console.print(Text(execution.arn, style="dim", overflow="fold"))
+        if execution.error:
+            self.console.print(Text(f"{execution.error}: {outcome(execution.cause)}", style="red"))
+        table = _table("State", "Seconds", "Tries", "Error")
+        table.columns[0].no_wrap = True
+        table.columns[1].justify = table.columns[2].justify = "right"
+        for visit in run.visits:
+            name = visit.state if visit.iteration is None else f"  {visit.iteration}: {visit.state}"
+            table.add_row(
+                Text(name),
+                "" if visit.seconds is None else f"{visit.seconds:.2f}",
+                str(visit.attempts) if visit.attempts > 1 else "",
+                Text(visit.error, style="red"),
+            )
+        self.console.print(table)
+
+    def visited(self, run: Run) -> None:
+        """An execution in a few lines: its machine, and how often it visited which state."""
+        times = Counter(visit.state for visit in run.visits)
+        states = " · ".join(state if count == 1 else f"{state} ×{count}" for state, count in times.items())
+        style = "red" if run.execution.error else "bold"
+        self.console.print(Padding(Text(f"{run.execution.machine}  {run.execution.status}", style=style), (0, 0, 0, 2)))
+        self.console.print(Padding(Text(states, style="dim"), (0, 0, 0, 4)))
+
+    def bookings(self, bookings: Iterable[Booking], flights: Iterable[Flight]) -> None:
+        """Bookings, and what is left of their flights."""
+        table = _table("Booking", "Status", "Flight", "Seats", "Price")
+        for booking in bookings:
+            table.add_row(
+                booking.booking_id,
+                booking.status,
+                f"{booking.flight_id.partition('#')[0]} on {booking.date} at {booking.departs}",
+                str(booking.passengers),
+                f"${booking.total_usd}",
+            )
+        self.console.print(Padding(table, (0, 0, 1, 2), expand=False))
+        for flight in flights:
+            number = flight.flight_id.partition("#")[0]
+            route = f"{flight.from_city} → {flight.to_city}"
+            self.line(f"  {number} {route} has {_count(flight.seats_left, 'seat')} left on {flight.date}.")
+
+    def _entry(self, entry: Entry, plan: list[PlanStep], states_above: bool) -> None:
+        said: list[tuple[str, Text]] = [("user", Text(text, style="bold")) for text in entry.heard]
+        decision = entry.decision
+        if decision:
+            model: list[Text] = [Text(text) for text in entry.said] if entry.uses or not decision.reflection else []
+            if decision.reflection:
+                model.append(Text(decision.reflection, style="italic"))
+            model += [Text.assemble("→ ", _call_text(call.name, call.input)) for call in decision.calls]
+            if decision.action in ("PLAN", "REPLAN"):
+                model += [Text(f"{_MARKS[step.status]} {step.action}") for step in plan]
+            model += [Text.assemble(("✗ ", "red"), text) for text in corrections(decision)]
+            if decision.action in ("ASK_USER", "COMPLETE", "GIVE_UP"):
+                model.append(Text(decision.message, style="bold"))
+            said.append(("model", Text("\n").join(model)))
+            self._calls = decision.calls
+        for index, result in enumerate(entry.results):
+            name = self._calls[index].name if index < len(self._calls) else f"call {index}"
+            good = result.outcome is Outcome.COMMITTED
+            mark = ("✓ ", "green") if good else ("✗ ", "red")
+            answer = _fields(result.value) if good else outcome_text(result)
+            said.append(("tool", Text.assemble(mark, (name, "cyan"), f" {_short(answer)}")))
+        if not states_above:
+            self.console.print()
+        number = str(entry.step)
+        for who, text in said:
+            self.console.print(_grid([(who, text)], number))
+            number = ""
+
+
+def outcome(cause: str) -> str:
+    """An error's cause on one line."""
+    return _short(" ".join(cause.split()))
+
+
+def print_json(value: Any) -> None:
+    """Writes a JSON document as one line on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def _verdict(view: AgentView) -> list[tuple[str, str]]:
+    """What came of it: the result, the question or the error."""
+    rows = [("result", view.result), ("asks", view.question)]
+    rows.append(("error", f"{view.error.name}: {outcome(view.error.message)}" if view.error else None))
+    return [(label, text) for label, text in rows if text]
+
+
+def _grid(rows: Sequence[tuple[str, Text]], number: str = "") -> Padding:
+    """Labels on the left, text that wraps on the right."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(width=2, justify="right", style="dim")
+    grid.add_column(width=7, style="dim")
+    grid.add_column(overflow="fold")
+    for label, text in rows:
+        grid.add_row(number, label, text)
+    return Padding(grid, (0, 0, 0, 1), expand=False)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _call_text(name: str, arguments: dict[str, Any]) -> Text:
+    given = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in arguments.items())
+    return Text.assemble((name, "cyan"), f"({given})")
+
+
+def _fields(value: Any) -> str:
+    """A tool's answer as a person reads it."""
+    if not isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    return ", ".join(
+        f"{name} {each if isinstance(each, str) else json.dumps(each, ensure_ascii=False)}"
+        for name, each in value.items()
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= RESULT_LENGTH else f"{text[:RESULT_LENGTH]} …"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _when(text: str) -> str:
+    return dt.datetime.fromisoformat(text).astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,191 @@
+"""The demo: plays one scenario on a stack of its own, and tells what happens while it happens."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, Field
+
+from agent.events import AgentRequested
+from agent.record import Model, Status
+from tools.flights import Booking, Flight, from_item, to_item
+from workflows.client import Run, Stack, StackError
+from workflows.console import Reporter, Screen
+from workflows.engines.embedded import FOLDER
+from workflows.journal import Entry
+from workflows.local import local_stack
+from workflows.scenarios import Scenario, ScenarioError, load_scenarios
+from workflows.trace import visits
+from workflows.view import AgentView
+
+M = TypeVar("M", bound=BaseModel)
+
+END_SECONDS = 15
+"""How long an execution may take to end once its agent has settled."""
+_CHECKPOINTS = ("CreateAgent", "CheckpointDecision", "CheckpointResults")
+"""The states that write an entry of the journal."""
+
+
+class Report(Model):
+    """What came of a demo."""
+
+    scenario: str
+    agent: AgentView
+    bookings: list[Booking]
+    flights: Annotated[list[Flight], Field(description="The flights of the bookings, with the seats that are left")]
+    runs: list[Run]
+    transitions: int
+    seconds: float
+    others: Annotated[list[str], Field(description="The scenarios that were not played")]
+
+
+def find_scenario(scenarios: Sequence[Scenario], name: str) -> Scenario:
+    """The scenario with a name. Raises ScenarioError."""
+    for scenario in scenarios:
+        if scenario.name == name:
+            return scenario
+    known = ", ".join(scenario.name for scenario in scenarios) or "none"
+    raise ScenarioError(f"There is no scenario {name}; there are: {known}")
+
+
+def play(name: str, reporter: Reporter) -> Report:
+    """Plays a scenario on a stack that is started for it and gone afterwards.
+
+    Raises EngineError, ScenarioError or StackError; the engine's log stays in its folder then.
+    """
+    scenarios = load_scenarios()
+    scenario = find_scenario(scenarios, name)
+    reporter.title(f"Turnstile plays {scenario.name}: {scenario.title}")
+    with (
+        _folder() as folder,
+        local_stack(scenarios, folder, scenario.agent, scenario.limits, reporter.progress) as local,
+    ):
+        others = [other.name for other in scenarios if other is not scenario]
+        return _play(local.stack, scenario, others, reporter)
+
+
+def _play(stack: Stack, scenario: Scenario, others: list[str], reporter: Reporter) -> Report:
+    reporter.title("What happens")
+    begun = time.monotonic()
+    states = _States(stack)
+    sent = stack.request(AgentRequested(prompt=scenario.prompt, agent=scenario.agent))
+    inputs = iter(scenario.inputs)
+    step = 0
+    while True:
+        stack.wait_for(sent)
+        for change in stack.watch(sent.agent_id, since=step):
+            reporter.change(change, [states.before(entry) for entry in change.entries])
+            step = int(change.state["step"])
+        text = next(inputs, None) if change.status is Status.WAITING_FOR_INPUT else None
+        if text is None:
+            break
+        reporter.states(states.rest())
+        sent = stack.send_input(sent.agent_id, text)
+    seconds = time.monotonic() - begun
+    bookings = _bookings(stack)
+    runs = list(_finished_runs(stack))
+    reporter.states(states.rest())
+    return Report(
+        scenario=scenario.name,
+        agent=stack.view(sent.agent_id),
+        bookings=bookings,
+        flights=[_flight(stack, flight_id) for flight_id in sorted({booking.flight_id for booking in bookings})],
+        runs=runs,
+        transitions=sum(run.transitions for run in runs),
+        seconds=round(seconds, 2),
+        others=others,
+    )
+
+
+def show_report(report: Report, screen: Screen) -> None:
+    """Shows what came of it."""
+    screen.title("What the record holds")
+    screen.agent(report.agent)
+    if report.bookings:
+        screen.title("What the tables Bookings and Flights hold")
+        screen.bookings(report.bookings, report.flights)
+    screen.title("Which states were visited")
+    for run in report.runs:
+        screen.visited(run)
+    screen.verdict(
+        report.agent.status,
+        f"in {report.seconds:.1f} s, with {report.transitions} state transitions in {len(report.runs)} executions.",
+    )
+    screen.hint(f"`turnstile demo --scenario NAME` plays another: {', '.join(report.others)}.")
+    screen.hint("`turnstile up` keeps a stack running for `turnstile start`, `list`, `show`, `trace` and the others.")
+
+
+class _States:
+    """Which states each execution has visited, told once."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._told: dict[str, int] = {}
+        self._last = ""
+
+    def before(self, entry: Entry) -> list[str]:
+        """The states on the way to an entry, its checkpoint included."""
+        rest = self.rest() if entry.execution != self._last else []
+        self._last = entry.execution
+        new = self._new()
+        end = next((place for place, state in enumerate(new, 1) if state in _CHECKPOINTS), len(new))
+        self._told[self._last] = self._told.get(self._last, 0) + end
+        return rest + new[:end]
+
+    def rest(self) -> list[str]:
+        """The states that the execution has visited since its last entry."""
+        new = self._new()
+        self._told[self._last] = self._told.get(self._last, 0) + len(new)
+        return new
+
+    def _new(self) -> list[str]:
+        found = visits(self._stack.history(self._last)) if self._last else []
+        return [visit.state for visit in found][self._told.get(self._last, 0) :]
+
+
+def _finished_runs(stack: Stack) -> Iterator[Run]:
+    """Every execution of the stack's Standard machines; the stack has one agent only."""
+    outputs = stack.outputs
+    deadline = time.monotonic() + END_SECONDS
+    for machine in (outputs.agent_start_arn, outputs.agent_input_arn, outputs.agent_turn_arn):
+        for arn in stack.execution_arns(machine):
+            while (execution := stack.execution(arn)) and execution.status == "RUNNING":
+                if time.monotonic() > deadline:
+                    raise StackError(f"The agent has settled, but {arn} still runs after {END_SECONDS} seconds")
+                time.sleep(0.05)
+            if execution:
+                yield stack.run(execution)
+
+
+def _bookings(stack: Stack) -> list[Booking]:
+    table = stack.outputs.bookings_table_name
+    pages = stack.dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
+    return [_known(Booking, item) for page in pages for item in page["Items"]]
+
+
+def _flight(stack: Stack, flight_id: str) -> Flight:
+    table, key = stack.outputs.flights_table_name, to_item({"flight_id": flight_id})
+    return _known(Flight, stack.dynamodb.get_item(TableName=table, Key=key, ConsistentRead=True)["Item"])
+
+
+def _known(model: type[M], item: Mapping[str, Any]) -> M:
+    """What a model knows of an item; the item may hold more."""
+    return model.model_validate({name: text for name, text in from_item(item).items() if name in model.model_fields})
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder of this demo's own, kept only if something went wrong: the log tells what."""
+    folder, keep = FOLDER / f"demo-{os.getpid()}", False
+    try:
+        yield folder
+    except Exception:
+        keep = True
+        raise
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
