@@ -14,7 +14,7 @@ from agent.events import AgentInputReceived, AgentRequested
 from agent.record import Status
 from workflows.client import Stack, StackError
 from workflows.console import Lines, Reporter, Screen, print_json
-from workflows.demo import play, show_report
+from workflows.demo import find_scenario, play, show_report
 from workflows.engines.embedded import FOLDER, attach
 from workflows.engines.errors import EngineError
 from workflows.local import local_stack
@@ -81,21 +81,21 @@ def up(as_json: JsonOption = False) -> None:
     """Start the embedded engine with a scripted model and the travel agent, and keep it until Ctrl-C."""
     screen = Screen()
     scenarios = load_scenarios()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell ignores SIGINT for what it runs in the background
+        signal.signal(number, signal.default_int_handler)
     try:
         with local_stack(scenarios, FOLDER, "travel", {}, (lambda _: None) if as_json else screen.progress) as local:
             if as_json:
                 print_json({"url": local.engine.url, "stack": local.stack.name, "outputs": local.engine.outputs})
             else:
                 screen.title("Ready. In another terminal")
-                for line in (f'start "{scenarios[0].prompt}"', "list", "show AGENT", "trace AGENT"):
+                prompt = find_scenario(scenarios, DEMO).prompt
+                for line in (f'start "{prompt}"', "list", "show AGENT", "trace AGENT"):
                     screen.line(f"  turnstile {line}")
-                screen.line()
-                screen.line("The scripted model answers these prompts:")
+                screen.title("The scripted model knows these prompts")
                 for scenario in scenarios:
                     screen.line(f"  {scenario.prompt}")
-                screen.line()
-                screen.line("Ctrl-C ends it.")
+                screen.hint("Ctrl-C ends it.")
             while not threading.Event().wait(1):
                 local.engine.check()
     except KeyboardInterrupt:
@@ -134,6 +134,8 @@ def start(
     """Start an agent. Exits with 1 if the request is refused or the agent fails."""
     requested = AgentRequested(prompt=prompt, agent=agent, goal=goal, agent_id=agent_id)
     target = _stack(stack)
+    if agent_id and target.item(agent_id, "STATE"):
+        raise StackError(f"Agent {agent_id} exists already: speak to it with `turnstile input`, or choose another --id")
     sent = target.request(requested)
     if not wait:
         if as_json:

@@ -88,8 +88,8 @@ class Screen:
         self._calls: list[Call] = []
 
     def line(self, text: str | Text = "") -> None:
-        """Writes a line as it is."""
-        self.console.print(text, markup=False)
+        """Writes a line as it is: the terminal wraps it, so that it can be copied."""
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def title(self, text: str) -> None:
         """Begins a part."""
@@ -121,7 +121,8 @@ class Screen:
 
     def hint(self, text: str) -> None:
         """What to do next, in the background."""
-        self.console.print(Padding(Text(text, style="dim"), (1, 0, 0, 2), expand=False))
+        self.console.print()
+        self.console.print(Padding(Text(text, style="dim"), (0, 0, 0, 2), expand=False))
 
     def settled(self, view: AgentView) -> None:
         """How it stands with an agent that does not move any more, and what to do about it."""
@@ -146,7 +147,8 @@ class Screen:
                 "work",
                 Text(
                     f"{_count(metadata.invocation_count, 'turn')}, {_count(metadata.model_calls, 'decision')}, "
-                    f"{_count(metadata.tool_calls, 'tool call')}, {_count(metadata.error_count, 'failed turn')}"
+                    f"{_count(metadata.tool_calls, 'tool call')}"
+                    + (f", {_count(metadata.error_count, 'failed turn')}" if metadata.error_count else "")
                 ),
             ),
             (
@@ -170,33 +172,28 @@ class Screen:
 
     def conversation(self, view: AgentView) -> None:
         """What was said."""
-        looks = {"user": "bold", "assistant": "", "tool_output": "dim"}
+        looks = {"user": ("user", "bold"), "assistant": ("model", ""), "tool_output": ("tool", "dim")}
         rows = [
-            (message.role.removesuffix("_output"), Text(_short(message.content), style=looks[message.role]))
+            (looks[message.role][0], Text(_short(message.content), style=looks[message.role][1]))
             for message in view.context.conversation_history
         ]
         self.console.print(_grid(rows))
 
     def agents(self, agents: Iterable[AgentSummary]) -> None:
-        """A line per agent."""
-        table = _table("Agent", "Status", "Updated", "Goal")
-        table.columns[0].no_wrap = table.columns[1].no_wrap = table.columns[2].no_wrap = True
-        table.columns[3].no_wrap, table.columns[3].overflow = True, "ellipsis"
+        """Two lines per agent."""
         for agent in agents:
-            table.add_row(
-                agent.agent_id,
-                Text(agent.status, style=tone(agent.status)),
-                _when(agent.last_updated),
-                " ".join(agent.goal.split()),
-            )
-        self.console.print(table)
+            name = Text.assemble((agent.agent_id, "bold"), (f"  {_when(agent.last_updated)}", "dim"))
+            goal = Text(" ".join(agent.goal.split()))
+            goal.truncate(max(self.console.width - 26, 20), overflow="ellipsis")
+            self.console.print(Text.assemble((f"{agent.status:<24}", tone(agent.status)), name), soft_wrap=True)
+            self.console.print(Text.assemble(" " * 24, goal), soft_wrap=True)
 
     def run(self, run: Run) -> None:
         """An execution, and a line per state that it visited."""
         execution = run.execution
         took = f"{(execution.stopped - execution.started).total_seconds():.2f} s" if execution.stopped else "so far"
         self.title(f"{execution.machine}  {execution.status}  {took}  {_count(run.transitions, 'transition')}")
-        self.console.print(Text(execution.arn, style="dim", overflow="fold"))
+        self.console.print(Text(execution.arn, style="dim"), soft_wrap=True)
         if execution.error:
             self.console.print(Text(f"{execution.error}: {outcome(execution.cause)}", style="red"))
         table = _table("State", "Seconds", "Tries", "Error")
@@ -231,7 +228,8 @@ class Screen:
                 str(booking.passengers),
                 f"${booking.total_usd}",
             )
-        self.console.print(Padding(table, (0, 0, 1, 2), expand=False))
+        self.console.print(Padding(table, (0, 0, 0, 2), expand=False))
+        self.line()
         for flight in flights:
             number = flight.flight_id.partition("#")[0]
             route = f"{flight.from_city} → {flight.to_city}"

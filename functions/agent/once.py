@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.idempotency import (
     DynamoDBPersistenceLayer,
     IdempotencyConfig,
@@ -23,11 +22,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from agent.dynamodb import client
 from agent.errors import ToolOutcomeUnknown, ToolRejected, ToolUnavailable
+from agent.log import logger
 
 RETENTION_SECONDS = 30 * 24 * 3600
 """How long a call is remembered: longer than an execution can be redriven (14 days)."""
-
-logger = Logger(service="turnstile")
 
 
 class _CallStore(DynamoDBPersistenceLayer):

@@ -17,13 +17,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from pydantic import BaseModel, Field, RootModel, ValidationError
 
 from agent.errors import ToolOutcomeUnknown, ToolRejected, ToolUnavailable
 from agent.events import AgentId
+from agent.log import logger
 from agent.record import Model
+from agent.schema import schema_for_model
 
 OUTPUT_LIMIT = 32 * 1024
 """Bytes of JSON that a tool's output may have: every result of a reply travels in one state payload of 256 KiB."""
@@ -31,8 +32,6 @@ _FAILURES = {ToolRejected: "Rejected", ToolUnavailable: "Unavailable", ToolOutco
 
 Guard = Callable[[str, str, Callable[[], dict[str, Any]]], dict[str, Any]]
 """Runs an action at most once: `(tool, key, act) -> result`."""
-
-logger = Logger(service="turnstile")
 
 
 class ToolCall(Model):
@@ -61,8 +60,7 @@ class ToolHandler:
     @property
     def input_schema(self) -> dict[str, Any]:
         """The JSON schema of the arguments, for the model."""
-        schema: dict[str, Any] = _without_titles(self.input_model.model_json_schema())
-        return schema
+        return schema_for_model(self.input_model)
 
     def __call__(self, event: Any, _context: object) -> dict[str, Any]:
         """Carries out one call, `{agentId, key, input}`, and returns the output as a JSON object."""
@@ -151,16 +149,3 @@ def _complaint(error: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in error["loc"])
     text = "unknown argument" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
     return f"{place}: {text}" if place else text
-
-
-def _without_titles(schema: Any) -> Any:
-    """Pydantic titles every field with its own name: noise for a model. A property called `title` is an object."""
-    if isinstance(schema, dict):
-        return {
-            name: _without_titles(part)
-            for name, part in schema.items()
-            if not (name == "title" and isinstance(part, str))
-        }
-    if isinstance(schema, list):
-        return [_without_titles(part) for part in schema]
-    return schema

@@ -25,7 +25,8 @@ Way = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Shape:
-    """What is known of a value. A field that is not among `fields` may be missing."""
+    """What is known of a value. A field that is not among `fields` may be missing; if it is `closed`, there is none
+    but `fields` and `maybe`."""
 
     fields: Mapping[str, "Shape"] = field(default_factory=dict)
     items: "Shape | None" = None
@@ -34,6 +35,7 @@ class Shape:
     """Of the JSON that it holds, if it is a text."""
     maybe: Mapping[str, "Maybe"] = field(default_factory=dict)
     """What a field is, if it is there."""
+    closed: bool = False
 
     def at(self, way: Way) -> "Shape | None":
         """The value at a path; None if it may be missing."""
@@ -50,7 +52,7 @@ class Shape:
         return replace(self, fields={**self.fields, way[0]: inner})
 
     def prove(self, way: Way) -> "Shape":
-        """With it known that there is something at a path."""
+        """With the knowledge that there is something at a path."""
         if not way:
             return self
         inner = self.fields.get(way[0], NOTHING)
@@ -60,19 +62,38 @@ class Shape:
         return self.put(way[:1], inner.prove(way[1:]))
 
     def lacks(self, way: Way) -> bool:
-        """Whether a path asks for a field that a known record never has."""
-        if way and way[0] in self.maybe:
+        """Whether a path asks for a field that a known object never has."""
+        if not way:
+            return False
+        if way[0] in self.fields:
+            return self.fields[way[0]].lacks(way[1:])
+        if way[0] in self.maybe:
             return self.maybe[way[0]].shape.at(way[1:]) is None
-        return bool(way) and way[0] in self.fields and self.fields[way[0]].lacks(way[1:])
+        return self.closed
 
     def meet(self, other: "Shape") -> "Shape":
         """What is known of a value that is the one or the other."""
+        both = self.fields.keys() & other.fields.keys()
+        maybe = {}
+        for name in {*self.fields, *self.maybe, *other.fields, *other.maybe} - both:
+            ours, theirs = self._known(name), other._known(name)
+            if ours is not None and theirs is not None:
+                maybe[name] = reduce(Maybe.meet, ours + theirs)
         return Shape(
-            {name: shape.meet(other.fields[name]) for name, shape in self.fields.items() if name in other.fields},
+            {name: self.fields[name].meet(other.fields[name]) for name in both},
             self.items and other.items and self.items.meet(other.items),
             self.text and other.text and self.text.meet(other.text),
-            {name: maybe for name, maybe in self.maybe.items() if maybe == other.maybe.get(name)},
+            maybe,
+            self.closed and other.closed,
         )
+
+    def _known(self, name: str) -> "list[Maybe] | None":
+        """What a field is if it is there, or nothing if it never is; None if that is not known."""
+        if name in self.fields:
+            return [Maybe(self.fields[name])]
+        if name in self.maybe:
+            return [self.maybe[name]]
+        return [] if self.closed else None
 
 
 @dataclass(frozen=True)
@@ -82,19 +103,23 @@ class Maybe:
     shape: Shape
     proof: str | None = None
 
+    def meet(self, other: "Maybe") -> "Maybe":
+        """What is known of a field that is the one or the other."""
+        return Maybe(self.shape.meet(other.shape), self.proof or other.proof)
+
 
 NOTHING = Shape()
 
 
-def record(**fields: Shape) -> Shape:
-    """An object with these fields."""
-    return Shape(fields)
+def record(fields: Mapping[str, Shape]) -> Shape:
+    """An object with these fields and no others."""
+    return Shape(fields, closed=True)
 
 
 def of_value(value: Any) -> Shape:
     """The shape of a constant."""
     if isinstance(value, dict):
-        return Shape({name: of_value(item) for name, item in value.items()})
+        return record({name: of_value(item) for name, item in value.items()})
     if isinstance(value, list) and value:
         return Shape(items=meet(of_value(item) for item in value))
     return NOTHING
@@ -104,7 +129,7 @@ def of_model(annotation: Any) -> Shape:
     """The shape of a pydantic model's dump. Of `X | None` it is X: which of them, the data tells in another field."""
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         fields = annotation.model_fields.items()
-        return Shape({info.alias or name: of_model(info.annotation) for name, info in fields})
+        return record({info.alias or name: of_model(info.annotation) for name, info in fields})
     inner = [of_model(argument) for argument in get_args(annotation) if argument is not NoneType]
     if getattr(annotation, "__origin__", None) is list:
         return Shape(items=inner[0])
@@ -120,14 +145,14 @@ def meet(shapes: Iterable[Shape]) -> Shape:
 class Flow:
     """Follows the data through a machine.
 
-    `results` tells what a Task gives, `errors` what a failure of it with one of these names gives. Afterwards
+    `results` tells what a Task gives, `errors` what a Catch of these names puts. Afterwards
     `problems` has what may be missing, as pairs of the state and what is wrong, and `ends` the last output of each
     state that ends its scope.
     """
 
     machine: Machine
     results: Callable[[State], Shape]
-    errors: Callable[[State, list[str]], Shape]
+    errors: Callable[[list[str]], Shape]
     problems: dict[tuple[str, str], State] = field(default_factory=dict)
     ends: dict[str, Shape] = field(default_factory=dict)
     _state: State | None = None
@@ -168,7 +193,7 @@ class Flow:
             if key in fields:
                 self._evaluate(fields[key], raw)
         for catcher in fields.get("Catch", []):
-            error = self.errors(state, catcher["ErrorEquals"])
+            error = self.errors(catcher["ErrorEquals"])
             yield catcher["Next"], raw.put(_way(catcher.get("ResultPath", "$")), error)
         if state.type == "Fail":
             return
@@ -202,7 +227,7 @@ class Flow:
     ) -> Shape:
         """What Parameters, an ItemSelector or a ResultSelector makes."""
         if isinstance(template, dict):
-            return Shape(
+            return record(
                 {
                     name.removesuffix(".$"): self._evaluate(part, data, context, item)
                     if name.endswith(".$")
@@ -223,12 +248,14 @@ class Flow:
         if expression in paths:
             return values[0]
         if expression.startswith("States.JsonMerge("):
-            return replace(values[0], fields={**values[0].fields, **values[1].fields})
+            return Shape({**values[0].fields, **values[1].fields})
         if expression.startswith("States.StringToJson("):
             return values[0].text or NOTHING
         return NOTHING
 
-    def _read(self, path: str, data: Shape, context: Iterable[str] = frozenset(CONTEXT), item: Shape = NOTHING) -> Shape:
+    def _read(
+        self, path: str, data: Shape, context: Iterable[str] = frozenset(CONTEXT), item: Shape = NOTHING
+    ) -> Shape:
         if path.startswith("$$"):
             if path not in context:
                 self._report(f"{path} is not to be had here on every engine")

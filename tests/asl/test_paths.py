@@ -18,7 +18,9 @@ from workflows.machines import Machine, State
 
 GIVES = {"${LoadTurnArn}": Turn, "${ReadReplyArn}": Reading}
 """What each function answers. Any other is a tool, and nothing is known of its answer."""
-REGISTERED = {'{"S": "LATEST"}': {"agentId": "S", "record": "S", "version": "N", "definition": "S", "registeredAt": "S"}}
+REGISTERED = {
+    '{"S": "LATEST"}': {"agentId": "S", "record": "S", "version": "N", "definition": "S", "registeredAt": "S"}
+}
 """The attributes of items that no machine creates."""
 REMOVED = {name for machine in MACHINES.values() for write in writes(machine) for name in write.removed}
 ATTRIBUTES = REGISTERED | {
@@ -55,10 +57,10 @@ def _start(machine: Machine) -> Shape:
     """The execution's input: an event that the rule lets pass, or what the outbox pipe delivers."""
     pattern = template.event_pattern(machine.name)
     if pattern:
-        return Shape(dict.fromkeys(ENVELOPE, NOTHING)).put(("detail",), _demanded(pattern.get("detail", {})))
+        return record(dict.fromkeys(ENVELOPE, NOTHING)).put(("detail",), _demanded(pattern.get("detail", {})))
     # Only STATE is ever announced, and then it has this attribute for once.
     state = Maybe(_stored(ATTRIBUTES[STATE] | {"announce": "S"}), proof="announce")
-    return Shape(items=record(dynamodb=Shape(maybe={"NewImage": state})))
+    return Shape(items=Shape({"dynamodb": Shape(maybe={"NewImage": state})}))
 
 
 def _demanded(pattern: dict[str, Any]) -> Shape:
@@ -77,11 +79,11 @@ def _result(task: State) -> Shape:
     parameters = task.fields.get("Parameters", {})
     match called(task).operation.name:
         case "Invoke":
-            return record(Payload=of_model(GIVES.get(parameters.get("FunctionName"))))
+            return Shape({"Payload": of_model(GIVES.get(parameters.get("FunctionName")))})
         case "GetItem":
             return Shape(maybe={"Item": Maybe(_item(Request(task, "Get", parameters)))})
         case "UpdateItem" if parameters.get("ReturnValues") == "ALL_NEW":
-            return record(Attributes=_item(Request(task, "Update", parameters)))
+            return Shape({"Attributes": _item(Request(task, "Update", parameters))})
     return NOTHING
 
 
@@ -95,13 +97,14 @@ def _item(request: Request) -> Shape:
 
 
 def _stored(attributes: dict[str, str]) -> Shape:
-    return Shape({name: record(**{type_: NOTHING}) for name, type_ in attributes.items()})
+    return Shape({name: record({type_: NOTHING}) for name, type_ in attributes.items()})
 
 
-def _error(task: State, names: list[str]) -> Shape:
+def _error(names: list[str]) -> Shape:
     """What a Catch puts. The cause of an exception of a function is JSON."""
     raised = all(hasattr(errors, name) for name in names)
-    return record(Error=NOTHING, Cause=Shape(text=of_value({"errorType": "", "errorMessage": ""}) if raised else None))
+    cause = of_value({"errorType": "", "errorMessage": ""}) if raised else None
+    return record({"Error": NOTHING, "Cause": Shape(text=cause)})
 
 
 @holds(paths_are_proven, outcomes_are_call_results)
@@ -109,11 +112,14 @@ def test_rule(rule: Rule, machine: Machine) -> None:
     assert_holds(rule, machine)
 
 
-@pytest.mark.parametrize(("machine", "task", "member"), [
-    ("agent_turn", "LoadTurn", "Payload"),
-    ("agent_turn", "ReadClaim", "Item"),
-    ("agent_turn", "ClaimTurn", "Attributes"),
-])
+@pytest.mark.parametrize(
+    ("machine", "task", "member"),
+    [
+        ("agent_turn", "LoadTurn", "Payload"),
+        ("agent_turn", "ReadClaim", "Item"),
+        ("agent_turn", "ClaimTurn", "Attributes"),
+    ],
+)
 def test_what_is_read_of_a_result_exists_in_the_api(machine: str, task: str, member: str) -> None:
     state = next(state for state in MACHINES[machine].states() if state.path == task)
     shape = called(state).operation.output_shape
@@ -121,69 +127,112 @@ def test_what_is_read_of_a_result_exists_in_the_api(machine: str, task: str, mem
     assert member in shape.members
 
 
-def _read(name: str, path: str) -> Callable[[dict[str, Any]], object]:
-    return lambda state: state["Parameters"].update({f"{name}.$": path})
+def _read(name: str, path: str, *way: str | int) -> Callable[[dict[str, Any]], object]:
+    """Makes a state read a path, in its Parameters or at another place in it."""
+
+    def change(state: dict[str, Any]) -> None:
+        place: Any = state
+        for step in way or ("Parameters",):
+            place = place[step]
+        place[name] = path
+
+    return change
 
 
-@catches(
-    # the event
-    Broken(paths_are_proven, "agent_turn", "ClaimTurn", lambda s: s.update(InputPath="$.detail.status")),
-    Broken(paths_are_proven, "agent_turn", "AgentUnknown", lambda s: s.update(CausePath="$.detail.text")),
-    Broken(paths_are_proven, "agent_start", "FillDefaults", _read("goal", "$.detail.goal")),
-    Broken(paths_are_proven, "agent_start", "FillDefaults", _read("agentId", "$.eventId")),
+THE_EVENT = (
+    Broken(paths_are_proven, "agent_turn", "AgentUnknown", lambda s: s.update(CausePath="$.detail.status")),
+    Broken(paths_are_proven, "agent_start", "FillDefaults", _read("goal.$", "$.detail.goal")),
+    Broken(paths_are_proven, "agent_start", "FillDefaults", _read("agentId.$", "$.eventId")),
     Broken(paths_are_proven, "agent_start", "CheckPrompt", lambda s: s["Choices"][0]["And"].pop(0)),
-    Broken(paths_are_proven, "agent_input", "CheckInput", lambda s: s.update(Default="ReadAgent")),
-    # the table
-    Broken(paths_are_proven, "agent_turn", "KeepClaim", _read("owner", "$.claim.Item.holder.S")),
-    Broken(paths_are_proven, "agent_turn", "KeepClaim", _read("owner", "$.claim.Item.owner.N")),
-    Broken(paths_are_proven, "agent_turn", "KeepClaim", _read("owner", "$.claim.Item.announce.S")),
+    Broken(paths_are_proven, "agent_input", "CheckInput", lambda s: s.update(Default="ReadAgent"), named="ReadAgent"),
+)
+THE_TABLE = (
+    Broken(paths_are_proven, "agent_turn", "KeepClaim", _read("owner.$", "$.claim.Item.holder.S")),
+    Broken(paths_are_proven, "agent_turn", "KeepClaim", _read("owner.$", "$.claim.Item.owner.N")),
+    Broken(paths_are_proven, "agent_turn", "KeepClaim", _read("owner.$", "$.claim.Item.announce.S")),
     Broken(paths_are_proven, "agent_turn", "RouteClaim", lambda s: s["Choices"].pop(0)),
-    Broken(paths_are_proven, "agent_turn", "RouteClaim", lambda s: s["Choices"][0].update(Next="KeepClaim")),
     Broken(
         paths_are_proven,
         "agent_turn",
         "RouteClaim",
-        lambda s: s["Choices"][0]["Not"].update(Variable="$.claim.Item.state.S"),
+        lambda s: s["Choices"][0].update(Next="KeepClaim"),
+        named="KeepClaim",
     ),
     Broken(
-        paths_are_proven,
-        "agent_turn",
-        "ClaimTurn",
-        lambda s: s["ResultSelector"].update({"owner.$": "$.Attributes.holder.S"}),
+        paths_are_proven, "agent_turn", "RouteClaim", _read("Variable", "$.claim.Item.state.S", "Choices", 0, "Not")
     ),
+    Broken(paths_are_proven, "agent_turn", "ClaimTurn", _read("owner.$", "$.Attributes.holder.S", "ResultSelector")),
     Broken(paths_are_proven, "agent_turn", "ClaimTurn", lambda s: s["Parameters"].pop("ReturnValues")),
-    Broken(
-        paths_are_proven,
-        "agent_start",
-        "CreateAgent",
-        lambda s: s["Parameters"].update({"ClientRequestToken.$": "$.definition.Item.definition.S"}),
-    ),
+    Broken(paths_are_proven, "agent_start", "CreateAgent", _read("a.$", "$.definition.Item.definition.S")),
     Broken(paths_are_proven, "agent_publish", "PublishRecords/RouteRecord", lambda s: s["Choices"].pop(0)),
     Broken(
         paths_are_proven,
         "agent_publish",
         "PublishRecords/PublishUpdate",
-        lambda s: s["Parameters"]["Entries"][0]["Detail"].update({"step.$": "$.dynamodb.NewImage.step.S"}),
+        _read("step.$", "$.dynamodb.NewImage.step.S", "Parameters", "Entries", 0, "Detail"),
     ),
-    # what the machine carries
-    Broken(paths_are_proven, "agent_turn", "RouteAction", lambda s: s["Choices"][2].update(Variable="$.agent.used.bad")),
+)
+WHAT_IS_CARRIED = (
+    Broken(paths_are_proven, "agent_turn", "RouteAction", _read("Variable", "$.agent.used.x", "Choices", 2)),
     Broken(
         paths_are_proven,
         "agent_turn",
         "RouteAction",
-        lambda s: s["Choices"][2].update(NumericGreaterThanEqualsPath="$.agent.limits.wrong"),
+        _read("NumericGreaterThanEqualsPath", "$.agent.limits.x", "Choices", 2),
     ),
+    Broken(paths_are_proven, "agent_turn", "CheckpointDecision", _read("a.$", "States.Format('{}', $.step.last)")),
     Broken(paths_are_proven, "agent_turn", "CallTools", lambda s: s.update(ItemsPath="$.decision.toolCalls")),
-    Broken(paths_are_proven, "agent_turn", "CallTools/CallReadTool", lambda s: s.update(TimeoutSecondsPath="$.timeout")),
+    Broken(
+        paths_are_proven, "agent_turn", "CallTools/CallReadTool", lambda s: s.update(TimeoutSecondsPath="$.timeout")
+    ),
+    Broken(paths_are_proven, "agent_turn", "CallTools/CallRejected", _read("message.$", "$.call.message")),
+    Broken(paths_are_proven, "agent_turn", "AgentStopped", _read("error.$", "$.error.Cause.trace")),
+    Broken(paths_are_proven, "agent_turn", "ClaimTurn", _read("a.$", "$$.Execution.Name")),
+    Broken(paths_are_proven, "agent_turn", "ClaimTurn", _read("a.$", "$$.Execution.Id", "ResultSelector")),
+)
+WHAT_IS_LOST = (
     Broken(
         paths_are_proven,
         "agent_turn",
-        "CallTools/CallRejected",
-        _read("message", "$.call.message"),
+        "KeepClaim",
+        lambda s: s["Parameters"].pop("claimedStep.$"),
+        named="LoadTurn",
     ),
-    Broken(paths_are_proven, "agent_turn", "CallTools", lambda s: s["ItemSelector"].pop("owner.$")),
-    # what it forgets to carry
-    Broken(paths_are_proven, "agent_turn", "LoadTurn", _forgotten_by("KeepClaim", "Parameters", "claimedStep.$")),
+    Broken(
+        paths_are_proven,
+        "agent_turn",
+        "CallTools",
+        lambda s: s["ItemSelector"].pop("owner.$"),
+        named="ReserveEffect",
+    ),
+    Broken(paths_are_proven, "agent_turn", "LoadTurn", lambda s: s.pop("OutputPath"), named="RouteEntry"),
+    Broken(
+        paths_are_proven,
+        "agent_turn",
+        "CheckpointResults",
+        lambda s: s.pop("ResultPath"),
+        named="LoadTurn",
+    ),
+    Broken(paths_are_proven, "agent_turn", "HandOver", lambda s: s["Result"].pop("closesAs"), named="CloseTurn"),
+    Broken(
+        paths_are_proven,
+        "agent_turn",
+        "AskModel",
+        lambda s: s["Catch"][0].pop("ResultPath"),
+        named="PlanningFailed",
+    ),
+    Broken(
+        paths_are_proven,
+        "agent_turn",
+        "LoadTurn",
+        lambda s: s["Catch"][1]["ErrorEquals"].append("States.Timeout"),
+        named="AgentStopped",
+    ),
+    Broken(outcomes_are_call_results, "agent_turn", "CallTools/CommitEffect", lambda s: s.pop("OutputPath")),
+    Broken(outcomes_are_call_results, "agent_turn", "CallTools/EffectKnown", _read("status", "COMMITTED")),
 )
+
+
+@catches(*THE_EVENT, *THE_TABLE, *WHAT_IS_CARRIED, *WHAT_IS_LOST)
 def test_change_is_caught(broken: Broken) -> None:
     broken.assert_caught()

@@ -31,6 +31,8 @@ class World:
 
     stack: Stack
     faults: Faults
+    client: Callable[[str], Any]
+    """Makes the boto3 client of a service."""
 
     def start(self, scenario: Scenario, name: str = "") -> str:
         """Asks for an agent that plays the scenario; returns its id once its record exists."""
@@ -76,19 +78,28 @@ class World:
         return dict(execution)
 
     def run(self, machine: str, detail: Any, event_id: str = "") -> dict[str, Any]:
-        """Runs a machine (`agent_start`, …) on an event as a rule would, and describes the execution once it has ended."""
+        """Runs a machine (`agent_start`, …) on an event as a rule would; describes the execution once it has ended."""
         return self.ended(self.deliver(machine, detail, event_id))
 
     def deliver(self, machine: str, detail: Any, event_id: str = "") -> str:
         """Starts a machine on an event as a rule would; returns the execution's ARN."""
-        event = {"id": event_id or str(uuid.uuid4()), "time": "2026-01-01T00:00:00Z", "source": SOURCE, "detail": detail}
+        event = {
+            "id": event_id or str(uuid.uuid4()),
+            "time": "2026-01-01T00:00:00Z",
+            "source": SOURCE,
+            "detail": detail,
+        }
         arn = getattr(self.stack.outputs, f"{machine}_arn")
         return self.stack.stepfunctions.start_execution(stateMachineArn=arn, input=json.dumps(event))["executionArn"]
 
     def visited(self, agent_id: str) -> list[Visit]:
         """Every visit of a state in the agent's turns; the iterations of a Map one after the other."""
         turns = [e for e in self.stack.executions(self.items(agent_id)) if e.machine.endswith("AgentTurn")]
-        return [visit for turn in turns for visit in in_order(visits(self.stack.history(turn.arn)))]
+        return [visit for turn in turns for visit in self.history(turn.arn)]
+
+    def history(self, arn: str) -> list[Visit]:
+        """The visits of an execution; the iterations of a Map one after the other."""
+        return in_order(visits(self.stack.history(arn)))
 
     def items(self, agent_id: str, kind: str = "") -> list[Item]:
         """The agent's items; of one kind (`STEP`, `EFFECT`, `INPUT`) if asked so."""
@@ -118,6 +129,21 @@ class World:
         if state["status"] in FINISHED:
             assert state["nextAction"] == "NONE"
 
+    def give_seats_back(self) -> None:
+        """Forgets every booking."""
+        outputs = self.stack.outputs
+        for booking in self.scan("bookings"):
+            key = {"bookingId": {"S": booking["bookingId"]}}
+            self.stack.dynamodb.delete_item(TableName=outputs.bookings_table_name, Key=key)
+        for flight in self.scan("flights"):
+            if flight["seatsSold"] != "0":
+                self.stack.dynamodb.update_item(
+                    TableName=outputs.flights_table_name,
+                    Key={"flightId": {"S": flight["flightId"]}},
+                    UpdateExpression="SET seatsLeft = seatsLeft + :sold, seatsSold = :none",
+                    ExpressionAttributeValues={":sold": {"N": flight["seatsSold"]}, ":none": {"N": "0"}},
+                )
+
     def scan(self, table: str) -> list[dict[str, str]]:
         """All items of `flights` or `bookings`, values as text."""
         name = getattr(self.stack.outputs, f"{table}_table_name")
@@ -140,8 +166,27 @@ def in_order(found: list[Visit]) -> list[Visit]:
     return ordered
 
 
+def scenario(name: str) -> Scenario:
+    """A scenario of the sample agent."""
+    return next(scenario for scenario in load_scenarios() if scenario.name == name)
+
+
+def waiting(world: World) -> str:
+    """An agent that has asked its user on which day to fly."""
+    agent_id = world.start(scenario("ask_the_user"))
+    world.settle(agent_id, Status.WAITING_FOR_INPUT)
+    return agent_id
+
+
+@pytest.fixture
+def world(shared_world: World) -> World:
+    """The local stack, with every seat free."""
+    shared_world.give_seats_back()
+    return shared_world
+
+
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One stack for all path tests of a process; each test has agents of its own."""
     folder: Path = tmp_path_factory.mktemp("faults")
     with pytest.MonkeyPatch.context() as environment:
@@ -154,4 +199,4 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             stack = Stack.embedded(engine)
             seed_flights(stack)
             register(stack, TRAVEL)
-            yield World(stack, Faults(folder))
+            yield World(stack, Faults(folder), engine.client)

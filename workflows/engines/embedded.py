@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -137,6 +138,7 @@ class Embedded(Connection):
         super().__init__(running)
         self._process = process
         self._folder = folder
+        self._stopped = False
 
     @classmethod
     def start(
@@ -162,9 +164,12 @@ class Embedded(Connection):
             raise EngineError(f"Port {port} on {HOST} is taken; name another one, or none for any that is free")
         port = port or _free_port()
         log = folder / "embedded.log"
+        temporary = _temporary(folder)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
         environment |= _SETTINGS | {"GATEWAY_PORT": str(port), "SFN_WAIT_SCALE": str(wait_scale)}
-        environment |= {MODEL_ENDPOINT: model or ""}
+        environment |= {MODEL_ENDPOINT: model or "", "TMPDIR": str(temporary)}
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "workflows.engines.ministack_child"],
@@ -225,6 +230,9 @@ class Embedded(Connection):
 
     def stop(self) -> None:
         """Ends the child and every Lambda process of it; does nothing the second time."""
+        if self._stopped:
+            return
+        self._stopped = True
         if self._process.poll() is None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -237,6 +245,7 @@ class Embedded(Connection):
         running = _load_running(self._folder)
         if running and running.pid == self._process.pid:
             _state_file(self._folder).unlink()
+        shutil.rmtree(_temporary(self._folder), ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -320,6 +329,11 @@ def _state_file(folder: Path) -> Path:
     return folder / "embedded.json"
 
 
+def _temporary(folder: Path) -> Path:
+    """Where MiniStack unpacks the Lambdas' code; what a killed one left goes with the next start."""
+    return folder / "tmp"
+
+
 def _load_running(folder: Path) -> Running | None:
     try:
         return Running(**json.loads(_state_file(folder).read_text("utf-8")))
@@ -340,7 +354,7 @@ def _read_running(folder: Path) -> Running | None:
 
 
 def _healthy(port: int) -> bool:
-    connection = HTTPConnection(HOST, port, timeout=2)
+    connection = HTTPConnection(HOST, port, timeout=10)
     try:
         connection.request("GET", "/_ministack/health")
         return connection.getresponse().status == 200

@@ -53,11 +53,12 @@ class Faults:
         return new.replace(file)
 
     @contextmanager
-    def held(
-        self, agent_id: str, state: str, when: Literal["before", "after"] = "before"
-    ) -> Iterator[Callable[[], None]]:
-        """Holds a task. Gives what waits until it is held; leaving the context lets it go on."""
-        file = self.put(Fault(agent_id=agent_id, state=state, when=when, hold=True))
+    def held(self, agent_id: str, state: str, error: str = "") -> Iterator[Callable[[], None]]:
+        """Holds a task before it does anything. Gives what waits until it is held.
+
+        Leaving the context lets it go on, or fail with `error`.
+        """
+        file = self.put(Fault(agent_id=agent_id, state=state, error=error, hold=True))
         met = file.with_suffix(".met")
 
         def wait() -> None:

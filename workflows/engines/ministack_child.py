@@ -13,7 +13,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -321,16 +320,14 @@ def main() -> None:
     model = prepare_model()
     keep_developer_out()
     end_with_parent()
-    with tempfile.TemporaryDirectory(prefix="turnstile-") as folder:
-        os.environ["TMPDIR"] = tempfile.tempdir = folder  # MiniStack leaves files behind when it is killed
-        apply_hooks(model)
-        from ministack.app import main as serve
-        from ministack.core import lambda_runtime
+    apply_hooks(model)
+    from ministack.app import main as serve
+    from ministack.core import lambda_runtime
 
-        try:
-            serve()
-        finally:
-            lambda_runtime.reset()
+    try:
+        serve()
+    finally:
+        lambda_runtime.reset()  # ends the Lambdas' processes
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+"""agent_publish: what the record announces is on the bus, in the contract's shape, and nothing else is."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from agent.events import EVENTS
+from tests.paths.conftest import World, scenario
+from workflows.engines.faults import Fault
+
+
+@pytest.fixture
+def heard(world: World) -> Iterator[Any]:
+    """Listens to the bus; gives what waits for an agent's events, in order of their steps."""
+    name = f"listener-{uuid.uuid4().hex[:8]}"
+    sqs, events = world.client("sqs"), world.stack.events
+    url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    queue = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    bus = world.stack.outputs.bus_name
+    events.put_rule(Name=name, EventBusName=bus, EventPattern='{"source": ["com.agent.workflow"]}')
+    events.put_targets(Rule=name, EventBusName=bus, Targets=[{"Id": "q", "Arn": queue}])
+
+    def of(agent_id: str, count: int) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while len(found) < count:
+            messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=5).get("Messages", [])
+            assert messages, f"only {found}"
+            for message in messages:
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+                event = json.loads(message["Body"])
+                if event["detail"].get("agentId") == agent_id and event["detail-type"] != "AgentRequested":
+                    found.append(event)
+        return sorted(found, key=lambda event: event["detail"]["step"])
+
+    yield of
+    events.remove_targets(Rule=name, EventBusName=bus, Ids=["q"])
+    events.delete_rule(Name=name, EventBusName=bus)
+
+
+def test_every_checkpoint_is_an_event(world: World, heard: Any) -> None:
+    agent_id = world.play(scenario("straight_booking"))
+    events = heard(agent_id, 5)
+    for event in events:
+        EVENTS[event["detail-type"]].model_validate(event["detail"])
+    assert [(e["detail"]["step"], e["detail"]["status"], e["detail"].get("nextAction")) for e in events] == [
+        (1, "INITIATED", "PLANNING"),
+        (2, "TOOL_EXECUTION_PENDING", None),
+        (3, "TOOL_EXECUTION_SUCCESS", None),
+        (4, "PLANNING_COMPLETE", None),
+        (4, "COMPLETED", None),
+    ]
+
+
+def test_a_failure_is_an_event_of_its_own(world: World, heard: Any) -> None:
+    agent_id = world.play(scenario("give_up"))
+    event = heard(agent_id, 3)[-1]
+    assert event["detail-type"] == "AgentError"
+    EVENTS["AgentError"].model_validate(event["detail"])
+    assert event["detail"] == {
+        "agentId": agent_id,
+        "step": 2,
+        "error": "GivenUp",
+        "errorMessage": "Nothing flies to the moon.",
+        "currentState": "PLANNING",
+        "executionArn": world.items(agent_id, "STATE")[0]["lastUpdatedBy"],
+    }
+
+
+def test_a_bus_that_is_busy_gets_the_event_later(world: World) -> None:
+    name = f"busy-{uuid.uuid4().hex[:8]}"
+    world.faults.put(Fault(agent_id=name, state="PublishNextAction", error="EventBridge.ThrottlingException", times=2))
+    assert world.play(scenario("give_up"), name)
+
+
+def test_records_that_cannot_be_published_fail_the_batch_after_the_others(world: World) -> None:
+    def record(agent_id: str) -> dict[str, Any]:
+        image = {
+            "agentId": {"S": agent_id},
+            "step": {"N": "1"},
+            "status": {"S": "COMPLETED"},
+            "nextAction": {"S": "NONE"},
+            "announce": {"S": "AgentStateUpdated"},
+        }
+        return {"dynamodb": {"NewImage": image}}
+
+    lost, kept = f"lost-{uuid.uuid4().hex[:8]}", f"kept-{uuid.uuid4().hex[:8]}"
+    world.faults.put(Fault(agent_id=lost, state="PublishUpdate", error="AccessDenied"))
+    arn = world.stack.stepfunctions.start_execution(
+        stateMachineArn=world.stack.outputs.agent_publish_arn, input=json.dumps([record(lost), record(kept)])
+    )["executionArn"]
+    execution = world.ended(arn)
+    assert (execution["status"], execution["error"]) == ("FAILED", "RecordsMissed")
+    published = [visit for visit in world.history(arn) if visit.state == "PublishUpdate"]
+    assert [bool(visit.error) for visit in published] == [True, False]

@@ -1,0 +1,95 @@
+"""agent_start: a request becomes one agent, or a clear refusal and no record at all."""
+
+import uuid
+from typing import Any
+
+import pytest
+
+from tests.paths.conftest import World
+from workflows.client import UnknownAgent
+from workflows.engines.faults import Fault
+
+
+def fresh() -> str:
+    return f"start-{uuid.uuid4().hex[:8]}"
+
+
+def assert_no_record(world: World, agent_id: str) -> None:
+    with pytest.raises(UnknownAgent):
+        world.stack.read_agent(agent_id)
+
+
+@pytest.mark.parametrize(
+    ("detail", "error", "words"),
+    [
+        ({}, "RequestInvalid", "needs a `prompt` that is a string"),
+        ({"prompt": 7}, "RequestInvalid", "needs a `prompt` that is a string"),
+        ({"prompt": ""}, "RequestInvalid", "needs a `prompt` that is a string"),
+        ({"prompt": "Fly", "goal": ["a"]}, "RequestInvalid", "as strings where they are given"),
+        ({"prompt": "Fly", "agent": None}, "RequestInvalid", "as strings where they are given"),
+        ({"prompt": "Fly", "agent": "nobody"}, "DefinitionUnknown", "No agent named nobody is registered."),
+    ],
+)
+def test_a_bad_request_is_refused_in_words(world: World, detail: dict[str, Any], error: str, words: str) -> None:
+    agent_id = fresh()
+    execution = world.run("agent_start", {**detail, "agentId": agent_id})
+    assert (execution["status"], execution["error"]) == ("FAILED", error)
+    assert words in execution["cause"]
+    assert_no_record(world, agent_id)
+
+
+def test_an_id_cannot_reach_into_the_definitions(world: World) -> None:
+    execution = world.run("agent_start", {"prompt": "Fly", "agentId": "DEFINITION#travel"})
+    assert execution["error"] == "RequestInvalid"
+    assert world.stack.item("DEFINITION#travel", "STATE") is None
+
+
+def test_a_request_delivered_twice_makes_one_agent(world: World) -> None:
+    event_id = str(uuid.uuid4())
+    detail = {"prompt": "Book a flight from New York to the moon."}
+    first, second = (world.run("agent_start", detail, event_id) for _ in range(2))
+    assert (first["status"], second["status"]) == ("SUCCEEDED", "SUCCEEDED")
+    assert world.settle(event_id)["createdBy"] == event_id  # named after the event
+    assert len(world.items(event_id, "STEP#000001")) == 1
+
+
+def test_an_id_that_is_taken_is_refused(world: World) -> None:
+    agent_id = fresh()
+    detail = {"prompt": "Book a flight from New York to the moon.", "agentId": agent_id}
+    assert world.run("agent_start", detail)["status"] == "SUCCEEDED"
+    before = world.settle(agent_id)
+    execution = world.run("agent_start", {**detail, "prompt": "Something else"})
+    assert execution["error"] == "AgentExists"
+    assert f"Agent {agent_id} exists already" in execution["cause"]
+    assert world.stack.item(agent_id, "STATE") == before
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_write_whose_answer_is_lost_makes_one_agent(world: World, when: Any) -> None:
+    agent_id = fresh()
+    world.faults.put(Fault(agent_id=agent_id, state="CreateAgent", when=when, error="States.Timeout"))
+    execution = world.run("agent_start", {"prompt": "Book a flight from New York to the moon.", "agentId": agent_id})
+    assert execution["status"] == "SUCCEEDED"
+    assert world.settle(agent_id)["error"] == "GivenUp"
+
+
+def test_a_goal_of_its_own_is_kept_apart_from_the_prompt(world: World) -> None:
+    agent_id = fresh()
+    detail = {"prompt": "Book a flight from New York to the moon.", "goal": "The moon", "agentId": agent_id}
+    world.run("agent_start", detail)
+    state = world.settle(agent_id)
+    assert (state["goal"], world.items(agent_id, "STEP#000001")[0]["text"]) == ("The moon", detail["prompt"])
+
+
+@pytest.mark.parametrize(
+    ("agent_id", "goal", "words"),
+    [("bad id!", "Fly", "1 to 64 characters"), ("", "x" * 4097, "more than 4096 bytes")],
+)
+def test_what_the_machine_cannot_measure_ends_as_a_failed_agent(
+    world: World, agent_id: str, goal: str, words: str
+) -> None:
+    agent_id = agent_id or fresh()
+    world.run("agent_start", {"prompt": "Fly", "goal": goal, "agentId": agent_id})
+    state = world.settle(agent_id)
+    assert (state["status"], state["error"]) == ("FAILED", "InvalidRecord")
+    assert words in state["errorMessage"]

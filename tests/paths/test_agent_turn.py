@@ -1,0 +1,272 @@
+"""agent_turn: the rules of the record. One turn at a time, one effect per decision, and no write twice."""
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+
+from agent.record import Status
+from tests.paths.conftest import World, scenario, waiting
+from workflows.engines.faults import Fault
+
+WRITES = ["ClaimTurn", "CheckpointDecision", "ReserveEffect", "CommitEffect", "CheckpointResults", "CloseTurn"]
+BUSY = "DynamoDb.ProvisionedThroughputExceededException"
+
+
+def fresh(name: str = "turn") -> str:
+    return f"{name}-{uuid.uuid4().hex[:8]}"
+
+
+def set_state(world: World, agent_id: str, **values: str) -> None:
+    """Changes STATE as somebody else would who took the agent over."""
+    world.stack.dynamodb.update_item(
+        TableName=world.stack.outputs.table_name,
+        Key={"agentId": {"S": agent_id}, "record": {"S": "STATE"}},
+        UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in values) + " REMOVE announce",
+        ExpressionAttributeNames={f"#{name}": name for name in values},
+        ExpressionAttributeValues={f":{name}": {"S": value} for name, value in values.items()},
+    )
+
+
+def turn_of(world: World, agent_id: str) -> str:
+    """The execution that works on the agent."""
+    state = world.wait(agent_id, lambda state: state["owner"] != "NONE")
+    return state["owner"].split("#")[0]
+
+
+# ---- The claim
+
+
+@pytest.mark.parametrize(
+    ("detail", "error"),
+    [
+        ({"step": 99}, "StepAhead"),
+        ({"step": 2}, "AgentFinished"),
+        ({"agentId": "nobody", "step": 1}, "AgentUnknown"),
+        ({"step": "two"}, "DynamoDb.ValidationException"),
+    ],
+)
+def test_an_event_that_cannot_be_is_refused(world: World, detail: dict[str, Any], error: str) -> None:
+    agent_id = world.play(scenario("give_up"))  # its journal ends at step 2
+    before = world.items(agent_id)
+    execution = world.run("agent_turn", {"agentId": agent_id, "nextAction": "PLANNING", **detail})
+    assert (execution["status"], execution["error"]) == ("FAILED", error)
+    assert world.items(agent_id) == before
+
+
+def test_an_event_that_comes_late_does_nothing(world: World) -> None:
+    agent_id = world.play(scenario("straight_booking"))
+    before = world.items(agent_id)
+    execution = world.run("agent_turn", {"agentId": agent_id, "step": 1, "nextAction": "PLANNING"})
+    assert execution["status"] == "SUCCEEDED"
+    assert world.items(agent_id) == before
+
+
+def test_an_event_delivered_many_times_at_once_does_the_work_once(world: World) -> None:
+    agent_id = waiting(world)
+    # Woken without an event, so that all deliveries are ours.
+    world.faults.put(Fault(agent_id=agent_id, state="PublishNextAction", when="before", error="Lost", times=100))
+    world.run("agent_input", {"agentId": agent_id, "text": "Tomorrow."})
+    detail = {"agentId": agent_id, "step": 2, "status": "PLANNING", "nextAction": "PLANNING"}
+    arns = [world.deliver("agent_turn", detail) for _ in range(4)]
+    assert [world.ended(arn)["status"] for arn in arns] == ["SUCCEEDED"] * 4
+    assert world.settle(agent_id)["status"] == Status.COMPLETED
+    assert world.items(agent_id, "STATE")[0]["invocationCount"] == "2"  # the first turn, and one of the four
+    assert len(world.bookings(agent_id)) == 1
+    world.assert_sound(agent_id)
+
+
+def test_a_running_turn_is_not_robbed(world: World) -> None:
+    name = fresh()
+    with world.faults.held(name, "AskModel") as until_held:
+        world.start(scenario("straight_booking"), name)
+        until_held()
+        other = world.run("agent_turn", {"agentId": name, "step": 1, "nextAction": "PLANNING"})
+        assert other["status"] == "SUCCEEDED"  # TurnAlreadyTaken
+    assert world.settle(name)["invocationCount"] == "1"
+
+
+# ---- Retries
+
+
+@pytest.mark.parametrize("state", WRITES)
+@pytest.mark.parametrize(("when", "error"), [("before", BUSY), ("after", "States.Timeout")])
+def test_a_write_that_is_retried_is_done_once(world: World, state: str, when: Any, error: str) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state=state, when=when, error=error))
+    agent_id = world.play(scenario("straight_booking"), name)
+    assert world.items(agent_id, "STATE")[0]["status"] == Status.COMPLETED
+    assert any(visit.state == state and visit.attempts == 2 for visit in world.visited(agent_id))
+    assert world.items(agent_id, "STATE")[0]["invocationCount"] == "1"
+    assert len(world.bookings(agent_id)) == 1
+    world.assert_inventory_agrees()
+    world.assert_sound(agent_id)
+
+
+def test_a_tool_that_promises_that_nothing_happened_is_called_again(world: World) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="CallWriteTool", error="ToolUnavailable", times=2))
+    world.play(scenario("straight_booking"), name)
+    assert [item["status"] for item in world.items(name, "EFFECT#")] == ["COMMITTED"]
+    assert len(world.bookings(name)) == 1
+
+
+# ---- What cannot be retried
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_call_whose_outcome_is_unknown_is_not_made_again(world: World, when: Any) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="CallWriteTool", when=when, error="Lambda.Unknown"))
+    world.start(scenario("straight_booking"), name)
+    state = world.settle(name)
+    assert (state["status"], state["error"]) == (Status.TOOL_EXECUTION_FAILED, "EffectUncertain")
+    assert [item["status"] for item in world.items(name, "EFFECT#")] == ["UNCERTAIN"]
+    assert len(world.bookings(name)) == (1 if when == "after" else 0)
+    assert [visit.state for visit in world.visited(name)].count("CallWriteTool") == 1
+    assert world.ended(state["lastUpdatedBy"])["status"] == "FAILED"
+
+
+def test_a_result_that_cannot_be_written_down_is_uncertain(world: World) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="CommitEffect", error="DynamoDb.ValidationException"))
+    world.start(scenario("straight_booking"), name)
+    assert world.settle(name)["error"] == "EffectUncertain"
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [("AskModel", Status.PLANNING_FAILED), ("ReadReply", Status.PLANNING_FAILED)],
+)
+def test_a_permanent_error_is_recorded_and_announced(world: World, state: str, status: Status) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state=state, error="AccessDenied"))
+    world.start(scenario("straight_booking"), name)
+    settled = world.settle(name)
+    assert (settled["status"], settled["error"], settled["announce"]) == (status, "AccessDenied", "AgentError")
+    execution = world.ended(settled["lastUpdatedBy"])
+    assert (execution["status"], execution["error"]) == ("FAILED", "AccessDenied")
+
+
+def test_a_scenario_that_runs_out_says_so(world: World) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="CloseTurn", error="DynamoDb.TransactionCanceledException"))
+    # Sent round again, it closes all the same; but an input makes it ask once more.
+    with world.faults.held(name, "CloseTurn") as until_held:
+        world.start(scenario("straight_booking"), name)
+        until_held()
+        world.run("agent_input", {"agentId": name, "text": "And a hotel?"})
+    state = world.settle(name)
+    assert (state["status"], state["error"]) == (Status.PLANNING_FAILED, "BedrockRuntime.ValidationException")
+    assert "scenario straight_booking has no reply number 2" in state["errorMessage"]
+
+
+# ---- The fence
+
+
+@pytest.mark.parametrize("state", ["CheckpointDecision", "ReserveEffect", "CheckpointResults", "CloseTurn"])
+def test_a_turn_that_was_taken_over_writes_nothing_more(world: World, state: str) -> None:
+    name = fresh()
+    with world.faults.held(name, state) as until_held:
+        world.start(scenario("straight_booking"), name)
+        until_held()
+        turn = turn_of(world, name)
+        set_state(world, name, owner="somebody-else")
+        before = world.items(name)
+    execution = world.ended(turn)
+    assert (execution["status"], execution["error"]) == ("FAILED", "LeaseLost")
+    assert world.items(name) == before
+    assert len(world.bookings(name)) == (0 if state in ("CheckpointDecision", "ReserveEffect") else 1)
+
+
+def test_the_truth_of_a_call_may_come_late(world: World) -> None:
+    name = fresh()
+    with world.faults.held(name, "CommitEffect") as until_held:
+        world.start(scenario("straight_booking"), name)
+        until_held()
+        turn = turn_of(world, name)
+        set_state(world, name, owner="somebody-else")
+        key = {"agentId": {"S": name}, "record": {"S": "EFFECT#000002#0"}}
+        world.stack.dynamodb.update_item(
+            TableName=world.stack.outputs.table_name,
+            Key=key,
+            UpdateExpression="SET #status = :uncertain",
+            ExpressionAttributeNames={"#status": "status"},
+            ExpressionAttributeValues={":uncertain": {"S": "UNCERTAIN"}},
+        )
+    assert world.ended(turn)["error"] == "LeaseLost"
+    assert [item["status"] for item in world.items(name, "EFFECT#")] == ["COMMITTED"]
+
+
+# ---- A resume is not a replay
+
+
+def resume(world: World, agent_id: str) -> dict[str, Any]:
+    """Frees the lease of a turn that is gone and lets another go on from the journal."""
+    set_state(world, agent_id, owner="NONE", nextAction="PLANNING")
+    step = int(world.items(agent_id, "STATE")[0]["step"])
+    return world.run("agent_turn", {"agentId": agent_id, "step": step, "nextAction": "PLANNING"})
+
+
+@pytest.mark.parametrize("state", ["AskModel", "ReserveEffect", "CheckpointResults", "CloseTurn"])
+def test_a_turn_that_died_is_gone_on_with(world: World, state: str) -> None:
+    name = fresh()
+    with world.faults.held(name, state, error="Stopped") as until_held:
+        world.start(scenario("straight_booking"), name)
+        until_held()
+        world.stack.stepfunctions.stop_execution(executionArn=turn_of(world, name))
+    assert resume(world, name)["status"] == "SUCCEEDED"
+    assert world.items(name, "STATE")[0]["status"] == Status.COMPLETED
+    assert len(world.bookings(name)) == 1
+    world.assert_inventory_agrees()
+    world.assert_sound(name)
+
+
+def test_a_call_that_was_cut_off_is_not_guessed(world: World) -> None:
+    name = fresh()
+    with world.faults.held(name, "CommitEffect", error="Stopped") as until_held:
+        world.start(scenario("straight_booking"), name)
+        until_held()
+        world.stack.stepfunctions.stop_execution(executionArn=turn_of(world, name))
+    assert resume(world, name)["error"] == "EffectUncertain"
+    assert [item["status"] for item in world.items(name, "EFFECT#")] == ["UNCERTAIN"]
+    assert len(world.bookings(name)) == 1
+
+
+# ---- The bounds
+
+
+def test_a_long_run_goes_on_in_a_fresh_execution(world: World) -> None:
+    long = scenario("look_up_then_book").model_copy(update={"limits": {"stepsPerTurn": 2}})
+    agent_id = world.play(long)
+    state = world.items(agent_id, "STATE")[0]
+    assert (state["status"], state["invocationCount"]) == (Status.COMPLETED, "2")
+    assert "HandOver" in [visit.state for visit in world.visited(agent_id)]
+    assert len(world.bookings(agent_id)) == 1
+
+
+def test_a_conversation_that_outgrows_the_payload_ends_in_words(world: World) -> None:
+    agent_id = waiting(world)
+    world.run("agent_input", {"agentId": agent_id, "text": "x" * 210_000})
+    state = world.settle(agent_id, Status.FAILED)
+    assert state["error"] == "ContextTooLarge"
+    assert "at most 200 KiB fit" in state["errorMessage"]
+
+
+def test_an_agent_keeps_the_definition_that_it_began_with(world: World) -> None:
+    agent_id = waiting(world)
+    version = world.items(agent_id, "STATE")[0]["definitionVersion"]
+    world.play(scenario("out_of_tokens"))  # registers another version
+    latest = world.stack.item("DEFINITION#travel", "LATEST")
+    assert latest and latest["version"] != version
+    world.run("agent_input", {"agentId": agent_id, "text": "Tomorrow."})
+    assert world.settle(agent_id, Status.COMPLETED)["definitionVersion"] == version
+
+
+def test_the_journal_holds_what_was_said_and_done(world: World) -> None:
+    agent_id = world.play(scenario("two_tools_at_once"))
+    who = [
+        (step["who"], json.loads(step.get("decision", "{}")).get("action")) for step in world.items(agent_id, "STEP#")
+    ]
+    assert who == [("USER", None), ("MODEL", "TOOL_USE"), ("TOOLS", None), ("MODEL", "COMPLETE")]
