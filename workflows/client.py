@@ -298,7 +298,7 @@ class Stack:
                 arns.add(item["lastUpdatedBy"])
             elif item["record"].startswith("STEP#"):
                 arns.add(item["execution"])
-        found = [execution for execution in map(self.execution, arns) if execution]
+        found = [execution for execution in map(self.execution, sorted(arns)) if execution]
         return sorted(found, key=lambda execution: execution.started)
 
     def execution(self, arn: str) -> Execution | None:

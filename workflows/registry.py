@@ -20,7 +20,7 @@ from agent.tool import ToolHandler
 from workflows.client import Stack, StackError
 
 DEFAULT_TIMEOUT = 30
-_FILE = ConfigDict(alias_generator=to_camel, populate_by_name=False, extra="forbid", frozen=True)
+_FILE = ConfigDict(alias_generator=to_camel, validate_by_name=False, extra="forbid", frozen=True)
 
 
 class AgentFileError(StackError):

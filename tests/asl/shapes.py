@@ -49,7 +49,8 @@ class Shape:
         if not way:
             return value
         inner = self.fields.get(way[0], NOTHING).put(way[1:], value)
-        return replace(self, fields={**self.fields, way[0]: inner})
+        maybe = {name: known for name, known in self.maybe.items() if name != way[0]}
+        return replace(self, fields={**self.fields, way[0]: inner}, maybe=maybe)
 
     def prove(self, way: Way) -> "Shape":
         """With the knowledge that there is something at a path."""
@@ -59,7 +60,7 @@ class Shape:
         maybe = self.maybe.get(way[0])
         if maybe and maybe.proof in (None, *way[1:2]):
             inner = replace(maybe.shape, fields={**maybe.shape.fields, **inner.fields})
-        return self.put(way[:1], inner.prove(way[1:]))
+        return replace(self, fields={**self.fields, way[0]: inner.prove(way[1:])})
 
     def lacks(self, way: Way) -> bool:
         """Whether a path asks for a field that a known object never has."""
@@ -145,9 +146,8 @@ def meet(shapes: Iterable[Shape]) -> Shape:
 class Flow:
     """Follows the data through a machine.
 
-    `results` tells what a Task gives, `errors` what a Catch of these names puts. Afterwards
-    `problems` has what may be missing, as pairs of the state and what is wrong, and `ends` the last output of each
-    state that ends its scope.
+    `results` tells what a Task gives, `errors` what a Catch of these names puts. Afterwards `problems` has what may be
+    missing, and `ends` the output of each state that ends its scope, by its path.
     """
 
     machine: Machine
@@ -181,7 +181,7 @@ class Flow:
                     ends.append(output)
                     self.ends[scope.states[name].path] = output
         self._state = outer
-        return meet(ends)
+        return meet(ends) if ends else NOTHING
 
     def _steps(self, state: State, raw: Shape, scopes: dict[str, Scope]) -> Iterator[tuple[str, Shape]]:
         """Where the state leads, and with what; to "" where it ends."""

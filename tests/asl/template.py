@@ -42,10 +42,10 @@ def function_timeout(name: str, substitution: str) -> int | None:
     return int(timeout)
 
 
-def event_pattern(name: str) -> dict[str, Any]:
-    """The pattern of the one rule that starts a machine; empty if no rule does."""
-    patterns = [event["Properties"]["Pattern"] for event in state_machine(name).get("Events", {}).values()]
-    return patterns[0] if len(patterns) == 1 else {}
+def event_patterns(name: str) -> list[dict[str, Any]]:
+    """The patterns of the rules that start a machine."""
+    events = state_machine(name).get("Events", {}).values()
+    return [event["Properties"]["Pattern"] for event in events if event["Type"] == "EventBridgeRule"]
 
 
 def _of_type(kind: str) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from agent.turn import Reading, Turn
 from tests.asl import template
 from tests.asl.dynamodb import STATE, Request, created, writes
 from tests.asl.services import called
-from tests.asl.shapes import NOTHING, Flow, Maybe, Shape, of_model, of_value, record
+from tests.asl.shapes import NOTHING, Flow, Maybe, Shape, meet, of_model, of_value, record
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
 from workflows.machines import Machine, State
 
@@ -55,9 +55,10 @@ def _follow(machine: Machine) -> Flow:
 
 def _start(machine: Machine) -> Shape:
     """The execution's input: an event that the rule lets pass, or what the outbox pipe delivers."""
-    pattern = template.event_pattern(machine.name)
-    if pattern:
-        return record(dict.fromkeys(ENVELOPE, NOTHING)).put(("detail",), _demanded(pattern.get("detail", {})))
+    patterns = template.event_patterns(machine.name)
+    if patterns:
+        envelope = record(dict.fromkeys(ENVELOPE, NOTHING))
+        return envelope.put(("detail",), meet([_demanded(pattern.get("detail", {})) for pattern in patterns]))
     # Only STATE is ever announced, and then it has this attribute for once.
     state = Maybe(_stored(ATTRIBUTES[STATE] | {"announce": "S"}), proof="announce")
     return Shape(items=Shape({"dynamodb": Shape(maybe={"NewImage": state})}))

@@ -43,6 +43,10 @@ def test_every_definition_of_the_template_exists() -> None:
         assert (ROOT / uri).is_file(), f"template.yaml: {logical_id}: there is no file {uri}"
 
 
+def test_a_machine_that_is_not_deployed_is_noticed() -> None:
+    assert list(machines_are_deployed(Machine("agent_nowhere", {})))
+
+
 @catches(
     Broken(
         substitutions_are_filled,

@@ -1,0 +1,188 @@
+"""Measures a turn on the embedded engine: transitions, Lambda invocations, bytes, cold imports, the demo's time.
+
+    .venv/bin/python scripts/figures.py
+
+Counts are exact. Times are this machine's; each stands beside a reference from the same run.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from agent.events import AgentRequested
+from workflows.client import Stack
+from workflows.local import Local, local_stack
+from workflows.scenarios import Scenario, load_scenarios
+from workflows.trace import Visit, transitions, visits
+
+TURNS = {
+    "no tool": "answer_only",
+    "one read": "look_up",
+    "one write": "straight_booking",
+    "two tools at once": "two_tools_at_once",
+}
+LAMBDA_STATES = {"LoadTurn", "ReadReply", "CallReadTool", "CallWriteTool"}
+STEPS = 100
+"""Which entry of a long conversation's journal is compared with entry 2, the first decision."""
+HANDLERS = [
+    "load_turn",
+    "read_reply",
+    *(f"tools.{name}" for name in ("get_flight_info", "book_flight", "cancel_flight")),
+]
+REFERENCE = "import boto3; boto3.client('dynamodb', region_name='us-east-1')"
+RUNS = 9
+
+screen = Console()
+
+
+def main() -> None:
+    """Prints every figure."""
+    scenarios = [*load_scenarios(), long_conversation()]
+    limits = {"steps": STEPS, "stepsPerTurn": STEPS, "tokens": 10**9, "costMicroUsd": 10**9}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        local_stack(scenarios, Path(folder), "travel", limits, lambda _: None) as local,
+    ):
+        show_turns(local.stack, {scenario.name: scenario for scenario in scenarios})
+        show_long_conversation(local, scenarios[-1])
+    show_imports()
+    show_demo()
+
+
+def show_turns(stack: Stack, scenarios: dict[str, Scenario]) -> None:
+    """States entered and Lambda invocations of one turn, by what it does."""
+    table = Table("Turn", "States entered", "of them Lambda invocations")
+    for label, name in TURNS.items():
+        found = play(stack, scenarios[name])
+        invocations = sum(visit.transitions for visit in found if visit.state in LAMBDA_STATES)
+        table.add_row(label, str(transitions(found)), str(invocations))
+    screen.print(table)
+
+
+def show_long_conversation(local: Local, scenario: Scenario) -> None:
+    """What a checkpoint writes and what a state carries, early and late in one conversation."""
+    found = play(local.stack, scenario)
+    written = dict(checkpoints(local))
+    table = Table("One conversation", "Step 2", f"Step {STEPS}", "Ratio")
+    rows = {
+        "Bytes that a checkpoint writes": (written[2], written[STEPS]),
+        "Bytes of the largest state payload": (largest_payload(found, 0), largest_payload(found, STEPS // 2 - 1)),
+    }
+    for label, (early, late) in rows.items():
+        table.add_row(label, f"{early:,}", f"{late:,}", f"{late / early:.2f}")
+    screen.print(table)
+
+
+def show_imports() -> None:
+    """The best of some cold starts of Python with a handler, beside boto3 with one client."""
+    reference = cold(REFERENCE)
+    table = Table("Cold import, process start included", "ms", f"ratio to {REFERENCE.split(';')[0]} + a client")
+    table.add_row("boto3 and a client", f"{reference:.0f}", "1.00")
+    for handler in HANDLERS:
+        taken = cold(f"import {handler}.handler")
+        table.add_row(handler, f"{taken:.0f}", f"{taken / reference:.2f}")
+    screen.print(table)
+
+
+def show_demo() -> None:
+    """The demo from start to exit, set-up of .venv excluded."""
+    begun = time.monotonic()
+    subprocess.run(
+        [Path(sys.executable).with_name("turnstile"), "demo", "--json"], check=True, stdout=subprocess.DEVNULL
+    )
+    screen.print(f"The demo, from start to exit: {time.monotonic() - begun:.1f} s")
+
+
+def long_conversation() -> Scenario:
+    """Look-ups, none the same as the one before, until entry 100 of the journal is a decision like entry 2."""
+    dates = [(datetime.now(UTC).date() + timedelta(days=1 + n % 2)).isoformat() for n in range(STEPS // 2)]
+    looks: list[dict[str, Any]] = [
+        {
+            "text": "I look again.",
+            "tools": [{"name": "get_flight_info", "input": {"from_city": "Paris", "to_city": "London", "date": date}}],
+        }
+        for date in dates
+    ]
+    done = {"tools": [{"name": "complete", "input": {"result": "That is all."}}]}
+    expect = {"status": "COMPLETED", "states": "ClaimTurn"}
+    return Scenario.model_validate(
+        {
+            "name": "long_conversation",
+            "title": "A long conversation",
+            "prompt": "Look up the flights from Paris to London again and again.",
+            "replies": [*looks, done],
+            "expect": expect,
+        }
+    )
+
+
+def play(stack: Stack, scenario: Scenario) -> list[Visit]:
+    """Plays a scenario of one turn, and gives the states that the turn visited."""
+    sent = stack.request(AgentRequested(prompt=scenario.prompt))
+    stack.wait_for(sent)
+    *_, last = stack.watch(sent.agent_id)
+    turn = last.state["lastUpdatedBy"]
+    while stack.stepfunctions.describe_execution(executionArn=turn)["status"] == "RUNNING":
+        time.sleep(0.05)
+    return visits(stack.history(turn))
+
+
+def checkpoints(local: Local) -> Iterator[tuple[int, int]]:
+    """Step and bytes of each checkpoint, as the stream of the table saw them: the entry, and STATE as a whole."""
+    streams = local.engine.client("dynamodbstreams")
+    table = local.stack.dynamodb.describe_table(TableName=local.stack.outputs.table_name)["Table"]
+    arn = table["LatestStreamArn"]
+    sizes: dict[int, int] = {}
+    for shard in streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]:
+        iterator = streams.get_shard_iterator(
+            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )["ShardIterator"]
+        while iterator:
+            answer = streams.get_records(ShardIterator=iterator)
+            for record in answer["Records"]:
+                image = record["dynamodb"].get("NewImage", {})
+                name = image.get("record", {}).get("S", "")
+                if name.startswith("STEP#"):
+                    # The newest agent comes last, so its entries replace those of the others.
+                    sizes[int(name.removeprefix("STEP#"))] = item_bytes(image)
+                elif name == "STATE" and image["status"]["S"] == "TOOL_EXECUTION_PENDING":
+                    step = int(image["step"]["N"])
+                    yield step, sizes[step] + item_bytes(image)
+            iterator = answer.get("NextShardIterator") if answer["Records"] else None
+
+
+def item_bytes(image: dict[str, dict[str, str]]) -> int:
+    """The size of an item as DynamoDB counts it, numbers taken as text: names and values in UTF-8."""
+    return sum(len(name.encode()) + len(next(iter(value.values())).encode()) for name, value in image.items())
+
+
+def largest_payload(found: list[Visit], turn_round: int) -> int:
+    """The largest input or output of a state, in bytes of JSON, in one round of a turn."""
+    starts = [place for place, visit in enumerate(found) if visit.state == "LoadTurn"]
+    payloads = [
+        data for visit in found[starts[turn_round] : starts[turn_round + 1]] for data in (visit.input, visit.output)
+    ]
+    return max(len(json.dumps(data, ensure_ascii=False).encode()) for data in payloads)
+
+
+def cold(code: str) -> float:
+    """Milliseconds that a new Python takes for some code: the best of several, since noise only adds."""
+    best = float("inf")
+    for _ in range(RUNS):
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        best = min(best, time.perf_counter() - begun)
+    return best * 1000
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""docs/extending.md, followed as it is written: its files, its resource, its agent, its scenario."""
+
+import io
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import tools
+from agent.events import AgentRequested
+from agent.record import Status
+from workflows.client import Stack
+from workflows.engines.embedded import Embedded
+from workflows.registry import register
+from workflows.scenarios import load_scenario
+from workflows.scripted_model import ScriptedModel
+from workflows.trace import visits
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^```\w+ file=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def written_down() -> dict[str, str]:
+    """The files of the page, by path."""
+    return dict(BLOCK.findall((ROOT / "docs" / "extending.md").read_text("utf-8")))
+
+
+def test_the_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = written_down()
+    for name in ("asl", "functions"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    template = (ROOT / "template.yaml").read_text("utf-8")
+    files["template.yaml"] = template.replace("\nOutputs:\n", f"\n{files['template.yaml']}\nOutputs:\n")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, "utf-8")
+    monkeypatch.setattr(tools, "__path__", [*tools.__path__, str(tmp_path / "functions" / "tools")])
+    agent = tmp_path / "workflows" / "agents" / "hotel"
+    scenario = load_scenario(agent / "scenarios" / "reserve.yaml")
+
+    with ScriptedModel([scenario]) as model, Embedded.start(model=model.url, folder=tmp_path / "engine") as engine:
+        engine.deploy(tmp_path / "template.yaml")
+        stack = Stack.embedded(engine)
+        code = io.BytesIO()
+        with zipfile.ZipFile(code, "w") as archive:
+            archive.write(tmp_path / "elsewhere" / "handler.py", "handler.py")
+        stack.lambdas.create_function(
+            FunctionName="acme-tool-weather",
+            Runtime="python3.13",
+            Role="arn:aws:iam::000000000000:role/weather",
+            Handler="handler.handler",
+            Code={"ZipFile": code.getvalue()},
+            Timeout=10,
+        )
+        register(stack, agent / "agent.yaml")
+        sent = stack.request(AgentRequested(prompt=scenario.prompt, agent="hotel"))
+        stack.wait_for(sent)
+        *_, last = stack.watch(sent.agent_id)
+        assert last.status == scenario.expect.status == Status.COMPLETED
+        view = stack.view(sent.agent_id)
+        assert [entry.result for entry in view.plan] == [
+            {"city": "Rome", "forecast": "sunny"},
+            {"reservation_id": f"room-{sent.agent_id}#EFFECT#000004#0", "city": "Rome"},
+        ]
+        assert [visit.state for visit in visits(stack.history(last.state["lastUpdatedBy"]))] == scenario.expect.states

@@ -1,0 +1,84 @@
+"""A stack for unit tests: moto's services, with one table and the functions that are named."""
+
+import io
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+from moto import mock_aws
+
+from workflows.client import Stack
+
+OUTPUTS = {
+    "TableName": "AgentWorkflows",
+    "BusName": "AgentWorkflowBus",
+    "FlightsTableName": "turnstile-Flights",
+    "BookingsTableName": "turnstile-Bookings",
+    "AgentStartArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentStart",
+    "AgentTurnArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentTurn",
+    "AgentInputArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentInput",
+    "AgentPublishArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentPublish",
+    "ModelId": "model-of-the-stack",
+}
+
+
+@contextmanager
+def mock_stack(*functions: str, clients: Mapping[str, Any] | None = None) -> Iterator[Stack]:
+    """`functions`: the Lambdas that exist, with a timeout of 15 seconds. `clients` take the place of moto's."""
+    with mock_aws():
+        session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+        stack = Stack("turnstile", OUTPUTS, lambda service: (clients or {}).get(service) or client(session, service))
+        stack.dynamodb.create_table(
+            TableName=stack.outputs.table_name,
+            BillingMode="PAY_PER_REQUEST",
+            KeySchema=[
+                {"AttributeName": "agentId", "KeyType": "HASH"},
+                {"AttributeName": "record", "KeyType": "RANGE"},
+            ],
+            AttributeDefinitions=[
+                {"AttributeName": name, "AttributeType": "S"} for name in ("agentId", "record", "status", "lastUpdated")
+            ],
+            GlobalSecondaryIndexes=[
+                {
+                    "IndexName": "ByStatus",
+                    "KeySchema": [
+                        {"AttributeName": "status", "KeyType": "HASH"},
+                        {"AttributeName": "lastUpdated", "KeyType": "RANGE"},
+                    ],
+                    "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["agent", "goal"]},
+                }
+            ],
+        )
+        stack.events.create_event_bus(Name=stack.outputs.bus_name)
+        for function in functions:
+            add_function(session, stack, function)
+        yield stack
+
+
+def client(session: boto3.Session, service: Any) -> Any:
+    return session.client(service)
+
+
+def add_function(session: boto3.Session, stack: Stack, name: str) -> None:
+    iam = client(session, "iam")
+    role = iam.create_role(RoleName=f"role-of-{name}", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    code = io.BytesIO()
+    with zipfile.ZipFile(code, "w") as archive:
+        archive.writestr("handler.py", "")
+    stack.lambdas.create_function(
+        FunctionName=name,
+        Runtime="python3.13",
+        Role=role,
+        Handler="handler.handler",
+        Code={"ZipFile": code.getvalue()},
+        Timeout=15,
+    )
+
+
+def put(stack: Stack, item: Mapping[str, str]) -> None:
+    """Puts an item; every attribute as text."""
+    stack.dynamodb.put_item(
+        TableName=stack.outputs.table_name, Item={name: {"S": value} for name, value in item.items()}
+    )

@@ -1,0 +1,251 @@
+"""A stack from outside: what is sent, what is read, and what is said when something is wrong."""
+
+import datetime as dt
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import ANY, Stubber
+from moto import mock_aws
+
+from agent.conversation import Item
+from agent.events import AgentRequested
+from agent.record import Status
+from tests.unit.records import COMMITTED, answered, call, decided, decision, said, state, use, user
+from tests.unit.stacks import OUTPUTS, mock_stack, put
+from workflows import client
+from workflows.client import RequestRefused, Stack, StackError, TurnDied, UnknownAgent
+
+NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
+START, TURN = "arn:aws:states:us-east-1:123456789012:execution:turnstile-AgentStart:", "arn:execution"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "INTERVAL", 0.01)
+    monkeypatch.setattr(client, "CHECK_INTERVAL", 0.01)
+
+
+@pytest.fixture
+def states() -> Iterator[Stubber]:
+    """Step Functions, which answers what a test says in the order in which it says it."""
+    with Stubber(_client("stepfunctions")) as stubber:
+        yield stubber
+
+
+@pytest.fixture
+def stack(states: Stubber) -> Iterator[Stack]:
+    with mock_stack(clients={"stepfunctions": states.client}) as stack:
+        yield stack
+
+
+def _client(service: Any) -> Any:
+    return boto3.client(service, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
+
+
+def described(arn: str, status: str, started: dt.datetime = NOON, **fields: Any) -> dict[str, Any]:
+    return {
+        "executionArn": arn,
+        "stateMachineArn": OUTPUTS["AgentStartArn"],
+        "status": status,
+        "startDate": started,
+        "input": "{}",
+        **fields,
+    }
+
+
+def refuse(states: Stubber, event: dict[str, Any], error: str, cause: str) -> None:
+    """AgentStart or AgentInput has failed for this event, just now."""
+    now = dt.datetime.now(dt.UTC)
+    listed = {
+        "executionArn": START + "1",
+        "stateMachineArn": OUTPUTS["AgentStartArn"],
+        "name": "1",
+        "status": "FAILED",
+        "startDate": now,
+    }
+    states.add_response("list_executions", {"executions": [listed]})
+    failed = described(START + "1", "FAILED", now, input=json.dumps(event), error=error, cause=cause)
+    states.add_response("describe_execution", failed)
+
+
+def journal(item: Item, execution: str = TURN) -> Item:
+    """A journal's item with what every entry has."""
+    usage = json.dumps({"inputTokens": 1, "outputTokens": 1, "costMicroUsd": 1})
+    return {"agentId": "a-1", "at": "2026-01-01T00:00:00Z", "execution": execution, "usage": usage, **item}
+
+
+def standing(**fields: str) -> Item:
+    return state(**{"lastUpdated": "2026-01-01T00:00:00Z", "lastUpdatedBy": TURN, "createdBy": "e-1", **fields})
+
+
+def test_a_stack_without_an_output() -> None:
+    with pytest.raises(StackError, match="The stack old has no output BusName, ModelId"):
+        Stack("old", {name: OUTPUTS[name] for name in OUTPUTS.keys() - {"BusName", "ModelId"}}, _client)
+
+
+def test_a_stack_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws(), pytest.raises(StackError, match="The stack nope cannot be read: .*nope does not exist"):
+        Stack.named("nope")
+
+
+def test_aws_without_a_region(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(StackError, match="You must specify a region. Set AWS_PROFILE and AWS_REGION"):
+        Stack.named("turnstile")
+
+
+# ---- Events
+
+
+def test_a_request_holds_only_what_was_given() -> None:
+    entry = {
+        "Source": "com.agent.workflow",
+        "DetailType": "AgentRequested",
+        "EventBusName": "AgentWorkflowBus",
+        "Detail": '{"prompt":"Fly","agentId":"mine"}',
+    }
+    with Stubber(_client("events")) as events, mock_stack(clients={"events": _with_bus(events)}) as stack:
+        events.add_response(
+            "put_events", {"FailedEntryCount": 0, "Entries": [{"EventId": "e-1"}]}, {"Entries": [entry]}
+        )
+        sent = stack.request(AgentRequested(prompt="Fly", agent_id="mine"))
+    assert (sent.event_id, sent.agent_id, sent.machine) == ("e-1", "mine", OUTPUTS["AgentStartArn"])
+
+
+def test_an_event_that_the_bus_does_not_take() -> None:
+    failed = {"FailedEntryCount": 1, "Entries": [{"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"}]}
+    with Stubber(_client("events")) as events, mock_stack(clients={"events": _with_bus(events)}) as stack:
+        events.add_response("put_events", failed, {"Entries": ANY})
+        with pytest.raises(StackError, match="did not take AgentInputReceived. ThrottlingException: slow down"):
+            stack.send_input("a-1", "hello")
+
+
+def _with_bus(events: Stubber) -> Any:
+    events.add_response("create_event_bus", {})
+    return events.client
+
+
+def test_a_goal_that_is_too_long(stack: Stack) -> None:
+    with pytest.raises(StackError, match="more than 4096 bytes; give a short goal"):
+        stack.request(AgentRequested(prompt="ü" * 2049))
+
+
+def test_a_request_without_an_id_names_the_agent_after_the_event(stack: Stack) -> None:
+    sent = stack.request(AgentRequested(prompt="Fly"))
+    assert sent.agent_id == sent.event_id
+    put(stack, standing(agentId=sent.agent_id, createdBy=sent.event_id))
+    stack.wait_for(sent)
+
+
+def test_a_refused_request(stack: Stack, states: Stubber) -> None:
+    sent = stack.request(AgentRequested(prompt="Fly", agent_id="a-1"))
+    put(stack, standing(createdBy="another event"))
+    refuse(states, {"id": sent.event_id}, "AgentExists", "Agent a-1 exists already.")
+    with pytest.raises(RequestRefused, match="The request was refused. AgentExists: Agent a-1 exists") as raised:
+        stack.wait_for(sent)
+    assert (raised.value.error, raised.value.execution) == ("AgentExists", START + "1")
+
+
+def test_an_input_has_arrived_once_it_is_kept(stack: Stack, states: Stubber) -> None:
+    sent = stack.send_input("a-1", "hello")
+    refuse(states, {"id": "another event"}, "AgentUnknown", "")
+    states.add_response("list_executions", {"executions": []})
+    put(stack, {"agentId": "a-1", "record": f"INPUT#{sent.event_id}", "text": "hello"})
+    stack.wait_for(sent)
+
+
+def test_an_event_that_nothing_comes_of(stack: Stack) -> None:
+    sent = stack.send_input("a-1", "hello")
+    with pytest.raises(StackError, match="nothing came of it in 0 seconds; look at the executions of .*AgentInput"):
+        stack.wait_for(sent, timeout=0)
+
+
+# ---- Agents
+
+
+def test_agents_by_status(stack: Stack) -> None:
+    put(stack, standing(agentId="old", status="COMPLETED", lastUpdated="2026-01-01T00:00:00Z"))
+    put(stack, standing(agentId="new", status="COMPLETED", lastUpdated="2026-01-03T00:00:00Z"))
+    put(stack, standing(agentId="busy", status="PLANNING", lastUpdated="2026-01-02T00:00:00Z"))
+    assert [agent.agent_id for agent in stack.agents()] == ["new", "busy", "old"]
+    assert [agent.agent_id for agent in stack.agents(Status.COMPLETED)] == ["new", "old"]
+    assert stack.agents(Status.FAILED) == []
+
+
+def test_an_unknown_agent(stack: Stack, states: Stubber) -> None:
+    states.add_response("list_executions", {"executions": []})
+    with pytest.raises(UnknownAgent, match="There is no agent nobody in the stack turnstile"):
+        stack.read_agent("nobody")
+    refuse(states, {"id": "e-1", "detail": {"agentId": "mine"}}, "DefinitionUnknown", "No agent named x is registered.")
+    with pytest.raises(UnknownAgent, match="its request was refused. DefinitionUnknown: No agent named x"):
+        stack.read_agent("mine")
+
+
+def test_executions_in_order_of_their_start(stack: Stack, states: Stubber) -> None:
+    starts = {"first": NOON, "second": NOON + dt.timedelta(minutes=1)}
+    items = [
+        standing(lastUpdatedBy="second"),
+        journal(user(), execution="first"),
+        journal(answered(2, COMMITTED), execution="second"),
+        journal(answered(3, COMMITTED), execution="gone"),
+    ]
+    for arn in sorted({"first", "second", "gone"}):
+        if arn == "gone":
+            states.add_client_error(
+                "describe_execution", "ExecutionDoesNotExist", expected_params={"executionArn": arn}
+            )
+        else:
+            states.add_response("describe_execution", described(arn, "SUCCEEDED", starts[arn]), {"executionArn": arn})
+    assert [execution.arn for execution in stack.executions(items)] == ["first", "second"]
+
+
+def test_watching_until_it_is_settled(stack: Stack) -> None:
+    """Each entry is told once, in order, and the end is the settled status."""
+    decided_ = decided(2, decision("TOOL_USE", calls=[call("u1")]), said({"Text": "I look."}, use("u1", "look")))
+    put(stack, journal(user()))
+    put(stack, standing(status="INITIATED"))
+    put(stack, journal(decided_))
+    put(stack, journal(answered(3, COMMITTED)))
+    moves = iter([("TOOL_EXECUTION_PENDING", "2"), ("TOOL_EXECUTION_SUCCESS", "3"), ("COMPLETED", "3")])
+    told = []
+    for change in stack.watch("a-1"):
+        told.append((change.status.value, [entry.step for entry in change.entries]))
+        for status, step in [next(moves)] if change.status is not Status.COMPLETED else []:
+            put(stack, standing(status=status, step=step))
+    assert told == [
+        ("INITIATED", [1]),
+        ("TOOL_EXECUTION_PENDING", [2]),
+        ("TOOL_EXECUTION_SUCCESS", [3]),
+        ("COMPLETED", []),
+    ]
+    assert [entry.step for change in stack.watch("a-1", since=1) for entry in change.entries] == [2, 3]
+
+
+def test_watching_an_agent_whose_turn_has_died(stack: Stack, states: Stubber) -> None:
+    put(stack, standing(owner=f"{TURN}#2026-01-01T00:00:00Z"))
+    put(stack, journal(user()))
+    states.add_response("describe_execution", described(TURN, "RUNNING"))
+    states.add_response("describe_execution", described(TURN, "FAILED", error="States.Runtime", cause="no path"))
+    with pytest.raises(
+        TurnDied, match="is PLANNING, but nobody works on it: its turn .* FAILED. States.Runtime: no path"
+    ):
+        list(stack.watch("a-1"))
+
+
+def test_watching_is_bounded(stack: Stack) -> None:
+    put(stack, standing(owner="NONE"))
+    put(stack, journal(user()))
+    with pytest.raises(StackError, match="Agent a-1 is still PLANNING after 0 seconds"):
+        list(stack.watch("a-1", timeout=0))
+
+
+def test_watching_an_unknown_agent(stack: Stack, states: Stubber) -> None:
+    states.add_response("list_executions", {"executions": []})
+    with pytest.raises(UnknownAgent):
+        list(stack.watch("nobody"))

@@ -1,0 +1,192 @@
+"""An agent.yaml becomes a version of a definition, or an error that says what to do."""
+
+import copy
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from agent.definition import Definition, Limits
+from tests.unit.stacks import mock_stack
+from workflows.client import Stack, StackError
+from workflows.registry import AgentFileError, latest_definition, read_agent_file, register
+from workflows.scenarios import AGENTS
+
+INLINE: dict[str, Any] = {
+    "name": "look",
+    "description": "Looks something up.",
+    "inputSchema": {"type": "object", "properties": {"city": {"type": "string"}}},
+    "effect": "read",
+}
+FILE: dict[str, Any] = {"name": "scout", "instructions": "You look.", "tools": [INLINE]}
+
+Write = Callable[[Any], Path]
+
+
+@pytest.fixture(scope="module")
+def one_stack() -> Iterator[Stack]:
+    tools = ["look", "get_flight_info", "book_flight", "book_flight_partner", "cancel_flight"]
+    with mock_stack(*(f"turnstile-tool-{name}" for name in tools)) as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(one_stack: Stack) -> Stack:
+    """The stack with an empty table."""
+    table = one_stack.outputs.table_name
+    for item in one_stack.dynamodb.scan(TableName=table)["Items"]:
+        one_stack.dynamodb.delete_item(TableName=table, Key={name: item[name] for name in ("agentId", "record")})
+    return one_stack
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(content: Any) -> Path:
+        path = tmp_path / "agent.yaml"
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), "utf-8")
+        return path
+
+    return write
+
+
+def changed(place: str, value: Any) -> dict[str, Any]:
+    """The file with another value at a place, as `tools.0.name`."""
+    file: Any = copy.deepcopy(FILE)
+    *parents, last = [int(part) if part.isdecimal() else part for part in place.split(".")]
+    inner = file
+    for part in parents:
+        inner = inner.setdefault(part, {}) if isinstance(inner, dict) else inner[part]
+    inner[last] = value
+    return dict(file)
+
+
+def stored(stack: Stack) -> list[str]:
+    items = stack.dynamodb.scan(TableName=stack.outputs.table_name)["Items"]
+    return sorted(item["record"]["S"] for item in items)
+
+
+def test_the_travel_agent(stack: Stack) -> None:
+    definition = register(stack, AGENTS / "travel" / "agent.yaml")
+    assert [(tool.name, tool.effect, tool.function) for tool in definition.tools] == [
+        ("get_flight_info", "read", "turnstile-tool-get_flight_info"),
+        ("book_flight", "write", "turnstile-tool-book_flight"),
+        ("book_flight_partner", "write", "turnstile-tool-book_flight_partner"),
+        ("cancel_flight", "write", "turnstile-tool-cancel_flight"),
+    ]
+    assert definition.model.id == "model-of-the-stack"
+    assert definition.limits.cost_micro_usd == 1_000_000
+    assert "from_city" in definition.tools[0].input_schema["properties"]
+
+
+def test_versions(stack: Stack, write: Write) -> None:
+    path = write(FILE)
+    first = register(stack, path)
+    assert (first.version, register(stack, path)) == (1, first)
+    assert stored(stack) == ["LATEST", "VERSION#000001"]
+
+    second = register(stack, write({**FILE, "instructions": "You look twice."}))
+    assert second.version == 2
+    assert stored(stack) == ["LATEST", "VERSION#000001", "VERSION#000002"]
+    assert latest_definition(stack, "scout") == second
+    assert stack.definition("scout", 1) == first
+
+    item = stack.item("DEFINITION#scout", "LATEST")
+    assert item and item["version"] == "2"
+    assert Definition.model_validate_json(item["definition"]) == second
+
+
+def test_two_who_register_at_once(stack: Stack, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(FILE)
+    register(stack, path)
+    # What the slower one has read is older than what is there now.
+    monkeypatch.setattr("workflows.registry.latest_definition", lambda *_: None)
+    with pytest.raises(StackError, match="at the same time; nothing was written"):
+        register(stack, write({**FILE, "instructions": "You look otherwise."}))
+    assert stored(stack) == ["LATEST", "VERSION#000001"]
+
+
+def test_limits_and_model(stack: Stack, write: Write) -> None:
+    model = {"id": "mine", "protocol": "json", "maxTokens": 100, "prices": {"input": 1, "output": 2}}
+    path = write({**FILE, "model": model, "limits": {"costUsd": 0.25, "steps": 3}})
+    definition = register(stack, path)
+    assert definition.limits == Limits(cost_micro_usd=250_000, steps=3)
+    assert (definition.model.id, definition.model.protocol, definition.model.max_tokens) == ("mine", "json", 100)
+    assert register(stack, path, {"steps": 2}).limits == Limits(cost_micro_usd=250_000, steps=2)
+
+
+def test_a_tool_beside_the_file(stack: Stack, tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the file changes within one second
+    source = """
+from pydantic import BaseModel
+from agent.tool import tool
+
+class Place(BaseModel):
+    {field}: str
+
+@tool(effect="write")
+def look(request: Place) -> Place:
+    '''Looks.'''
+    return request
+
+handler = look
+"""
+    path = write({**FILE, "tools": [{"name": "look", "handler": "my_tool"}]})
+    for field in ("city", "country"):
+        # Of two modules with one name, each agent gets its own.
+        (tmp_path / "my_tool.py").write_text(source.format(field=field), "utf-8")
+        tool = register(stack, path).tools[0]
+        assert (list(tool.input_schema["properties"]), tool.effect, tool.description) == ([field], "write", "Looks.")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("tools: [", "is no valid YAML"),
+        ("just text", "is no agent that can be registered"),
+        (changed("colour", "red"), "colour: there is no such field"),
+        ({"name": "scout", "tools": [INLINE]}, "instructions: is missing"),
+        (changed("name", "a b"), "name: String should match"),
+        (changed("limits.steps", 0), "limits.steps: Input should be greater than or equal to 1"),
+        (changed("limits.costUsd", 0), "limits.costUsd: must be more than 0 US dollars"),
+        (changed("limits.costMicroUsd", 5), "limits.costMicroUsd: there is no such field"),
+        (changed("model.max_tokens", 5), "model.max_tokens: there is no such field"),
+        (changed("tools", []), "tools: List should have at least 1 item"),
+        (changed("tools", [INLINE, INLINE]), "two tools are named look"),
+        (changed("tools.0.name", "complete"), "complete is a tool that every agent has"),
+        (changed("tools", [{"name": "look"}]), "tools.0: needs a handler, or description, inputSchema, effect"),
+        (changed("tools.0.handler", "tools.x"), "has a handler, which says description, inputSchema, effect already"),
+        (changed("tools", [{"name": "x", "handler": "tools.nowhere.handler"}]), "No module named 'tools.nowhere'"),
+        (changed("tools", [{"name": "x", "handler": "tools.flights"}]), "has no `handler` that was made with @tool"),
+        (changed("tools.0.inputSchema", {"type": "objekt"}), "inputSchema: no JSON schema: $.type: 'objekt'"),
+        (changed("tools.0.inputSchema", {"type": "string"}), "say `type: object`"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(stack: Stack, write: Write, content: Any, message: str) -> None:
+    path = write(content)
+    with pytest.raises(AgentFileError) as raised:
+        register(stack, path)
+    assert message in str(raised.value)
+    assert str(path) in str(raised.value)
+    assert stored(stack) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (changed("tools.0.name", "listen"), "There is no Lambda turnstile-tool-listen, which the tool listen runs as"),
+        (changed("tools.0.function", "turnstile-load-turn"), "only functions with -tool- in their names"),
+        (changed("tools.0.timeoutSeconds", 5), "may run for 15 seconds, but the tool look has timeoutSeconds 5"),
+    ],
+)
+def test_a_function_that_would_not_do(stack: Stack, write: Write, content: Any, message: str) -> None:
+    with pytest.raises(StackError, match=message):
+        register(stack, write(content))
+    assert stored(stack) == []
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(AgentFileError, match=r"none\.yaml cannot be read: No such file"):
+        read_agent_file(tmp_path / "none.yaml")
