@@ -90,3 +90,16 @@ def test_an_input_that_comes_as_the_turn_closes_is_not_left_lying(world: World) 
     assert states[7:9] == ["CloseTurn", "LoadTurn"]  # refused, because the turn had not seen everything
     assert states.count("ClaimTurn") == 1
     world.assert_sound(name)
+
+
+def test_an_input_that_loses_the_race_with_the_end_is_refused(world: World) -> None:
+    name = f"race-{uuid.uuid4().hex[:8]}"
+    with world.faults.held(name, "StoreInput") as until_held:
+        with world.faults.held(name, "AskModel") as until_asked:
+            world.start(scenario("give_up"), name)
+            until_asked()
+            arn = world.deliver("agent_input", {"agentId": name, "text": "Mars will do."})
+            until_held()
+        world.settle(name)
+    assert world.ended(arn)["error"] == "AgentFinished"
+    assert world.items(name, "INPUT#") == []

@@ -3,12 +3,12 @@
 import datetime as dt
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
 from botocore.stub import ANY, Stubber
-from moto import mock_aws
 
 from agent.conversation import Item
 from agent.events import AgentRequested
@@ -87,16 +87,19 @@ def test_a_stack_without_an_output() -> None:
 
 
 def test_a_stack_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with mock_aws(), pytest.raises(StackError, match="The stack nope cannot be read: .*nope does not exist"):
-        Stack.named("nope")
+    with Stubber(_client("cloudformation")) as cloudformation:
+        message = "Stack with id nope does not exist"
+        cloudformation.add_client_error("describe_stacks", "ValidationError", message)
+        monkeypatch.setattr(boto3, "Session", lambda: SimpleNamespace(client=lambda _: cloudformation.client))
+        with pytest.raises(StackError, match=f"The stack nope cannot be read: {message}"):
+            Stack.named("nope")
 
 
 def test_aws_without_a_region(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    with pytest.raises(StackError, match="You must specify a region. Set AWS_PROFILE and AWS_REGION"):
+    with pytest.raises(StackError, match=r"You must specify a region. Set AWS_PROFILE and AWS_REGION"):
         Stack.named("turnstile")
 
 
@@ -122,7 +125,7 @@ def test_an_event_that_the_bus_does_not_take() -> None:
     failed = {"FailedEntryCount": 1, "Entries": [{"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"}]}
     with Stubber(_client("events")) as events, mock_stack(clients={"events": _with_bus(events)}) as stack:
         events.add_response("put_events", failed, {"Entries": ANY})
-        with pytest.raises(StackError, match="did not take AgentInputReceived. ThrottlingException: slow down"):
+        with pytest.raises(StackError, match=r"did not take AgentInputReceived. ThrottlingException: slow down"):
             stack.send_input("a-1", "hello")
 
 
@@ -147,22 +150,28 @@ def test_a_refused_request(stack: Stack, states: Stubber) -> None:
     sent = stack.request(AgentRequested(prompt="Fly", agent_id="a-1"))
     put(stack, standing(createdBy="another event"))
     refuse(states, {"id": sent.event_id}, "AgentExists", "Agent a-1 exists already.")
-    with pytest.raises(RequestRefused, match="The request was refused. AgentExists: Agent a-1 exists") as raised:
+    with pytest.raises(RequestRefused, match=r"The request was refused. AgentExists: Agent a-1 exists") as raised:
         stack.wait_for(sent)
     assert (raised.value.error, raised.value.execution) == ("AgentExists", START + "1")
 
 
-def test_an_input_has_arrived_once_it_is_kept(stack: Stack, states: Stubber) -> None:
+def test_an_input_has_arrived_once_it_is_kept(stack: Stack) -> None:
     sent = stack.send_input("a-1", "hello")
-    refuse(states, {"id": "another event"}, "AgentUnknown", "")
-    states.add_response("list_executions", {"executions": []})
     put(stack, {"agentId": "a-1", "record": f"INPUT#{sent.event_id}", "text": "hello"})
     stack.wait_for(sent)
 
 
+def test_the_refusal_of_another_event_is_not_this_ones(stack: Stack, states: Stubber) -> None:
+    sent = stack.send_input("a-1", "hello")
+    for _ in range(10):
+        refuse(states, {"id": "another event"}, "AgentUnknown", "There is no agent b.")
+    with pytest.raises(StackError, match="nothing came of it"):
+        stack.wait_for(sent, timeout=0.03)
+
+
 def test_an_event_that_nothing_comes_of(stack: Stack) -> None:
     sent = stack.send_input("a-1", "hello")
-    with pytest.raises(StackError, match="nothing came of it in 0 seconds; look at the executions of .*AgentInput"):
+    with pytest.raises(StackError, match=r"nothing came of it in 0 seconds; look at the executions of .*AgentInput"):
         stack.wait_for(sent, timeout=0)
 
 
@@ -183,7 +192,7 @@ def test_an_unknown_agent(stack: Stack, states: Stubber) -> None:
     with pytest.raises(UnknownAgent, match="There is no agent nobody in the stack turnstile"):
         stack.read_agent("nobody")
     refuse(states, {"id": "e-1", "detail": {"agentId": "mine"}}, "DefinitionUnknown", "No agent named x is registered.")
-    with pytest.raises(UnknownAgent, match="its request was refused. DefinitionUnknown: No agent named x"):
+    with pytest.raises(UnknownAgent, match=r"its request was refused. DefinitionUnknown: No agent named x"):
         stack.read_agent("mine")
 
 
@@ -233,7 +242,7 @@ def test_watching_an_agent_whose_turn_has_died(stack: Stack, states: Stubber) ->
     states.add_response("describe_execution", described(TURN, "RUNNING"))
     states.add_response("describe_execution", described(TURN, "FAILED", error="States.Runtime", cause="no path"))
     with pytest.raises(
-        TurnDied, match="is PLANNING, but nobody works on it: its turn .* FAILED. States.Runtime: no path"
+        TurnDied, match=r"is PLANNING, but nobody works on it: its turn .* FAILED. States.Runtime: no path"
     ):
         list(stack.watch("a-1"))
 

@@ -50,6 +50,7 @@ def test_a_new_agent_asks_the_model() -> None:
 def test_the_request_is_one_that_converse_takes(protocol: Any) -> None:
     request = load(state(), user(), definition_=definition(protocol)).request
     shape = botocore.session.get_session().get_service_model("bedrock-runtime").operation_model("Converse").input_shape
+    assert shape
     report = ParamValidator().validate(to_wire(request, shape), shape)
     assert not report.has_errors(), report.generate_report()
     assert ("ToolConfig" in request) == (protocol == "tools")
