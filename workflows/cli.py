@@ -210,8 +210,13 @@ def send_input(
 
 
 @app.command()
-def trace(agent: AgentArgument, stack: StackOption = None, as_json: JsonOption = False) -> None:
-    """Show the executions of an agent: which states they visited, for how long, with which errors."""
+def trace(
+    agent: AgentArgument,
+    data: Annotated[bool, typer.Option("--data", help="With each state's input and output.")] = False,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the executions of an agent: which states they visited, for how long, with which data and errors."""
     target = _stack(stack)
     try:
         executions = target.executions(target.read_agent(agent))
@@ -227,7 +232,7 @@ def trace(agent: AgentArgument, stack: StackOption = None, as_json: JsonOption =
         return
     screen = Screen()
     for run in runs:
-        screen.run(run)
+        screen.run(run, data)
 
 
 def _stack(name: str | None) -> Stack:

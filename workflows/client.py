@@ -289,14 +289,14 @@ class Stack:
     def executions(self, items: Iterable[Item]) -> list[Execution]:
         """The executions that an agent's items name, in order of their start.
 
-        Those are the ones that wrote its journal, and the one that last wrote STATE. An execution that AWS no longer
-        keeps is left out.
+        Those are the ones that wrote its journal and its inputs, and the one that last wrote STATE. An execution that
+        AWS no longer keeps is left out.
         """
         arns: set[str] = set()
         for item in items:
             if item["record"] == "STATE":
                 arns.add(item["lastUpdatedBy"])
-            elif item["record"].startswith("STEP#"):
+            elif item["record"].startswith(("STEP#", "INPUT#")):
                 arns.add(item["execution"])
         found = [execution for execution in map(self.execution, sorted(arns)) if execution]
         return sorted(found, key=lambda execution: execution.started)

@@ -17,6 +17,7 @@ from agent.record import FINISHED, SETTLED, Call, Outcome, PlanStep, Status
 from tools.flights import Booking, Flight
 from workflows.client import AgentSummary, Change, Run
 from workflows.journal import Entry, corrections, outcome_text
+from workflows.trace import Visit
 from workflows.view import AgentView
 
 RESULT_LENGTH = 240
@@ -188,15 +189,15 @@ class Screen:
             self.console.print(Text.assemble((f"{agent.status:<24}", tone(agent.status)), name), soft_wrap=True)
             self.console.print(Text.assemble(" " * 24, goal), soft_wrap=True)
 
-    def run(self, run: Run) -> None:
-        """An execution, and a line per state that it visited."""
+    def run(self, run: Run, data: bool) -> None:
+        """An execution, and a line per state that it visited; with what went in and came out, if asked so."""
         execution = run.execution
         took = f"{(execution.stopped - execution.started).total_seconds():.2f} s" if execution.stopped else "so far"
         self.title(f"{execution.machine}  {execution.status}  {took}  {_count(run.transitions, 'transition')}")
         self.console.print(Text(execution.arn, style="dim"), soft_wrap=True)
         if execution.error:
             self.console.print(Text(f"{execution.error}: {outcome(execution.cause)}", style="red"))
-        table = _table("State", "Seconds", "Tries", "Error")
+        table = _table("State", "Seconds", "Tries", "Data" if data else "Error")
         table.columns[0].no_wrap = True
         table.columns[1].justify = table.columns[2].justify = "right"
         for visit in run.visits:
@@ -205,7 +206,7 @@ class Screen:
                 Text(name),
                 "" if visit.seconds is None else f"{visit.seconds:.2f}",
                 str(visit.attempts) if visit.attempts > 1 else "",
-                Text(visit.error, style="red"),
+                _data(visit) if data else Text(visit.error, style="red"),
             )
         self.console.print(table)
 
@@ -325,3 +326,12 @@ def _count(number: int, what: str) -> str:
 
 def _when(text: str) -> str:
     return dt.datetime.fromisoformat(text).astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _data(visit: Visit) -> Text:
+    """What went into a state, what came out, and the last error in it."""
+    parts = [("in ", visit.input), ("out ", visit.output)]
+    text = Text("\n").join(
+        Text.assemble((label, "bold"), (json.dumps(value, ensure_ascii=False), "dim")) for label, value in parts
+    )
+    return text.append(f"\n{visit.error}: {outcome(visit.cause)}", style="red") if visit.error else text

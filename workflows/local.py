@@ -35,6 +35,7 @@ def local_stack(
     agent: str,
     limits: Mapping[str, Any],
     on_progress: Callable[[str], None],
+    wait_scale: float = 1,
 ) -> Iterator[Local]:
     """Starts everything on free ports of 127.0.0.1, and ends it with the context.
 
@@ -44,13 +45,14 @@ def local_stack(
         agent: the sample agent to register, by its folder's name.
         limits: limits that differ from its own, in camelCase.
         on_progress: gets a few words for each thing that is ready.
+        wait_scale: what waits and retry intervals in the machines are multiplied by.
 
     Raises:
         EngineError, StackError: something did not start or could not be deployed.
     """
     with ScriptedModel(scenarios) as model:
         on_progress(f"the scripted model, on {model.url}")
-        with Embedded.start(model=model.url, folder=folder) as engine:
+        with Embedded.start(model=model.url, folder=folder, wait_scale=wait_scale) as engine:
             on_progress(f"the embedded engine, on {engine.url}")
             engine.deploy(TEMPLATE, on_progress=lambda kind: on_progress(f"template.yaml: {kind}"))
             stack = Stack.embedded(engine)

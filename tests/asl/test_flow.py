@@ -10,6 +10,7 @@ from workflows.machines import Machine, Scope, State
 
 RECOVERIES = {
     ("agent_start", "RouteExisting", "AgentAlreadyStarted"): "a second delivery of an event that has done its work",
+    ("agent_start", "Pause", "CreateAgent"): "two requests for one id met and neither was written: write again",
     ("agent_input", "RouteRefusal", "InputAlreadyKept"): "a second delivery of an event that has done its work",
     ("agent_input", "Pause", "ReadAgent"): "the agent moved between the look and the write: look again",
     ("agent_turn", "RouteClaim", "KeepClaim"): "the claim had succeeded and its answer was lost",

@@ -14,12 +14,10 @@ from agent.conversation import Item
 from agent.events import SOURCE, AgentRequested
 from agent.record import FINISHED, SETTLED, Status
 from workflows.client import Stack
-from workflows.engines.embedded import Embedded
 from workflows.engines.faults import FOLDER, Faults
-from workflows.local import TEMPLATE, seed_flights
+from workflows.local import local_stack
 from workflows.registry import register
 from workflows.scenarios import AGENTS, Scenario, load_scenarios
-from workflows.scripted_model import ScriptedModel
 from workflows.trace import Visit, visits
 
 TRAVEL = AGENTS / "travel" / "agent.yaml"
@@ -191,12 +189,6 @@ def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder: Path = tmp_path_factory.mktemp("faults")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv(FOLDER, str(folder))
-        with (
-            ScriptedModel(load_scenarios()) as model,
-            Embedded.start(model=model.url, folder=tmp_path_factory.mktemp("engine"), wait_scale=0) as engine,
-        ):
-            engine.deploy(TEMPLATE)
-            stack = Stack.embedded(engine)
-            seed_flights(stack)
-            register(stack, TRAVEL)
-            yield World(stack, Faults(folder), engine.client)
+        engine = tmp_path_factory.mktemp("engine")
+        with local_stack(load_scenarios(), engine, "travel", {}, lambda _: None, wait_scale=0) as local:
+            yield World(local.stack, Faults(folder), local.engine.client)

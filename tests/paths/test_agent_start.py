@@ -73,6 +73,15 @@ def test_a_write_whose_answer_is_lost_makes_one_agent(world: World, when: Any) -
     assert world.settle(agent_id)["error"] == "GivenUp"
 
 
+def test_a_conflict_with_another_request_is_waited_out(world: World) -> None:
+    agent_id = fresh()
+    world.faults.put(Fault(agent_id=agent_id, state="CreateAgent", error="DynamoDb.TransactionCanceledException"))
+    execution = world.run("agent_start", {"prompt": "Book a flight from New York to the moon.", "agentId": agent_id})
+    assert execution["status"] == "SUCCEEDED"
+    assert "Pause" in [visit.state for visit in world.history(execution["executionArn"])]
+    assert world.settle(agent_id)["error"] == "GivenUp"
+
+
 def test_a_goal_of_its_own_is_kept_apart_from_the_prompt(world: World) -> None:
     agent_id = fresh()
     detail = {"prompt": "Book a flight from New York to the moon.", "goal": "The moon", "agentId": agent_id}

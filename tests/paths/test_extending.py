@@ -1,9 +1,8 @@
 """docs/extending.md, followed as it is written: its files, its resource, its agent, its scenario."""
 
-import io
 import re
+import runpy
 import shutil
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import tools
 from agent.events import AgentRequested
 from agent.record import Status
 from workflows.client import Stack
-from workflows.engines.embedded import Embedded
+from workflows.engines.embedded import FOLDER, Embedded
 from workflows.registry import register
 from workflows.scenarios import load_scenario
 from workflows.scripted_model import ScriptedModel
@@ -40,20 +39,11 @@ def test_the_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = tmp_path / "workflows" / "agents" / "hotel"
     scenario = load_scenario(agent / "scenarios" / "reserve.yaml")
 
-    with ScriptedModel([scenario]) as model, Embedded.start(model=model.url, folder=tmp_path / "engine") as engine:
+    with ScriptedModel([scenario]) as model, Embedded.start(model=model.url, folder=tmp_path / FOLDER) as engine:
         engine.deploy(tmp_path / "template.yaml")
         stack = Stack.embedded(engine)
-        code = io.BytesIO()
-        with zipfile.ZipFile(code, "w") as archive:
-            archive.write(tmp_path / "elsewhere" / "handler.py", "handler.py")
-        stack.lambdas.create_function(
-            FunctionName="acme-tool-weather",
-            Runtime="python3.13",
-            Role="arn:aws:iam::000000000000:role/weather",
-            Handler="handler.handler",
-            Code={"ZipFile": code.getvalue()},
-            Timeout=10,
-        )
+        monkeypatch.chdir(tmp_path)
+        runpy.run_path(str(tmp_path / "elsewhere" / "deploy.py"))
         register(stack, agent / "agent.yaml")
         sent = stack.request(AgentRequested(prompt=scenario.prompt, agent="hotel"))
         stack.wait_for(sent)
