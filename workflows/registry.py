@@ -188,8 +188,21 @@ def _check_schema(place: str, schema: dict[str, Any]) -> None:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         raise AgentFileError(f"{place}: no JSON schema: {error.json_path}: {error.message}") from error
+    if elsewhere := sorted(reference for reference in _references(schema) if not reference.startswith("#/$defs/")):
+        raise AgentFileError(f"{place}: {elsewhere[0]} is not in the schema; only what is in its `$defs` can be named")
     if schema.get("type") != "object":
         raise AgentFileError(f"{place}: the arguments of a tool are an object; say `type: object`")
+
+
+def _references(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        if isinstance(schema.get("$ref"), str):
+            yield schema["$ref"]
+        for part in schema.values():
+            yield from _references(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from _references(part)
 
 
 def _check_function(stack: Stack, tool: Tool) -> None:

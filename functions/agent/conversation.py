@@ -59,7 +59,7 @@ def fold(steps: Iterable[Item], since: int = 0) -> Conversation:
     for item in steps:
         match item["who"]:
             case "USER":
-                conversation.add("user", [{"Text": item["text"]}])
+                conversation.add("user", [_words(item["text"])])
             case "MODEL":
                 _fold_decision(conversation, item, since)
             case "TOOLS":
@@ -73,7 +73,7 @@ def pending_message(conversation: Conversation, texts: list[str]) -> list[Messag
     """The message that brings these words of the user in; the answer to a question, if one is open."""
     if not texts:
         return []
-    blocks: list[Block] = [{"Text": text} for text in texts]
+    blocks: list[Block] = [_words(text) for text in texts]
     last = conversation.last
     if last and last.tool_use_id:
         if last.action == "ASK_USER":
@@ -81,6 +81,11 @@ def pending_message(conversation: Conversation, texts: list[str]) -> list[Messag
         note = [{"Text": "Not closed yet: the user has written again."}]
         return [{"Role": "user", "Content": [_tool_result(last.tool_use_id, note), *blocks]}]
     return [{"Role": "user", "Content": blocks}]
+
+
+def _words(text: str) -> Block:
+    # Bedrock refuses blank text, and with it the conversation for ever.
+    return {"Text": text if text.strip() else "(an empty message)"}
 
 
 def _fold_decision(conversation: Conversation, item: Item, since: int) -> None:

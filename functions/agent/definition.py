@@ -39,8 +39,12 @@ class ModelSettings(Model):
     protocol: Annotated[Literal["tools", "json"], Field(description="Converse tool use, or JSON actions as text")] = (
         "tools"
     )
-    max_tokens: Annotated[int, Field(ge=1, le=64_000, description="Tokens of one reply at most")] = 2048
-    temperature: Annotated[float, Field(ge=0, le=1)] = 0
+    max_tokens: Annotated[
+        int, Field(ge=1, le=8192, description="Tokens of one reply at most; the state payload has room for so many")
+    ] = 2048
+    temperature: Annotated[float | None, Field(ge=0, le=1, description="Left out if null: some models refuse it")] = (
+        None
+    )
     prices: Prices = Prices()
 
 
@@ -58,7 +62,7 @@ class Limits(Model):
     ] = 5
     steps_per_turn: Annotated[
         int,
-        Field(ge=1, le=500, description="Decisions in one execution before a fresh one goes on; its history is finite"),
+        Field(ge=1, le=150, description="Decisions in one execution before a fresh one goes on; its history is finite"),
     ] = 100
 
 

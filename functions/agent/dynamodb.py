@@ -1,7 +1,7 @@
 """The DynamoDB client that the Lambdas share."""
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -17,4 +17,15 @@ def client() -> "DynamoDBClient":
     One attempt only: after a hidden repeat, an error would tell of the last attempt, and the first may have written.
     The machine retries, where that is safe.
     """
-    return boto3.client("dynamodb", config=Config(connect_timeout=1, read_timeout=3, retries={"total_max_attempts": 1}))
+    return _client(attempts=1)
+
+
+@cache
+def reading_client() -> "DynamoDBClient":
+    """For those who only read: several attempts, which together fit into LoadTurn's timeout."""
+    return _client(attempts=5)
+
+
+def _client(attempts: int) -> "DynamoDBClient":
+    retries: Any = {"mode": "standard", "total_max_attempts": attempts}
+    return boto3.client("dynamodb", config=Config(connect_timeout=1, read_timeout=3, retries=retries))

@@ -11,6 +11,33 @@ def schema_for_model(model: type[BaseModel]) -> dict[str, Any]:
     return schema
 
 
+def offered_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """A tool's schema as every model family takes it: at the top `type`, `properties`, `required`, and no references.
+
+    Amazon Nova's guide names these three. ReadReply checks against the whole schema all the same.
+    """
+    definitions = schema.get("$defs", {})
+    return {
+        "type": "object",
+        "properties": _resolved(schema.get("properties", {}), definitions),
+        **({"required": schema["required"]} if "required" in schema else {}),
+    }
+
+
+def _resolved(schema: Any, definitions: dict[str, Any]) -> Any:
+    if isinstance(schema, dict):
+        name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+        if name in definitions:
+            # Without this definition below, so that one that refers to itself ends.
+            others = {other: part for other, part in definitions.items() if other != name}
+            beside = {key: part for key, part in schema.items() if key != "$ref"}
+            return {**_resolved(definitions[name], others), **_resolved(beside, definitions)}
+        return {key: _resolved(part, definitions) for key, part in schema.items()}
+    if isinstance(schema, list):
+        return [_resolved(part, definitions) for part in schema]
+    return schema
+
+
 def _without_titles(schema: Any) -> Any:
     if isinstance(schema, dict):
         # A property that is called `title` is an object, not a string.

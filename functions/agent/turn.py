@@ -3,9 +3,13 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_pascal
 
 from agent.definition import Limits, Prices, Tool
 from agent.record import Decision, Model, PlanStep
+
+Entry = Literal["ASK_MODEL", "ASK_MODEL_WITHOUT_TOOLS", "CARRY_OUT", "CLOSE"]
+"""What a turn does next: ask, carry out a decision that is pending, or close on one."""
 
 
 class Claim(Model):
@@ -37,7 +41,20 @@ class Agent(Claim):
     used: Used
     limits: Limits
     prices: Prices
+    protocol: Literal["tools", "json"]
     fingerprint: Annotated[str, Field(description="Of the newest calls; empty if there were none")]
+
+
+class ConverseRequest(BaseModel):
+    """Converse's arguments in Step Functions' casing."""
+
+    model_config = ConfigDict(alias_generator=to_pascal, populate_by_name=True, extra="forbid", frozen=True)
+    model_id: str
+    system: list[dict[str, Any]]
+    messages: list[dict[str, Any]]
+    inference_config: dict[str, Any]
+    tool_config: Annotated[dict[str, Any], Field(description="Empty for a model without tool use, and not sent then")]
+    request_metadata: Annotated[dict[str, str], Field(description="Comes back in Bedrock's logs")]
 
 
 class Pending(Model):
@@ -51,11 +68,11 @@ class Turn(Model):
     """What LoadTurn answers."""
 
     agent: Agent
-    entry: Literal["ASK_MODEL", "CARRY_OUT", "CLOSE"]
-    request: Annotated[dict[str, Any], Field(description="Converse's request; empty unless ASK_MODEL")] = {}
-    tools: Annotated[list[Tool], Field(description="For ReadReply; empty unless ASK_MODEL")] = []
+    entry: Entry
+    request: Annotated[ConverseRequest | None, Field(description="Null unless the model is asked")] = None
+    tools: Annotated[list[Tool], Field(description="For ReadReply; empty unless the model is asked")] = []
     pending: Pending = Pending()
-    decision: Annotated[Decision | None, Field(description="The one to go on with; null if ASK_MODEL")] = None
+    decision: Annotated[Decision | None, Field(description="The one to go on with; null if the model is asked")] = None
 
 
 class Asked(BaseModel):

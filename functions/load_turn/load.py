@@ -2,18 +2,18 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Literal
 
 from agent.conversation import Conversation, Item, fold, pending_message
 from agent.definition import Definition
 from agent.errors import ContextTooLarge, EffectUncertain, InvalidRecord, LeaseLost
 from agent.record import AGENT_ID, GOAL_LIMIT, PlanStep
-from agent.turn import Agent, Claim, Pending, Turn, Used
+from agent.turn import Agent, Claim, Entry, Pending, Turn, Used
 from load_turn.request import converse_request
 
-REQUEST_LIMIT = 200 * 1024
-"""Bytes of JSON that the request may have: a state's payload ends at 256 KiB, and the reply joins it there."""
+PAYLOAD_LIMIT = 200 * 1024
+"""Bytes of JSON that LoadTurn may answer: a state's payload ends at 256 KiB, and the reply joins it there."""
 
 ReadDefinition = Callable[[str, int], Definition]
 
@@ -24,9 +24,9 @@ def load_turn(claim: Claim, items: Iterable[Item], read_definition: ReadDefiniti
     Raises LeaseLost if the claim does not own the agent, InvalidRecord if nothing can be done with the record,
     EffectUncertain if a call's outcome must be settled first, ContextTooLarge if the request does not fit.
     """
-    by_kind: dict[str, list[Item]] = {"STATE": [], "STEP": [], "INPUT": [], "EFFECT": []}
+    by_kind: defaultdict[str, list[Item]] = defaultdict(list)
     for item in items:
-        by_kind.setdefault(item["record"].split("#")[0], []).append(item)
+        by_kind[item["record"].partition("#")[0]].append(item)
     state = _checked_state(claim, by_kind["STATE"])
     definition = read_definition(state["agent"], int(state["definitionVersion"]))
     conversation = fold(by_kind["STEP"], since=claim.claimed_step)
@@ -38,7 +38,7 @@ def load_turn(claim: Claim, items: Iterable[Item], read_definition: ReadDefiniti
         key=lambda item: (item["time"], item["receivedAt"], item["record"]),
     )
     agent = _agent(claim, state, definition, conversation, inbox=len(by_kind["INPUT"]))
-    match entry := _entry(conversation, waiting):
+    match entry := _entry(conversation, waiting, definition):
         case "CARRY_OUT" | "CLOSE":
             return Turn(agent=agent, entry=entry, decision=conversation.last)
     pending = Pending(
@@ -49,12 +49,13 @@ def load_turn(claim: Claim, items: Iterable[Item], read_definition: ReadDefiniti
         conversation.add(message["Role"], message["Content"])
     metadata = {"agentId": claim.agent_id, "step": state["step"], "modelCalls": state["modelCalls"]}
     request = converse_request(definition, conversation.messages, today, metadata)
-    size = len(json.dumps(request, ensure_ascii=False).encode())
-    if size > REQUEST_LIMIT:
+    turn = Turn(agent=agent, entry=entry, request=request, tools=definition.tools, pending=pending)
+    size = len(json.dumps(turn.dump(), ensure_ascii=False).encode())
+    if size > PAYLOAD_LIMIT:
         raise ContextTooLarge(
-            f"The conversation has grown to a request of {size // 1024} KiB; at most {REQUEST_LIMIT // 1024} KiB fit."
+            f"The conversation has grown to a payload of {size // 1024} KiB; at most {PAYLOAD_LIMIT // 1024} KiB fit."
         )
-    return Turn(agent=agent, entry=entry, request=request, tools=definition.tools, pending=pending)
+    return turn
 
 
 def _checked_state(claim: Claim, states: list[Item]) -> Item:
@@ -63,20 +64,20 @@ def _checked_state(claim: Claim, states: list[Item]) -> Item:
     state = states[0]
     if state["owner"] != claim.owner:
         raise LeaseLost(f"{claim.owner} does not own agent {claim.agent_id}; {state['owner']} does.")
-    if not re.match(AGENT_ID, claim.agent_id):
+    if not re.fullmatch(AGENT_ID, claim.agent_id):
         raise InvalidRecord("An agentId has 1 to 64 characters A-Z a-z 0-9 _ and -.")
     if len(state["goal"].encode()) > GOAL_LIMIT:
         raise InvalidRecord(f"The goal has more than {GOAL_LIMIT} bytes. Send a short `goal` beside the long `prompt`.")
     return state
 
 
-def _entry(conversation: Conversation, waiting: list[Item]) -> Literal["ASK_MODEL", "CARRY_OUT", "CLOSE"]:
+def _entry(conversation: Conversation, waiting: list[Item], definition: Definition) -> Entry:
     last = conversation.last
     if last and last.calls:
         return "CARRY_OUT"
     if last and last.action in ("COMPLETE", "ASK_USER") and not waiting:
         return "CLOSE"
-    return "ASK_MODEL"
+    return "ASK_MODEL" if definition.model.protocol == "tools" else "ASK_MODEL_WITHOUT_TOOLS"
 
 
 def _agent(claim: Claim, state: Item, definition: Definition, conversation: Conversation, inbox: int) -> Agent:
@@ -98,5 +99,6 @@ def _agent(claim: Claim, state: Item, definition: Definition, conversation: Conv
         ),
         limits=definition.limits,
         prices=definition.model.prices,
+        protocol=definition.model.protocol,
         fingerprint=conversation.fingerprint,
     )

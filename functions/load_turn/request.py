@@ -7,7 +7,8 @@ from typing import Any
 from agent.built_in import BUILT_INS
 from agent.conversation import Message
 from agent.definition import Definition
-from agent.schema import schema_for_model
+from agent.schema import offered_schema, schema_for_model
+from agent.turn import ConverseRequest
 
 _RULES = """Today is {today} (UTC).
 
@@ -24,30 +25,34 @@ DETAILS of TOOL_USE: {"toolName": NAME, "parameters": ARGUMENTS}, with one of th
 
 def converse_request(
     definition: Definition, messages: list[Message], today: str, metadata: dict[str, str]
-) -> dict[str, Any]:
-    """Converse's arguments in Step Functions' casing. `today` is YYYY-MM-DD; `metadata` shows up in Bedrock's logs."""
+) -> ConverseRequest:
+    """Asks a definition's model to go on with a conversation. `today` is YYYY-MM-DD; `metadata` goes along."""
     model = definition.model
     system = [definition.instructions, _RULES.format(today=today)]
-    request: dict[str, Any] = {
-        "ModelId": model.id,
-        "Messages": messages,
-        "InferenceConfig": {"MaxTokens": model.max_tokens, "Temperature": model.temperature},
-        "RequestMetadata": metadata,
-    }
     if model.protocol == "json":
         system.append(_json_protocol(definition))
-    else:
-        offered = [
-            *((tool.name, tool.description, tool.input_schema) for tool in definition.tools),
-            *((name, inspect.getdoc(arguments), schema_for_model(arguments)) for name, arguments in BUILT_INS.items()),
+    return ConverseRequest(
+        model_id=model.id,
+        system=[{"Text": text} for text in system],
+        messages=messages,
+        inference_config={"MaxTokens": model.max_tokens}
+        | ({} if model.temperature is None else {"Temperature": model.temperature}),
+        tool_config=_tool_config(definition) if model.protocol == "tools" else {},
+        request_metadata=metadata,
+    )
+
+
+def _tool_config(definition: Definition) -> dict[str, Any]:
+    offered = [
+        *((tool.name, tool.description, tool.input_schema) for tool in definition.tools),
+        *((name, inspect.getdoc(arguments), schema_for_model(arguments)) for name, arguments in BUILT_INS.items()),
+    ]
+    return {
+        "Tools": [
+            {"ToolSpec": {"Name": name, "Description": text, "InputSchema": {"Json": offered_schema(schema)}}}
+            for name, text, schema in offered
         ]
-        request["ToolConfig"] = {
-            "Tools": [
-                {"ToolSpec": {"Name": name, "Description": description, "InputSchema": {"Json": schema}}}
-                for name, description, schema in offered
-            ]
-        }
-    return {**request, "System": [{"Text": text} for text in system]}
+    }
 
 
 def _json_protocol(definition: Definition) -> str:

@@ -5,14 +5,14 @@ from functools import cache
 
 from agent.conversation import Item
 from agent.definition import Definition, definition_key, version_record
-from agent.dynamodb import client
+from agent.dynamodb import reading_client
 from agent.errors import InvalidRecord
 
 
 def read_agent(agent_id: str) -> list[Item]:
     """All items of an agent, in order of `record`, read consistently. Numbers come as text."""
     pages = (
-        client()
+        reading_client()
         .get_paginator("query")
         .paginate(
             TableName=os.environ["TABLE_NAME"],
@@ -31,9 +31,10 @@ def read_agent(agent_id: str) -> list[Item]:
 @cache
 def read_definition(name: str, version: int) -> Definition:
     """One version of a definition; it never changes, so it is read once. Raises InvalidRecord if it is gone."""
-    answer = client().get_item(
+    answer = reading_client().get_item(
         TableName=os.environ["TABLE_NAME"],
         Key={"agentId": {"S": definition_key(name)}, "record": {"S": version_record(version)}},
+        ConsistentRead=True,
     )
     if "Item" not in answer:
         raise InvalidRecord(f"Version {version} of the definition {name} is not in the table any more.")

@@ -22,6 +22,9 @@ _STOPPED = {
     "max_tokens": "The reply was cut off because it was too long. Nothing was carried out. Answer in fewer words.",
     "content_filtered": "The reply was blocked by a content filter. Nothing was carried out. Try another way.",
     "guardrail_intervened": "The reply was blocked by a guardrail. Nothing was carried out. Try another way.",
+    "malformed_model_output": "The reply was malformed. Nothing was carried out. Answer again.",
+    "malformed_tool_use": "The tool use was malformed. Nothing was carried out. Call the tool again.",
+    "model_context_window_exceeded": "The conversation no longer fits the model. Nothing was carried out. Finish now.",
 }
 _ACTIONS = {arguments.action: name for name, arguments in BUILT_INS.items()}
 
@@ -57,7 +60,7 @@ def _decide(asked: Asked, reply: Reply) -> tuple[Decision, list[PlanStep]]:
     if stopped := _STOPPED.get(reply.stop_reason):
         return _invalid(asked.agent, stopped, [_wrong(use, stopped) for use in uses]), asked.agent.plan
     if not uses:
-        found = _use_in_text(reply.text)
+        found = _use_in_text(reply.text, whole=asked.agent.protocol == "tools")
         if isinstance(found, str) or found is None:
             names = ", ".join([*(tool.name for tool in asked.tools), *BUILT_INS])
             return _invalid(asked.agent, found or _NO_ACTION.format(tools=names), []), asked.agent.plan
@@ -67,9 +70,9 @@ def _decide(asked: Asked, reply: Reply) -> tuple[Decision, list[PlanStep]]:
     return _tool_use(asked, uses), asked.agent.plan
 
 
-def _use_in_text(text: str) -> ToolUse | str | None:
+def _use_in_text(text: str, whole: bool) -> ToolUse | str | None:
     """The action of the JSON protocol as a tool use; what is wrong with it; or None if there is none."""
-    found = find_action(text)
+    found = find_action(text, whole)
     if found is None:
         return None
     action, details = found["action"], found.get("details", {})

@@ -1,12 +1,23 @@
 """What is in a reply, whatever came: the blocks that may go back into a conversation, the tool uses, the usage."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from agent.conversation import Block
 from agent.definition import Prices
 from agent.turn import Usage
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_FENCED = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
+_NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_.:-]")
+_NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 @dataclass(frozen=True)
@@ -39,14 +50,22 @@ def parse_reply(reply: Any, prices: Prices) -> Reply:
         match block:
             case {"Text": str(text)} if text.strip():
                 blocks.append({"Text": text})
-            case {"ToolUse": {"ToolUseId": str(use_id), "Name": str(name), **rest}} if use_id not in uses:
+            case {"ToolUse": {"ToolUseId": str(given), "Name": str(name), **rest}}:
+                use_id = _NOT_IN_AN_ID.sub("_", given)[:64]
+                if not use_id or use_id in uses:
+                    continue
                 arguments = rest.get("Input", {})
                 uses[use_id] = ToolUse(use_id, name, arguments)
-                # Only an object may go back as Input, and `Type` may not.
+                # Bedrock takes back less than it gives: only an object as Input, no `Type`, and no name that the model
+                # made up with other characters.
                 sent = arguments if isinstance(arguments, dict) else {}
-                blocks.append({"ToolUse": {"ToolUseId": use_id, "Name": name, "Input": sent}})
+                sent_name = _NOT_IN_A_NAME.sub("_", name)[:64] or "_"
+                blocks.append({"ToolUse": {"ToolUseId": use_id, "Name": sent_name, "Input": sent}})
             case {"ReasoningContent": dict()}:
                 blocks.append(block)
+    # A message may not end in thoughts: they were cut off.
+    while blocks and "ReasoningContent" in blocks[-1]:
+        blocks.pop()
     return Reply(
         blocks=blocks,
         uses=list(uses.values()),
@@ -56,18 +75,24 @@ def parse_reply(reply: Any, prices: Prices) -> Reply:
     )
 
 
-def find_action(text: str) -> dict[str, Any] | None:
-    """The first JSON object with an `action` in a text, fenced or surrounded by prose; None if there is none."""
-    decoder = json.JSONDecoder()
+def find_action(text: str, whole: bool) -> dict[str, Any] | None:
+    """The first JSON object with an `action` in a text, fenced or surrounded by prose; None if there is none.
+
+    `whole`: only if the text is nothing else, fence aside; what a model quotes is not what it wants.
+    """
+    text = text.strip()
+    if fenced := _FENCED.fullmatch(text):
+        text = fenced[1].strip()
     start = text.find("{")
     while start >= 0:
         try:
-            found, _ = decoder.raw_decode(text, start)
-        except ValueError:
-            found = None
+            found, end = _DECODER.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            found, end = None, start + 1
         if isinstance(found, dict) and "action" in found:
-            return found
-        start = text.find("{", start + 1)
+            return None if whole and (start, end) != (0, len(text)) else found
+        # Behind what was read, not inside of it: an argument may look like an action.
+        start = text.find("{", end)
     return None
 
 

@@ -16,6 +16,11 @@ RECOVERIES = {
     ("agent_turn", "RouteClaim", "KeepClaim"): "the claim had succeeded and its answer was lost",
     ("agent_turn", "RouteStep", "TurnAlreadyTaken"): "a second delivery of an event whose turn is taken",
     ("agent_turn", "CloseTurn", "LoadTurn"): "an input came meanwhile; if it was the lease, LoadTurn says LeaseLost",
+    (
+        "agent_turn",
+        "RecordFailure",
+        "LoadTurn",
+    ): "an input came that was not heard; or LoadTurn says LeaseLost",
     ("agent_turn", "RouteEffect", "EffectKnown"): "the ledger knows the result of this call",
 }
 """The only ways back from a failure to a success, and why."""
@@ -61,7 +66,7 @@ def failures_end_as_failures(machine: Machine) -> Iterator[str]:
     for scope in machine.scopes():
         for state in scope.states.values():
             # What fills $.failure has found one without an error.
-            failing = state.successors if state.fields.get("ResultPath") == "$.failure" else state.caught
+            failing = state.successors if "failure" in state.fields.get("Parameters", {}) else state.caught
             for target in sorted(failing):
                 if way := _way_to_success(machine, scope, state.name, target):
                     yield problem(machine, state, f"end in a Fail: a failure ends well by way of {', '.join(way)}")

@@ -17,7 +17,7 @@ from workflows.machines import Machine, State
 OURS = {name for name, value in vars(errors).items() if isinstance(value, type)}
 LEFT_TO_ALL = {"ToolOutcomeUnknown": "like any other error of a call that writes, it makes the call UNCERTAIN"}
 """Our errors that no machine names, because States.ALL does what is right for them."""
-OF_STEP_FUNCTIONS = {"States.ALL", "States.Timeout"}
+OF_STEP_FUNCTIONS = {"States.ALL", "States.DataLimitExceeded", "States.Timeout"}
 OF_ANY_SDK = {"SdkClientException": "no answer of the service came", "ThrottlingException": "any API may throttle"}
 """Errors of every SDK integration that its API's model does not have."""
 OF_A_SERVICE = {
@@ -197,7 +197,7 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
         caught_errors_exist,
         "agent_turn",
         "RecordFailure",
-        _set("ErrorEquals", ["DynamoDb.TransactionCanceledException"], "Catch", 0),
+        _set("ErrorEquals", ["DynamoDb.ConditionalCheckFailedException"], "Catch", 0),
     ),
     Broken(
         caught_errors_exist, "agent_turn", "AskModel", _set("ErrorEquals", ["BedrockRuntime.Throttled"], "Retry", 0)
@@ -214,7 +214,7 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
         "KeepClaim",
         _set("owner.$", "States.Format('{}', States.Upper($.claim))", "Parameters"),
     ),
-    Broken(literals_are_the_contracts, "agent_turn", "GivenUp", _set("status", "GIVEN_UP", "Parameters")),
+    Broken(literals_are_the_contracts, "agent_turn", "GivenUp", _set("status", "GIVEN_UP", "Parameters", "failure")),
     Broken(literals_are_the_contracts, "agent_turn", "HandOver", _set("nextAction", "PLAN", "Result")),
     Broken(literals_are_the_contracts, "agent_turn", "RouteEntry", _set("StringEquals", "ASK", "Choices", 1)),
     Broken(
@@ -254,7 +254,15 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
         literals_are_the_contracts,
         "agent_turn",
         "RecordFailure",
-        _set(":announce", {"S": "AgentFailed"}, "Parameters", "ExpressionAttributeValues"),
+        _set(
+            ":announce",
+            {"S": "AgentFailed"},
+            "Parameters",
+            "TransactItems",
+            0,
+            "Update",
+            "ExpressionAttributeValues",
+        ),
     ),
     Broken(
         literals_are_the_contracts,

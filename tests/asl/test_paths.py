@@ -222,13 +222,6 @@ WHAT_IS_LOST = (
         lambda s: s["Catch"][0].pop("ResultPath"),
         named="PlanningFailed",
     ),
-    Broken(
-        paths_are_proven,
-        "agent_turn",
-        "LoadTurn",
-        lambda s: s["Catch"][1]["ErrorEquals"].append("States.Timeout"),
-        named="AgentStopped",
-    ),
     Broken(outcomes_are_call_results, "agent_turn", "CallTools/CommitEffect", lambda s: s.pop("OutputPath")),
     Broken(outcomes_are_call_results, "agent_turn", "CallTools/EffectKnown", _read("status", "COMMITTED")),
 )

@@ -154,7 +154,7 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
     Broken(a_turn_is_fenced, "agent_turn", "ClaimTurn", _edit(CONDITION, " AND nextAction = :nextAction", "")),
     Broken(a_turn_is_fenced, "agent_turn", "ClaimTurn", _edit(CONDITION, "#owner = :none", "#owner = :me")),
     Broken(a_turn_is_fenced, "agent_turn", "ClaimTurn", _edit(CONDITION, " AND ", " OR ")),
-    Broken(a_turn_is_fenced, "agent_turn", "RecordFailure", _edit(CONDITION, ":me", ":none")),
+    Broken(a_turn_is_fenced, "agent_turn", "RecordFailure", _edit(CONDITION, ":me", ":none", part=0)),
     Broken(a_turn_is_fenced, "agent_turn", "CloseTurn", _edit(CONDITION, " AND #step = :step", "", part=0)),
     Broken(a_turn_is_fenced, "agent_turn", "CheckpointResults", _edit(CONDITION, "#owner = :me AND ", "", part=1)),
     Broken(

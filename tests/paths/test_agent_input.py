@@ -103,3 +103,15 @@ def test_an_input_that_loses_the_race_with_the_end_is_refused(world: World) -> N
         world.settle(name)
     assert world.ended(arn)["error"] == "AgentFinished"
     assert world.items(name, "INPUT#") == []
+
+
+def test_an_agent_does_not_give_up_before_it_has_heard_everything(world: World) -> None:
+    name = f"giving-up-{uuid.uuid4().hex[:8]}"
+    with world.faults.held(name, "AskModel") as until_held:
+        world.start(scenario("give_up"), name)
+        until_held()
+        assert world.run("agent_input", {"agentId": name, "text": "Mars will do."})["status"] == "SUCCEEDED"
+    state = world.settle(name)
+    assert state["error"] == "BedrockRuntime.ValidationException"  # asked once more, and the scenario has no more
+    states = [visit.state for visit in world.visited(name)]
+    assert states[states.index("RecordFailure") :][:4] == ["RecordFailure", "LoadTurn", "RouteEntry", "AskModel"]

@@ -2,13 +2,16 @@
 
 import json
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.events import AgentRequested
 from agent.record import Status
-from tests.paths.conftest import World, scenario, waiting
+from tests.paths.conftest import TRAVEL, World, scenario, waiting
 from workflows.engines.faults import Fault
+from workflows.registry import register
 
 WRITES = ["ClaimTurn", "CheckpointDecision", "ReserveEffect", "CommitEffect", "CheckpointResults", "CloseTurn"]
 BUSY = "DynamoDb.ProvisionedThroughputExceededException"
@@ -199,6 +202,16 @@ def test_the_truth_of_a_call_may_come_late(world: World) -> None:
     assert [item["status"] for item in world.items(name, "EFFECT#")] == ["COMMITTED"]
 
 
+def test_a_failure_whose_record_is_written_and_not_confirmed_is_that_failure(world: World) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="AskModel", error="AccessDenied"))
+    world.faults.put(Fault(agent_id=name, state="RecordFailure", when="after", error="States.Timeout"))
+    world.start(scenario("straight_booking"), name)
+    state = world.settle(name)
+    assert state["errorCount"] == "1"
+    assert world.ended(state["lastUpdatedBy"])["error"] == "AccessDenied"
+
+
 # ---- A resume is not a replay
 
 
@@ -230,7 +243,7 @@ def test_a_call_that_was_cut_off_is_not_guessed(world: World) -> None:
         until_held()
         world.stack.stepfunctions.stop_execution(executionArn=turn_of(world, name))
     assert resume(world, name)["error"] == "EffectUncertain"
-    assert [item["status"] for item in world.items(name, "EFFECT#")] == ["UNCERTAIN"]
+    assert [item["status"] for item in world.items(name, "EFFECT#")] == ["RESERVED"]  # not the new turn's to change
     assert len(world.bookings(name)) == 1
 
 
@@ -246,9 +259,10 @@ def test_a_long_run_goes_on_in_a_fresh_execution(world: World) -> None:
     assert len(world.bookings(agent_id)) == 1
 
 
-def test_a_conversation_that_outgrows_the_payload_ends_in_words(world: World) -> None:
+@pytest.mark.parametrize("size", [110_000, 210_000])  # the words travel twice: in the request, and to the journal
+def test_a_conversation_that_outgrows_the_payload_ends_in_words(world: World, size: int) -> None:
     agent_id = waiting(world)
-    world.run("agent_input", {"agentId": agent_id, "text": "x" * 210_000})
+    world.run("agent_input", {"agentId": agent_id, "text": "x" * size})
     state = world.settle(agent_id, Status.FAILED)
     assert state["error"] == "ContextTooLarge"
     assert "at most 200 KiB fit" in state["errorMessage"]
@@ -262,6 +276,18 @@ def test_an_agent_keeps_the_definition_that_it_began_with(world: World) -> None:
     assert latest and latest["version"] != version
     world.run("agent_input", {"agentId": agent_id, "text": "Tomorrow."})
     assert world.settle(agent_id, Status.COMPLETED)["definitionVersion"] == version
+
+
+def test_a_model_without_tool_use_is_asked_without_tools(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text(TRAVEL.read_text("utf-8").replace("model:\n", "model:\n  protocol: json\n"), "utf-8")
+    register(world.stack, file)
+    requested = AgentRequested(prompt=scenario("invalid_json").prompt, agent_id=fresh("json"))
+    world.stack.wait_for(world.stack.request(requested))
+    assert requested.agent_id
+    assert world.settle(requested.agent_id)["status"] == Status.COMPLETED
+    states = [visit.state for visit in world.visited(requested.agent_id)]
+    assert (states.count("AskModelWithoutTools"), states.count("AskModel")) == (3, 0)
 
 
 def test_the_journal_holds_what_was_said_and_done(world: World) -> None:

@@ -47,6 +47,7 @@ def agent(**fields: Any) -> Agent:
         "plan": [],
         "limits": Limits(),
         "prices": {"input": 3, "output": 15},
+        "protocol": "tools",
         "fingerprint": "",
     }
     return Agent(**{**common, **fields, "used": Used(**{**used, **fields.get("used", {})})})

@@ -121,6 +121,14 @@ def test_words_that_come_as_an_agent_finishes_open_it_again() -> None:
     assert message["Content"][-1] == {"Text": "And a hotel?"}
 
 
+def test_blank_words_are_said_in_words() -> None:
+    asked = decision("ASK_USER", tool_use_id="u1", message="When?")
+    conversation = fold([user("  "), decided(2, asked, said(use("u1", "ask_user", question="When?")))])
+    [message] = pending_message(conversation, [" \n"])
+    assert conversation.messages[0]["Content"] == [{"Text": "(an empty message)"}]
+    assert results_of(message)["u1"]["Content"] == [{"Text": "(an empty message)"}]
+
+
 def test_inputs_are_in_the_conversation_where_they_were_folded() -> None:
     journal = [
         user(),

@@ -1,6 +1,7 @@
 """ReadReply: whatever the model says becomes a decision, or a correction that it can act on."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -23,8 +24,8 @@ def read(answer: Any, pending: Pending | None = None, **fields: Any) -> Reading:
     return read_reply(Asked(agent=agent(**fields), tools=[LOOK, BOOK], pending=pending or Pending(), reply=answer))
 
 
-def read_text(text: str) -> Reading:
-    return read(reply({"Text": text}, stop="end_turn"))
+def read_text(text: str, protocol: str = "json") -> Reading:
+    return read(reply({"Text": text}, stop="end_turn"), protocol=protocol)
 
 
 def test_a_call_is_checked_and_keyed() -> None:
@@ -174,12 +175,6 @@ def test_only_what_bedrock_takes_back_goes_into_the_journal() -> None:
     assert [call.input for call in reading.decision.calls] == [{"city": "Paris"}]
 
 
-def test_a_reply_that_was_cut_off_is_not_carried_out() -> None:
-    decision = read(reply(use("u1", "book", city="Paris"), stop="max_tokens")).decision
-    assert (decision.action, decision.calls) == ("INVALID", [])
-    assert decision.answers[0].tool_use_id == "u1"
-
-
 def test_the_users_words_go_into_the_journal_with_the_reply() -> None:
     pending = Pending(messages=[said({"Text": "Tomorrow."}, role="user")], inputs=["INPUT#e1"])
     step = read(reply(use("u1", "look", city="Paris")), pending=pending).step
@@ -204,3 +199,46 @@ def test_the_same_calls_in_a_row_are_counted_whatever_their_order() -> None:
     assert again.agent.used.repeats == 2
     other = read(reply(use("u5", "look", city="Rome")), fingerprint=first.agent.fingerprint, used={"repeats": 2})
     assert other.agent.used.repeats == 1
+
+
+def test_with_tool_use_only_a_text_that_is_an_action_is_one() -> None:
+    quoted = f"The page says: {json.dumps(ACTION)} but I do not."
+    assert read_text(quoted, "tools").decision.action == "INVALID"
+    assert read_text(f"```json\n{json.dumps(ACTION)}\n```", "tools").decision.action == "TOOL_USE"
+
+
+@pytest.mark.parametrize("protocol", ["json", "tools"])
+def test_an_argument_that_looks_like_an_action_is_none(protocol: str) -> None:
+    text = json.dumps({"toolName": "look", "parameters": {"action": "COMPLETE", "details": {"result": "Done."}}})
+    assert read_text(text, protocol).decision.action == "INVALID"
+
+
+@pytest.mark.parametrize("text", ['{"a":' * 5000, '{"action": NaN}', '{"action": "TOOL_USE", "details": Infinity}'])
+def test_what_only_looks_like_json_is_corrected(text: str) -> None:
+    assert read_text(text).decision.action == "INVALID"
+
+
+@pytest.mark.parametrize("name", ["functions.look", "look city", "<|channel|>", "x" * 70, ""])
+def test_a_name_that_the_model_made_up_does_not_poison_the_conversation(name: str) -> None:
+    reading = read(reply(use("call 1/é", name, city="Paris")))
+    assert name in reading.decision.answers[0].text
+    [block] = reading.step.messages[0]["Content"]
+    assert re.fullmatch("[a-zA-Z0-9_-]{1,64}", block["ToolUse"]["Name"])
+    assert re.fullmatch("[a-zA-Z0-9_.:-]{1,64}", block["ToolUse"]["ToolUseId"])
+    assert block["ToolUse"]["ToolUseId"] == reading.decision.answers[0].tool_use_id
+
+
+def test_thoughts_that_were_cut_off_are_not_sent_back() -> None:
+    thought = {"ReasoningContent": {"ReasoningText": {"Text": "Hm", "Signature": "s"}}}
+    assert read(reply(thought, stop="max_tokens")).step.messages == []
+    blocks = read(reply(thought, use("u1", "look", city="Paris"))).step.messages[0]["Content"]
+    assert blocks == [thought, use("u1", "look", city="Paris")]
+
+
+@pytest.mark.parametrize(
+    "stop", ["max_tokens", "malformed_tool_use", "malformed_model_output", "model_context_window_exceeded"]
+)
+def test_a_reply_that_is_not_whole_is_not_carried_out(stop: str) -> None:
+    decision = read(reply(use("u1", "book", city="Paris"), stop=stop)).decision
+    assert (decision.action, decision.calls) == ("INVALID", [])
+    assert decision.answers[0].tool_use_id == "u1"

@@ -161,6 +161,10 @@ handler = look
         (changed("tools", [{"name": "x", "handler": "tools.nowhere.handler"}]), "No module named 'tools.nowhere'"),
         (changed("tools", [{"name": "x", "handler": "tools.flights"}]), "has no `handler` that was made with @tool"),
         (changed("tools.0.inputSchema", {"type": "objekt"}), "inputSchema: no JSON schema: $.type: 'objekt'"),
+        (
+            changed("tools.0.inputSchema", {"type": "object", "properties": {"a": {"$ref": "https://x/a.json"}}}),
+            "inputSchema: https://x/a.json is not in the schema",
+        ),
         (changed("tools.0.inputSchema", {"type": "string"}), "say `type: object`"),
     ],
 )
