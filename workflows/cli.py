@@ -8,19 +8,28 @@ from typing import Annotated, Any
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
+from rich.console import Console
 from typer.core import TyperGroup
 
 from agent.events import AgentInputReceived, AgentRequested
 from agent.record import Status
+from workflows.chaos.cases import SEED, UnknownCase, all_cases, case_of, representative_cases
+from workflows.chaos.report import page
+from workflows.chaos.report import write as write_report
+from workflows.chaos.suite import chaos as run_chaos
 from workflows.client import Stack, StackError
 from workflows.console import Lines, Reporter, Screen, print_json
 from workflows.demo import find_scenario, play, show_report
 from workflows.engines.embedded import FOLDER, attach
 from workflows.engines.errors import EngineError
 from workflows.local import local_stack
+from workflows.operator import OperatorDecision, wait_for_decision, wait_for_recovery
+from workflows.operator import decide as give_decision
+from workflows.operator import resume as send_to_recovery
 from workflows.registry import latest_definition, read_agent_file
 from workflows.registry import register as register_agent
 from workflows.scenarios import ScenarioError, load_scenarios
+from workflows.verify import verify as look_for_inconsistencies
 
 DEMO = "straight_booking"
 """The scenario that the demo plays unless another is named."""
@@ -34,7 +43,7 @@ class Commands(TyperGroup):
         """Runs the command."""
         try:
             return super().invoke(ctx)
-        except (EngineError, ScenarioError, StackError) as error:
+        except (EngineError, ScenarioError, StackError, UnknownCase) as error:
             message = str(error)
         except ValidationError as error:
             message = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
@@ -233,6 +242,98 @@ def trace(
     screen = Screen()
     for run in runs:
         screen.run(run, data)
+
+
+@app.command()
+def verify(
+    agent: Annotated[str | None, typer.Argument(metavar="AGENT", help="The agent's id; all otherwise.")] = None,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the tables: that each agent's record agrees with itself and with the inventory. Exits with 1 if not."""
+    verdict = look_for_inconsistencies(_stack(stack), agent)
+    if as_json:
+        print_json(verdict.dump())
+    else:
+        Screen().inconsistencies(verdict)
+    if verdict.findings:
+        raise typer.Exit(1)
+
+
+@app.command()
+def decide(
+    agent: AgentArgument,
+    decision: Annotated[OperatorDecision, typer.Argument(metavar="DECISION", help="|".join(OperatorDecision))],
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Why; it goes into the journal.")] = "",
+    wait: WaitOption = True,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide what becomes of an agent that waits for its operator."""
+    target = _stack(stack)
+    before = give_decision(target, agent, decision, note)
+    if not wait:
+        if as_json:
+            print_json({"agentId": agent, "decision": decision})
+        else:
+            Screen().line(f"Decided for agent {agent}: {decision}.")
+        return
+    wait_for_decision(target, before)
+    _follow(target, agent, as_json, since=before.step)
+
+
+@app.command()
+def resume(
+    agent: AgentArgument,
+    wait: WaitOption = True,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send an agent to recovery by hand, when nobody works on it any more."""
+    target = _stack(stack)
+    before, sent = send_to_recovery(target, agent)
+    if not wait:
+        if as_json:
+            print_json({"agentId": agent, "eventId": sent.event_id})
+        else:
+            Screen().line(f"Asked recovery to take over agent {agent}.")
+        return
+    wait_for_recovery(target, before, sent)
+    _follow(target, agent, as_json, since=before.step)
+
+
+@app.command()
+def chaos(
+    case: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this case; may be given again.")] = None,
+    some: Annotated[bool, typer.Option("--some", help="Only a representative set, and no comparison.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="List the cases, and run none.")] = False,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="What the pairs of faults follow from.")] = SEED,
+    folder: Annotated[Path, typer.Option(metavar="PATH", help="Where the report goes.")] = FOLDER / "chaos",
+    as_json: JsonOption = False,
+) -> None:
+    """Put faults into agents' lives on engines of its own, and report what they survive. Exits with 1 unless all do."""
+    cases = [case_of(each, seed) for each in case] if case else representative_cases(seed) if some else all_cases(seed)
+    if listed:
+        for each in cases:
+            typer.echo(each.id)
+        return
+    screen = Screen()
+    report = run_chaos(
+        cases,
+        folder / "engines",
+        seed,
+        compare=not (case or some),
+        on_progress=(lambda _: None) if as_json else screen.title,
+        on_outcome=(lambda _: None) if as_json else (lambda outcome: screen.line(outcome.line)),
+    )
+    files = write_report(report, folder)
+    if as_json:
+        print_json(report.dump())
+    else:
+        Console(highlight=False).print(page(report))
+        screen.hint(f"The report: {', '.join(map(str, files))}.")
+    if not report.survived:
+        raise typer.Exit(1)
 
 
 def _stack(name: str | None) -> Stack:

@@ -70,6 +70,9 @@ class Outputs(BaseModel):
     agent_turn_arn: str
     agent_input_arn: str
     agent_publish_arn: str
+    agent_recovery_arn: str
+    agent_watch_arn: str
+    operator_topic_arn: str
     model_id: str
 
 
@@ -184,14 +187,33 @@ class Stack:
         if len(goal.encode()) > GOAL_LIMIT:
             raise StackError(f"The goal has more than {GOAL_LIMIT} bytes; give a short goal beside a long prompt")
         at = dt.datetime.now(dt.UTC)
-        event_id = self._put("AgentRequested", requested)
+        event_id = self.put("AgentRequested", requested)
         return Sent(event_id, requested.agent_id or event_id, self.outputs.agent_start_arn, at)
 
     def send_input(self, agent_id: str, text: str) -> Sent:
         """Says something to an agent. Whether it takes it: see `wait_for`."""
         at = dt.datetime.now(dt.UTC)
-        event_id = self._put("AgentInputReceived", AgentInputReceived(agent_id=agent_id, text=text))
+        event_id = self.put("AgentInputReceived", AgentInputReceived(agent_id=agent_id, text=text))
         return Sent(event_id, agent_id, self.outputs.agent_input_arn, at)
+
+    def put(self, detail_type: str, detail: Model) -> str:
+        """Puts an event on the bus and returns its id. Raises StackError if the bus does not take it."""
+        answer = self.events.put_events(
+            Entries=[
+                {
+                    "Source": SOURCE,
+                    "DetailType": detail_type,
+                    "EventBusName": self.outputs.bus_name,
+                    # A field that was not given must not be there: the machine asks which ones are.
+                    "Detail": detail.model_dump_json(by_alias=True, exclude_none=True),
+                }
+            ]
+        )
+        entry = answer["Entries"][0]
+        if answer["FailedEntryCount"]:
+            code, message = entry.get("ErrorCode", "no code"), entry.get("ErrorMessage", "no message")
+            raise StackError(f"The bus {self.outputs.bus_name} did not take {detail_type}. {code}: {message}")
+        return entry["EventId"]
 
     def wait_for(self, sent: Sent, timeout: float = 60) -> None:
         """Waits until what was sent is in the agent's record: from then on, the agent knows of it.
@@ -342,24 +364,6 @@ class Stack:
         return [dict(event) for page in pages for event in page["events"]]
 
     # ----
-
-    def _put(self, detail_type: str, detail: Model) -> str:
-        answer = self.events.put_events(
-            Entries=[
-                {
-                    "Source": SOURCE,
-                    "DetailType": detail_type,
-                    "EventBusName": self.outputs.bus_name,
-                    # A field that was not given must not be there: the machine asks which ones are.
-                    "Detail": detail.model_dump_json(by_alias=True, exclude_none=True),
-                }
-            ]
-        )
-        entry = answer["Entries"][0]
-        if answer["FailedEntryCount"]:
-            code, message = entry.get("ErrorCode", "no code"), entry.get("ErrorMessage", "no message")
-            raise StackError(f"The bus {self.outputs.bus_name} did not take {detail_type}. {code}: {message}")
-        return entry["EventId"]
 
     def _arrived(self, sent: Sent) -> bool:
         if sent.machine == self.outputs.agent_start_arn:

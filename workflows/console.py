@@ -18,6 +18,7 @@ from tools.flights import Booking, Flight
 from workflows.client import AgentSummary, Change, Run
 from workflows.journal import Entry, corrections, outcome_text
 from workflows.trace import Visit
+from workflows.verify import Verdict
 from workflows.view import AgentView
 
 RESULT_LENGTH = 240
@@ -132,6 +133,8 @@ class Screen:
             self.console.print(_grid([("error", Text(f"{view.error.name}: {outcome(view.error.message)}"))]))
         if view.status is Status.WAITING_FOR_INPUT:
             self.hint(f'`turnstile input {view.agent_id} "…"` answers it.')
+        elif view.status is Status.WAITING_FOR_OPERATOR:
+            self.hint(f"`turnstile decide {view.agent_id} RETRY|REPLAN|COMPENSATE|ABORT` goes on with it.")
         else:
             self.hint(f"`turnstile show {view.agent_id}` and `turnstile trace {view.agent_id}` tell more.")
 
@@ -236,6 +239,19 @@ class Screen:
             route = f"{flight.from_city} → {flight.to_city}"
             self.line(f"  {number} {route} has {_count(flight.seats_left, 'seat')} left on {flight.date}.")
 
+    def inconsistencies(self, verdict: Verdict) -> None:
+        """What `turnstile verify` has found; a line if nothing."""
+        agents = _count(verdict.agents, "agent")
+        if not verdict.findings:
+            self.line(f"{agents}, nothing inconsistent")
+            return
+        for finding in verdict.findings:
+            place = (finding.agent_id or "inventory", "bold"), f"  {finding.record}  ", (finding.kind, "red")
+            self.line(Text.assemble(*place))
+            self.console.print(Padding(Text(finding.text), (0, 0, 0, 2)))
+        self.console.print()
+        self.line(f"{agents}, {_count(len(verdict.findings), 'finding')}")
+
     def _entry(self, entry: Entry, plan: list[PlanStep], states_above: bool) -> None:
         said: list[tuple[str, Text]] = [("user", Text(text, style="bold")) for text in entry.heard]
         decision = entry.decision
@@ -257,6 +273,10 @@ class Screen:
             mark = ("✓ ", "green") if good else ("✗ ", "red")
             answer = _fields(result.value) if good else outcome_text(result)
             said.append(("tool", Text.assemble(mark, (name, "cyan"), f" {_short(answer)}")))
+        if recovery := entry.recovery:
+            said.append(("recover", Text(f"{recovery.reason} → {recovery.action}")))
+            words = [("note", recovery.note), ("told", recovery.text), ("asks", recovery.question)]
+            said += [(label, Text(text, style="bold" if label == "asks" else "")) for label, text in words if text]
         if not states_above:
             self.console.print()
         number = str(entry.step)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from agent.events import AgentRequested
 from agent.record import Model, Status
-from tools.flights import Booking, Flight, from_item, to_item
+from tools.flights import VOID, Booking, Flight, from_item, to_item
 from workflows.client import Run, Stack, StackError
 from workflows.console import Reporter, Screen
 from workflows.engines.embedded import FOLDER
@@ -26,7 +26,7 @@ M = TypeVar("M", bound=BaseModel)
 
 END_SECONDS = 15
 """How long an execution may take to end once its agent has settled."""
-_CHECKPOINTS = ("CreateAgent", "CheckpointDecision", "CheckpointResults")
+_CHECKPOINTS = ("CreateAgent", "CheckpointDecision", "CheckpointResults", "RecordRecovery")
 """The states that write an entry of the journal."""
 
 
@@ -151,7 +151,8 @@ def _finished_runs(stack: Stack) -> Iterator[Run]:
     """Every execution of the stack's Standard machines; the stack has one agent only."""
     outputs = stack.outputs
     deadline = time.monotonic() + END_SECONDS
-    for machine in (outputs.agent_start_arn, outputs.agent_input_arn, outputs.agent_turn_arn):
+    machines = (outputs.agent_start_arn, outputs.agent_input_arn, outputs.agent_turn_arn, outputs.agent_recovery_arn)
+    for machine in machines:
         for arn in stack.execution_arns(machine):
             while (execution := stack.execution(arn)) and execution.status == "RUNNING":
                 if time.monotonic() > deadline:
@@ -164,7 +165,7 @@ def _finished_runs(stack: Stack) -> Iterator[Run]:
 def _bookings(stack: Stack) -> list[Booking]:
     table = stack.outputs.bookings_table_name
     pages = stack.dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
-    return [_known(Booking, item) for page in pages for item in page["Items"]]
+    return [_known(Booking, item) for page in pages for item in page["Items"] if item["status"]["S"] != VOID]
 
 
 def _flight(stack: Stack, flight_id: str) -> Flight:

@@ -7,17 +7,27 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from agent.conversation import Item, reason
-from agent.record import CallResult, Decision, Model, Outcome
+from agent.record import CallResult, Decision, Model, Outcome, RecoveryAction
 from agent.turn import Usage
 
 Role = Literal["user", "assistant", "tool_output"]
+
+
+class Recovery(Model):
+    """What a recovery decided."""
+
+    action: RecoveryAction
+    reason: Annotated[str, Field(description="The error's name")]
+    note: Annotated[str, Field(description="The operator's words")]
+    text: Annotated[str, Field(description="What the model was told")]
+    question: Annotated[str, Field(description="What the user was asked")]
 
 
 class Entry(Model):
     """One step of the journal."""
 
     step: int
-    who: Literal["USER", "MODEL", "TOOLS"]
+    who: Literal["USER", "MODEL", "TOOLS", "RECOVERY"]
     at: str
     execution: Annotated[str, Field(description="The ARN of the execution that wrote it")]
     heard: Annotated[list[str], Field(description="The user's words")] = []
@@ -29,6 +39,7 @@ class Entry(Model):
     decision: Decision | None = None
     results: list[CallResult] = []
     usage: Usage | None = None
+    recovery: Recovery | None = None
 
 
 def read_entry(item: Item) -> Entry:
@@ -58,6 +69,9 @@ def read_entry(item: Item) -> Entry:
                 decision=Decision.model_validate_json(item["decision"]),
                 usage=Usage.model_validate_json(item["usage"]),
             )
+        case "RECOVERY":
+            recovery = Recovery.model_validate({name: item[name] for name in Recovery.model_fields})
+            return Entry(step=step, who="RECOVERY", at=at, execution=execution, recovery=recovery)
         case who:
             raise ValueError(f"{item['record']} was written by {who!r}, which no journal knows")
 

@@ -10,6 +10,7 @@ import yaml
 
 SUBSTITUTION = re.compile(r"\$\{([^}]*)\}")
 """A place that the template fills, as `${TableName}`."""
+_CALLBACK = ".waitForTaskToken"
 
 
 class InvalidDefinition(Exception):
@@ -30,6 +31,27 @@ class State:
     @property
     def type(self) -> str:
         return str(self.fields["Type"])
+
+    @property
+    def service(self) -> str:
+        """What a Task calls, as `aws-sdk:dynamodb`."""
+        return self._called[0]
+
+    @property
+    def action(self) -> str:
+        """What of it, as `putItem`."""
+        return self._called[1]
+
+    @property
+    def waits_for_token(self) -> bool:
+        """Whether a Task ends only when somebody hands its token back."""
+        return str(self.fields.get("Resource", "")).endswith(_CALLBACK)
+
+    @property
+    def _called(self) -> tuple[str, str]:
+        resource = self.fields["Resource"].removeprefix("arn:aws:states:::").removesuffix(_CALLBACK)
+        service, _, action = resource.rpartition(":")
+        return service, action
 
     @property
     def ends(self) -> bool:

@@ -14,7 +14,16 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, Vali
 from pydantic.alias_generators import to_camel
 
 from agent.built_in import BUILT_INS
-from agent.definition import Definition, Limits, ModelSettings, Tool, ToolName, definition_key, version_record
+from agent.definition import (
+    Compensation,
+    Definition,
+    Limits,
+    ModelSettings,
+    Tool,
+    ToolName,
+    definition_key,
+    version_record,
+)
 from agent.record import AGENT_ID, Model
 from agent.tool import ToolHandler
 from workflows.client import Stack, StackError
@@ -58,6 +67,11 @@ class FileTool(Model):
     description: Annotated[str | None, Field(min_length=1)] = None
     input_schema: dict[str, Any] | None = None
     effect: Literal["read", "write"] | None = None
+    hidden: bool = False
+    alternatives: list[ToolName] = []
+    compensation: Compensation | None = None
+    on_unknown: Literal["ask", "retry", "reconcile"] = "ask"
+    reconcile: ToolName | None = None
     function: Annotated[str | None, Field(min_length=1, description="The Lambda; <stack>-tool-<name> otherwise")] = None
     timeout_seconds: Annotated[int, Field(ge=1, le=900, description="The function's own timeout")] = DEFAULT_TIMEOUT
 
@@ -109,19 +123,21 @@ def register(stack: Stack, path: Path, limits: Mapping[str, Any] | None = None) 
     file = read_agent_file(path)
     with _importable(path.parent):
         tools = [_tool(path, index, tool, stack.name) for index, tool in enumerate(file.tools)]
-    for tool in tools:
-        _check_function(stack, tool)
     latest = latest_definition(stack, file.name)
     settings = file.model.model_dump()
-    definition = Definition(
-        name=file.name,
-        version=latest.version + 1 if latest else 1,
-        description=file.description,
-        instructions=file.instructions,
-        model=ModelSettings.model_validate({**settings, "id": file.model.id or stack.outputs.model_id}),
-        limits=Limits.model_validate(Limits.model_validate(file.limits.model_dump()).dump() | dict(limits or {})),
-        tools=tools,
-    )
+    limits = Limits.model_validate(file.limits.model_dump()).dump() | dict(limits or {})
+    with _naming(path):
+        definition = Definition(
+            name=file.name,
+            version=latest.version + 1 if latest else 1,
+            description=file.description,
+            instructions=file.instructions,
+            model=ModelSettings.model_validate({**settings, "id": file.model.id or stack.outputs.model_id}),
+            limits=Limits.model_validate(limits),
+            tools=tools,
+        )
+    for tool in tools:
+        _check_function(stack, tool)
     if latest and definition == latest.model_copy(update={"version": definition.version}):
         return latest
     _write(stack, definition)
@@ -136,11 +152,8 @@ def read_agent_file(path: Path) -> AgentFile:
         raise AgentFileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except yaml.YAMLError as error:
         raise AgentFileError(f"{path} is no valid YAML: {error}") from error
-    try:
+    with _naming(path):
         return AgentFile.model_validate(content)
-    except ValidationError as error:
-        problems = [f"  {_place(problem['loc'])}{_words(problem)}" for problem in error.errors()]
-        raise AgentFileError("\n".join([f"{path} is no agent that can be registered:", *problems])) from error
 
 
 def latest_definition(stack: Stack, name: str) -> Definition | None:
@@ -165,6 +178,11 @@ def _tool(path: Path, index: int, tool: FileTool, stack: str) -> Tool:
         function=tool.function or f"{stack}-tool-{tool.name}",
         effect=effect,
         timeout_seconds=tool.timeout_seconds,
+        hidden=tool.hidden,
+        alternatives=tool.alternatives,
+        compensation=tool.compensation,
+        on_unknown=tool.on_unknown,
+        reconcile=tool.reconcile,
     )
 
 
@@ -262,6 +280,16 @@ def _write(stack: Stack, definition: Definition) -> None:
         raise StackError(
             f"Somebody else registered the agent {definition.name} at the same time; nothing was written. Try again"
         ) from error
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Makes of what pydantic finds an AgentFileError that names the file and the fields."""
+    try:
+        yield
+    except ValidationError as error:
+        problems = [f"  {_place(problem['loc'])}{_words(problem)}" for problem in error.errors()]
+        raise AgentFileError("\n".join([f"{path} is no agent that can be registered:", *problems])) from error
 
 
 @contextmanager

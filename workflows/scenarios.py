@@ -14,7 +14,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from agent.definition import Limits, ToolName
-from agent.record import EffectStatus, Model, Status
+from agent.record import EffectStatus, Model, RecoveryAction, Status
 
 AGENTS = Path(__file__).parent / "agents"
 Text = Annotated[str, Field(min_length=1)]
@@ -85,6 +85,7 @@ class Expected(Model):
         Field(min_length=1, description="The states visited, in order, over all turns; names with spaces between"),
     ]
     effects: Annotated[list[ExpectedEffect], Field(description="The ledger, in order")] = []
+    recoveries: Annotated[list[RecoveryAction], Field(description="What the recoveries decided, in order")] = []
     bookings: Annotated[int, Field(ge=0, description="Bookings that stand")] = 0
     error: Annotated[Text | None, Field(description="The error that the agent ended with")] = None
 

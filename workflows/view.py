@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from agent.conversation import Item, reason
+from agent.conversation import NOT_CARRIED_OUT, Item, Ledger, known_result, reason
 from agent.definition import Definition
-from agent.record import Model, Outcome, PlanStep, Status
+from agent.record import Call, CallResult, EffectStatus, Model, Outcome, PlanStep, Status
 from workflows.journal import Entry, Role, corrections, outcome_text, read_journal
 
 
@@ -41,7 +41,13 @@ class PlanEntry(_Sparse):
     action: Annotated[str, Field(description="What is to be done, in the agent's words; TOOL_USE for a call")]
     tool_name: str | None = None
     parameters: dict[str, Any] | None = None
-    status: Annotated[str, Field(description="PENDING, DONE or SKIPPED; of a call PENDING or its outcome")]
+    status: Annotated[
+        str,
+        Field(
+            description="PENDING, DONE or SKIPPED; of a call PENDING, its outcome, or COMPENSATED once it is undone "
+            "(COMPENSATING before)"
+        ),
+    ]
     result: Any = None
     error: str | None = None
 
@@ -110,7 +116,8 @@ def public_view(items: Iterable[Item], definition: Definition) -> AgentView:
     state = next((item for item in items if item["record"] == "STATE"), None)
     if state is None:
         raise ValueError("The record has no STATE")
-    journal = read_journal(items)
+    ledger = {item["record"]: item for item in items if item["record"].startswith("EFFECT#")}
+    journal = list(_settled(read_journal(items), ledger))
     decision = next((entry.decision for entry in reversed(journal) if entry.decision), None)
     message = decision.message if decision else None
     planned = [PlanStep.model_validate(step) for step in json.loads(state["plan"])]
@@ -121,12 +128,12 @@ def public_view(items: Iterable[Item], definition: Definition) -> AgentView:
         status=Status(state["status"]),
         goal=state["goal"],
         result=message if state["status"] == Status.COMPLETED else None,
-        question=message if state["status"] == Status.WAITING_FOR_INPUT else None,
+        question=_question(journal) if state["status"] == Status.WAITING_FOR_INPUT else None,
         error=Failure(name=state["error"], message=reason(state["errorMessage"])) if state["error"] else None,
         context=Context(conversation_history=list(_conversation(journal))),
         plan=[
             *(PlanEntry(step=step.step, action=step.action, status=step.status) for step in planned),
-            *_calls(journal, after=max((step.step for step in planned), default=0)),
+            *_calls(journal, ledger, after=max((step.step for step in planned), default=0)),
         ],
         tools=[ToolView(name=tool.name, description=tool.description, effect=tool.effect) for tool in definition.tools],
         metadata=Metadata(
@@ -145,6 +152,21 @@ def public_view(items: Iterable[Item], definition: Definition) -> AgentView:
     )
 
 
+def _settled(journal: list[Entry], ledger: Ledger) -> Iterator[Entry]:
+    """The journal with each result that was uncertain as the ledger knows it now."""
+    calls: list[Call] = []
+    for entry in journal:
+        calls = entry.decision.calls if entry.decision else calls
+        pairs = zip(calls, entry.results, strict=False)
+        yield entry.model_copy(update={"results": [_as_known(call, result, ledger) for call, result in pairs]})
+
+
+def _as_known(call: Call, result: CallResult, ledger: Ledger) -> CallResult:
+    if result.outcome is not Outcome.UNCERTAIN and result != NOT_CARRIED_OUT:
+        return result
+    return known_result(call, ledger) or (result if call.key in ledger else NOT_CARRIED_OUT)
+
+
 def _conversation(journal: list[Entry]) -> Iterator[Message]:
     for entry in journal:
         yield from (Message(role="user", content=text) for text in entry.heard)
@@ -152,6 +174,10 @@ def _conversation(journal: list[Entry]) -> Iterator[Message]:
         if entry.decision:
             yield from (Message(role="tool_output", content=text) for text in corrections(entry.decision))
         yield from (Message(role="tool_output", content=outcome_text(result)) for result in entry.results)
+        if entry.recovery and entry.recovery.text:
+            yield Message(role="tool_output", content=entry.recovery.text)
+        if entry.recovery and entry.recovery.question:
+            yield Message(role="assistant", content=entry.recovery.question)
 
 
 def _spoken(entry: Entry) -> list[str]:
@@ -162,21 +188,61 @@ def _spoken(entry: Entry) -> list[str]:
     return [*entry.said, *(json.dumps(use, ensure_ascii=False) for use in entry.uses)]
 
 
-def _calls(journal: list[Entry], after: int) -> Iterator[PlanEntry]:
+def _calls(journal: list[Entry], ledger: Ledger, after: int) -> Iterator[PlanEntry]:
     number = after
-    answers = {entry.step: entry.results for entry in journal}
-    for entry in journal:
-        calls = entry.decision.calls if entry.decision else []
-        results = answers.get(entry.step + 1, [])
+    for calls, results in _answered(journal):
         for call, result in zip_longest(calls, results):
             number += 1
+            result = _as_known(call, result, ledger) if result else known_result(call, ledger)
             done = result is not None and result.outcome is Outcome.COMMITTED
             yield PlanEntry(
                 step=number,
                 action="TOOL_USE",
                 tool_name=call.name,
                 parameters=call.input,
-                status=result.outcome if result else "PENDING",
+                status=_undoing(call, ledger) or (result.outcome if result else "PENDING"),
                 result=result.value if result and done else None,
                 error=outcome_text(result) if result and not done else None,
             )
+
+
+def _undoing(call: Call, ledger: Ledger) -> str:
+    """How far its effect, or that of its alternative, is undone; empty if it is not to be."""
+    tried: Call | None = call
+    while tried:
+        status = ledger.get(tried.key, {}).get("status", "")
+        if status in (EffectStatus.COMPENSATING, EffectStatus.COMPENSATED):
+            return status
+        tried = tried.alternative
+    return ""
+
+
+def _answered(journal: list[Entry]) -> Iterator[tuple[list[Call], list[CallResult]]]:
+    """The calls of each decision, and their results if there are any yet: a recovery may stand between the two.
+
+    One that speaks to the model stands for the results: what was not carried out then never will be.
+    """
+    pending: list[Call] = []
+    for entry in journal:
+        if entry.results:
+            yield pending, entry.results
+            pending = []
+        elif entry.recovery and entry.recovery.text:
+            yield pending, [NOT_CARRIED_OUT for _ in pending]
+            pending = []
+        elif entry.decision:
+            if pending:
+                yield pending, []
+            pending = entry.decision.calls
+    if pending:
+        yield pending, []
+
+
+def _question(journal: list[Entry]) -> str | None:
+    """What the user was asked last, by the model or by a recovery."""
+    for entry in reversed(journal):
+        if entry.recovery and entry.recovery.question:
+            return entry.recovery.question
+        if entry.decision:
+            return entry.decision.message
+    return None

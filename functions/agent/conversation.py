@@ -9,12 +9,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.record import Answer, Call, CallResult, Decision, Outcome
+from agent.record import Answer, Call, CallResult, Decision, EffectStatus, Outcome
 
 Item = Mapping[str, str]
 """An item of the table with its attributes as text, numbers too."""
+Ledger = Mapping[str, Item]
+"""Ledger entries by `record`."""
 Message = dict[str, Any]
 Block = dict[str, Any]
+
+UNKNOWN = CallResult(outcome=Outcome.UNCERTAIN, error="EffectUncertain", message="The turn ended during it.")
+NOT_CARRIED_OUT = CallResult(outcome=Outcome.UNAVAILABLE, error="NotCarriedOut", message="The turn ended before it.")
 
 _OUTCOMES = {
     Outcome.REJECTED: "The call was refused and nothing happened",
@@ -41,6 +46,10 @@ class Conversation:
     """Times in a row, up to now, that the same calls were asked for."""
     fingerprint: str = ""
     """Of the newest calls."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """By tool: why its newest call that writes came to nothing, since the user last spoke."""
+    doubted: bool = False
+    """Whether the newest decision claimed to be complete and was doubted."""
 
     def add(self, role: str, blocks: Iterable[Block]) -> None:
         """Appends to the conversation; neighbouring messages of one role become one."""
@@ -53,9 +62,14 @@ class Conversation:
             self.messages.append({"Role": role, "Content": content})
 
 
-def fold(steps: Iterable[Item], since: int = 0) -> Conversation:
-    """Folds the journal, in order of its steps. `since`: count the decisions after this step only."""
+def fold(steps: Iterable[Item], effects: Iterable[Item] = (), since: int = 0) -> Conversation:
+    """Folds the journal, in order of its steps, and the ledger.
+
+    What was uncertain when it was journaled, and is settled in the ledger now, is told as it is now. `since`: count the
+    decisions after this step only.
+    """
     conversation = Conversation()
+    ledger = {item["record"]: item for item in effects}
     for item in steps:
         match item["who"]:
             case "USER":
@@ -63,7 +77,9 @@ def fold(steps: Iterable[Item], since: int = 0) -> Conversation:
             case "MODEL":
                 _fold_decision(conversation, item, since)
             case "TOOLS":
-                _fold_results(conversation, item)
+                _fold_results(conversation, item, ledger)
+            case "RECOVERY":
+                _fold_recovery(conversation, item, ledger)
             case who:
                 raise ValueError(f"{item['record']} was written by {who!r}, which no journal knows")
     return conversation
@@ -92,7 +108,11 @@ def _fold_decision(conversation: Conversation, item: Item, since: int) -> None:
     decision = Decision.model_validate_json(item["decision"])
     for message in json.loads(item["messages"]):
         conversation.add(message["Role"], message["Content"])
-    conversation.folded |= set(json.loads(item["inputs"]))
+    inputs = set(json.loads(item["inputs"]))
+    conversation.folded |= inputs
+    if inputs:
+        conversation.failed.clear()
+    conversation.doubted = decision.doubted
     conversation.decisions += int(item["record"].removeprefix("STEP#")) > since
     conversation.uncertain = []
     conversation.last = decision
@@ -119,15 +139,63 @@ def answer_blocks(decision: Decision) -> list[Block]:
     return blocks
 
 
-def _fold_results(conversation: Conversation, item: Item) -> None:
+def _fold_results(conversation: Conversation, item: Item, ledger: Ledger) -> None:
     decision = conversation.last
     if decision is None:
         raise ValueError(f"{item['record']} holds results, but no calls come before it")
-    results = [CallResult.model_validate(result) for result in json.loads(item["results"])]
-    pairs = list(zip(decision.calls, results, strict=True))
+    found = [CallResult.model_validate(result) for result in json.loads(item["results"])]
+    pairs = [
+        (call, _settled(call, result, ledger) if result.outcome is Outcome.UNCERTAIN else result)
+        for call, result in zip(decision.calls, found, strict=True)
+    ]
     conversation.add("user", [*(_result(call, result) for call, result in pairs), *answer_blocks(decision)])
     conversation.uncertain = [call for call, result in pairs if result.outcome is Outcome.UNCERTAIN]
+    for call, result in pairs:
+        if result.outcome is Outcome.COMMITTED:
+            conversation.failed.pop(call.name, None)
+        elif call.effect == "write":
+            conversation.failed[call.name] = reason(result.message)
     conversation.last = None
+
+
+def _settled(call: Call, result: CallResult, ledger: Ledger) -> CallResult:
+    # Without an entry there was no reservation, and so no call.
+    return (known_result(call, ledger) or result) if call.key in ledger else NOT_CARRIED_OUT
+
+
+def _fold_recovery(conversation: Conversation, item: Item, ledger: Ledger) -> None:
+    conversation.wrong_replies = conversation.repeats = 0
+    if not item["text"]:
+        return
+    # The model is spoken to, so what it asked for must be answered first: from the ledger, or as not carried out.
+    decision = conversation.last
+    if decision:
+        results = [(call, _settled(call, UNKNOWN, ledger)) for call in decision.calls]
+        blocks = [*(_result(call, result) for call, result in results), *answer_blocks(decision)]
+        if decision.tool_use_id:
+            blocks.append(_tool_result(decision.tool_use_id, [{"Text": "Not closed."}]))
+        conversation.add("user", blocks)
+        conversation.uncertain = [call for call, result in results if result.outcome is Outcome.UNCERTAIN]
+    conversation.add("user", [_words(item["text"])])
+    conversation.last = None
+
+
+def known_result(call: Call, ledger: Ledger) -> CallResult | None:
+    """How a call ended as the ledger knows it, its alternatives included; None if it does not know, or not yet."""
+    known = None
+    tried: Call | None = call
+    while tried and (entry := ledger.get(tried.key)):
+        match EffectStatus(entry["status"]):
+            case EffectStatus.COMMITTED | EffectStatus.COMPENSATING | EffectStatus.COMPENSATED:
+                return CallResult(outcome=Outcome.COMMITTED, value=json.loads(entry["result"]))
+            case EffectStatus.FAILED:
+                refused = entry["error"] == "ToolRejected"
+                outcome = Outcome.REJECTED if refused else Outcome.UNAVAILABLE
+                known = CallResult(outcome=outcome, error=entry["error"], message=entry["errorMessage"])
+            case EffectStatus.RESERVED | EffectStatus.UNCERTAIN:
+                return None
+        tried = tried.alternative
+    return known
 
 
 def _result(call: Call, result: CallResult) -> Block:

@@ -4,9 +4,10 @@ Kept in the table under `agentId = DEFINITION#<name>`: `VERSION#000003` holds ea
 `LATEST` the newest one with its number. An agent keeps the version that it started with.
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from agent.record import AGENT_ID, Model
 
@@ -46,6 +47,7 @@ class ModelSettings(Model):
         None
     )
     prices: Prices = Prices()
+    fallbacks: Annotated[list[str], Field(description="Models that are asked instead, in this order")] = []
 
 
 class Limits(Model):
@@ -57,6 +59,9 @@ class Limits(Model):
     replans: Annotated[int, Field(ge=1, description="Times that a plan is replaced")] = 5
     repeats: Annotated[int, Field(ge=2, description="The same calls with the same arguments in a row")] = 3
     wrong_replies: Annotated[int, Field(ge=1, description="Replies in a row that could not be used")] = 3
+    recoveries: Annotated[
+        int, Field(ge=1, description="In a row, without a step forward, before a person is asked")
+    ] = 4
     calls_per_reply: Annotated[
         int, Field(ge=1, le=5, description="Tool calls in one reply; the state payload bounds it")
     ] = 5
@@ -64,6 +69,15 @@ class Limits(Model):
         int,
         Field(ge=1, le=150, description="Decisions in one execution before a fresh one goes on; its history is finite"),
     ] = 100
+
+
+class Compensation(Model):
+    """What undoes an effect."""
+
+    tool: ToolName
+    arguments: Annotated[
+        dict[str, str], Field(min_length=1, description="Of that tool: each with the result's field it is")
+    ]
 
 
 class Tool(Model):
@@ -77,6 +91,18 @@ class Tool(Model):
         Literal["read", "write"], Field(description="`write` if it changes the world: it gets a ledger entry")
     ]
     timeout_seconds: Annotated[int, Field(ge=1, le=900, description="The function's own timeout")]
+    hidden: Annotated[bool, Field(description="Not offered to the model, as a look-up")] = False
+    alternatives: Annotated[
+        list[ToolName], Field(description="Called instead, in this order, if it is unavailable")
+    ] = []
+    compensation: Annotated[
+        Compensation | None, Field(description="How its effect is undone; null if it cannot be")
+    ] = None
+    on_unknown: Annotated[
+        Literal["ask", "retry", "reconcile"],
+        Field(description="If the outcome is unknown: ask the operator, call again by key, or look it up"),
+    ] = "ask"
+    reconcile: Annotated[ToolName | None, Field(description="The look-up, for `reconcile`")] = None
 
 
 class Definition(Model):
@@ -91,3 +117,26 @@ class Definition(Model):
     model: ModelSettings
     limits: Limits = Limits()
     tools: Annotated[list[Tool], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _tools_fit_together(self) -> Self:
+        by_name = {tool.name: tool for tool in self.tools}
+        for tool in self.tools:
+            compensation = [tool.compensation.tool] if tool.compensation else []
+            reconcile = [tool.reconcile] if tool.reconcile else []
+            for role, name in [
+                *(("alternatives", name) for name in tool.alternatives),
+                *(("compensation", name) for name in compensation),
+                *(("reconcile", name) for name in reconcile),
+            ]:
+                if name not in by_name or name == tool.name:
+                    raise ValueError(f"the {role} of {tool.name} names {name}, which is no other tool of this agent")
+                if (by_name[name].effect == "read") != (role == "reconcile" or tool.effect == "read"):
+                    raise ValueError(f"the {role} of {tool.name} names {name}, whose effect is {by_name[name].effect}")
+            if (tool.on_unknown == "reconcile") != bool(tool.reconcile):
+                raise ValueError(f"{tool.name} needs `reconcile`, the name of a look-up, with `onUnknown: reconcile`")
+        return self
+
+
+ReadDefinition = Callable[[str, int], Definition]
+"""How a version of a definition is found: by its name and number."""

@@ -41,8 +41,6 @@ class Status(StrEnum):
 FINISHED = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 """An agent in one of these takes no more input."""
 SETTLED = FINISHED | {
-    Status.PLANNING_FAILED,
-    Status.TOOL_EXECUTION_FAILED,
     Status.WAITING_FOR_INPUT,
     Status.WAITING_FOR_APPROVAL,
     Status.WAITING_FOR_OPERATOR,
@@ -65,6 +63,8 @@ class EffectStatus(StrEnum):
     COMMITTED = "COMMITTED"
     FAILED = "FAILED"
     UNCERTAIN = "UNCERTAIN"
+    COMPENSATING = "COMPENSATING"
+    COMPENSATED = "COMPENSATED"
 
 
 class Outcome(StrEnum):
@@ -119,6 +119,7 @@ class Call(Model):
     timeout_seconds: Annotated[
         int, Field(gt=0, description="How long the machine waits; longer than the function's own")
     ]
+    alternative: Annotated["Call | None", Field(description="What is called instead if it is unavailable")] = None
 
 
 class Answer(Model):
@@ -129,8 +130,13 @@ class Answer(Model):
     error: bool = False
 
 
-Action = Literal["TOOL_USE", "PLAN", "REPLAN", "ASK_USER", "COMPLETE", "GIVE_UP", "INVALID"]
-"""What a decision is. REPLAN replaces a plan; INVALID is a reply that could not be used."""
+Action = Literal["TOOL_USE", "PLAN", "REPLAN", "ASK_USER", "COMPLETE", "MISALIGNED", "GIVE_UP", "INVALID"]
+"""What a decision is. REPLAN replaces a plan; INVALID is a reply that could not be used; MISALIGNED claims for the
+second time to be complete, against what the record says."""
+
+
+RecoveryAction = Literal["RETRY", "REPLAN", "COMPENSATE", "ABORT", "FAIL"]
+"""What a recovery decides, by itself or because an operator says so. FAIL leaves the agent FAILED."""
 
 
 class Decision(Model):
@@ -148,6 +154,7 @@ class Decision(Model):
     message: Annotated[str, Field(description="The question, the result, the reason, or the correction")] = ""
     reflection: Annotated[str, Field(description="What the model says of its progress")] = ""
     fingerprint: Annotated[str, Field(description="The same for the same calls with the same arguments")] = ""
+    doubted: Annotated[bool, Field(description="Whether it claimed to be complete and was sent back for it")] = False
     results_record: Annotated[str, Field(description="The `record` that the results of its calls go to")]
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
 from pydantic.alias_generators import to_pascal
 
 from agent.definition import Limits, Prices, Tool
@@ -43,6 +43,8 @@ class Agent(Claim):
     prices: Prices
     protocol: Literal["tools", "json"]
     fingerprint: Annotated[str, Field(description="Of the newest calls; empty if there were none")]
+    doubts: Annotated[list[str], Field(description="What speaks against being complete")]
+    doubted: Annotated[bool, Field(description="Whether the model was sent back for them just now")]
 
 
 class ConverseRequest(BaseModel):
@@ -64,12 +66,25 @@ class Pending(Model):
     inputs: Annotated[list[str], Field(description="The `record` of each input in them")] = []
 
 
+class Fallback(Model):
+    """The models that are asked instead, nested in their order. Empty if there is none left."""
+
+    model_id: str | None = None
+    next: "Fallback | None" = None
+
+    @model_serializer
+    def _sparse(self) -> dict[str, Any]:
+        # The machine asks whether there is a modelId, and carries `next` on.
+        return {} if self.model_id is None else {"modelId": self.model_id, "next": (self.next or Fallback())._sparse()}
+
+
 class Turn(Model):
     """What LoadTurn answers."""
 
     agent: Agent
     entry: Entry
     request: Annotated[ConverseRequest | None, Field(description="Null unless the model is asked")] = None
+    fallback: Fallback = Fallback()
     tools: Annotated[list[Tool], Field(description="For ReadReply; empty unless the model is asked")] = []
     pending: Pending = Pending()
     decision: Annotated[Decision | None, Field(description="The one to go on with; null if the model is asked")] = None
@@ -78,11 +93,12 @@ class Turn(Model):
 class Asked(BaseModel):
     """What ReadReply is asked with. `reply` is Converse's answer as it came; it may be anything."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
     agent: Agent
     tools: list[Tool]
     pending: Pending
     reply: Any
+    model_id: Annotated[str, Field(alias="modelId", description="Which model replied")]
 
 
 class Usage(Model):
@@ -91,6 +107,7 @@ class Usage(Model):
     input_tokens: Annotated[int, Field(ge=0)] = 0
     output_tokens: Annotated[int, Field(ge=0)] = 0
     cost_micro_usd: Annotated[int, Field(ge=0)] = 0
+    model_id: Annotated[str, Field(description="Which model replied")]
 
 
 class Step(Model):

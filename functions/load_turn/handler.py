@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent.log import logger
+from agent.store import read_agent, read_definition
 from agent.turn import Claim
 from load_turn.load import load_turn
-from load_turn.store import read_agent, read_definition
 
 
 @logger.inject_lambda_context

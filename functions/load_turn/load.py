@@ -3,19 +3,17 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from agent.conversation import Conversation, Item, fold, pending_message
-from agent.definition import Definition
+from agent.definition import Definition, ReadDefinition
 from agent.errors import ContextTooLarge, EffectUncertain, InvalidRecord, LeaseLost
-from agent.record import AGENT_ID, GOAL_LIMIT, PlanStep
-from agent.turn import Agent, Claim, Entry, Pending, Turn, Used
+from agent.record import AGENT_ID, GOAL_LIMIT, PlanStep, step_record
+from agent.turn import Agent, Claim, Entry, Fallback, Pending, Turn, Used
 from load_turn.request import converse_request
 
 PAYLOAD_LIMIT = 200 * 1024
 """Bytes of JSON that LoadTurn may answer: a state's payload ends at 256 KiB, and the reply joins it there."""
-
-ReadDefinition = Callable[[str, int], Definition]
 
 
 def load_turn(claim: Claim, items: Iterable[Item], read_definition: ReadDefinition, today: str) -> Turn:
@@ -29,7 +27,7 @@ def load_turn(claim: Claim, items: Iterable[Item], read_definition: ReadDefiniti
         by_kind[item["record"].partition("#")[0]].append(item)
     state = _checked_state(claim, by_kind["STATE"])
     definition = read_definition(state["agent"], int(state["definitionVersion"]))
-    conversation = fold(by_kind["STEP"], since=claim.claimed_step)
+    conversation = fold(by_kind["STEP"], by_kind["EFFECT"], since=claim.claimed_step)
     if conversation.uncertain:
         names = ", ".join(call.name for call in conversation.uncertain)
         raise EffectUncertain(f"It is not known whether {names} took effect; that must be settled first.")
@@ -40,7 +38,10 @@ def load_turn(claim: Claim, items: Iterable[Item], read_definition: ReadDefiniti
     agent = _agent(claim, state, definition, conversation, inbox=len(by_kind["INPUT"]))
     match entry := _entry(conversation, waiting, definition):
         case "CARRY_OUT" | "CLOSE":
-            return Turn(agent=agent, entry=entry, decision=conversation.last)
+            # A recovery may have written into the journal since.
+            here = {"results_record": step_record(agent.step + 1)}
+            decision = conversation.last.model_copy(update=here) if conversation.last else None
+            return Turn(agent=agent, entry=entry, decision=decision)
     pending = Pending(
         messages=pending_message(conversation, [item["text"] for item in waiting]),
         inputs=[item["record"] for item in waiting],
@@ -49,13 +50,24 @@ def load_turn(claim: Claim, items: Iterable[Item], read_definition: ReadDefiniti
         conversation.add(message["Role"], message["Content"])
     metadata = {"agentId": claim.agent_id, "step": state["step"], "modelCalls": state["modelCalls"]}
     request = converse_request(definition, conversation.messages, today, metadata)
-    turn = Turn(agent=agent, entry=entry, request=request, tools=definition.tools, pending=pending)
+    turn = Turn(
+        agent=agent,
+        entry=entry,
+        request=request,
+        fallback=_fallback(definition.model.fallbacks),
+        tools=definition.tools,
+        pending=pending,
+    )
     size = len(json.dumps(turn.dump(), ensure_ascii=False).encode())
     if size > PAYLOAD_LIMIT:
         raise ContextTooLarge(
             f"The conversation has grown to a payload of {size // 1024} KiB; at most {PAYLOAD_LIMIT // 1024} KiB fit."
         )
     return turn
+
+
+def _fallback(models: list[str]) -> Fallback:
+    return Fallback(model_id=models[0], next=_fallback(models[1:])) if models else Fallback()
 
 
 def _checked_state(claim: Claim, states: list[Item]) -> Item:
@@ -81,6 +93,7 @@ def _entry(conversation: Conversation, waiting: list[Item], definition: Definiti
 
 
 def _agent(claim: Claim, state: Item, definition: Definition, conversation: Conversation, inbox: int) -> Agent:
+    plan = [PlanStep.model_validate(entry) for entry in json.loads(state["plan"])]
     return Agent(
         agent_id=claim.agent_id,
         owner=claim.owner,
@@ -88,7 +101,7 @@ def _agent(claim: Claim, state: Item, definition: Definition, conversation: Conv
         step=int(state["step"]),
         inbox=inbox,
         rounds=conversation.decisions,
-        plan=[PlanStep.model_validate(entry) for entry in json.loads(state["plan"])],
+        plan=plan,
         used=Used(
             steps=int(state["modelCalls"]),
             tokens=int(state["inputTokens"]) + int(state["outputTokens"]),
@@ -101,4 +114,9 @@ def _agent(claim: Claim, state: Item, definition: Definition, conversation: Conv
         prices=definition.model.prices,
         protocol=definition.model.protocol,
         fingerprint=conversation.fingerprint,
+        doubts=[
+            *(f"Step {entry.step} of the plan is open: {entry.action}." for entry in plan if entry.status == "PENDING"),
+            *(f"{name} came to nothing: {why}" for name, why in conversation.failed.items()),
+        ],
+        doubted=conversation.doubted,
     )

@@ -44,7 +44,7 @@ def converse_request(
 
 def _tool_config(definition: Definition) -> dict[str, Any]:
     offered = [
-        *((tool.name, tool.description, tool.input_schema) for tool in definition.tools),
+        *((tool.name, tool.description, tool.input_schema) for tool in definition.tools if not tool.hidden),
         *((name, inspect.getdoc(arguments), schema_for_model(arguments)) for name, arguments in BUILT_INS.items()),
     ]
     return {
@@ -57,7 +57,9 @@ def _tool_config(definition: Definition) -> dict[str, Any]:
 
 def _json_protocol(definition: Definition) -> str:
     tools = [
-        f"- {tool.name}: {tool.description} ARGUMENTS: {json.dumps(tool.input_schema)}" for tool in definition.tools
+        f"- {tool.name}: {tool.description} ARGUMENTS: {json.dumps(tool.input_schema)}"
+        for tool in definition.tools
+        if not tool.hidden
     ]
     actions = [
         f"DETAILS of {arguments.action}: {inspect.getdoc(arguments)} {json.dumps(schema_for_model(arguments))}"

@@ -26,13 +26,14 @@ _STOPPED = {
     "malformed_tool_use": "The tool use was malformed. Nothing was carried out. Call the tool again.",
     "model_context_window_exceeded": "The conversation no longer fits the model. Nothing was carried out. Finish now.",
 }
+_DOUBTED = "Finish what is open, or bring the plan up to date; if it cannot be done, ask the user or give up."
 _ACTIONS = {arguments.action: name for name, arguments in BUILT_INS.items()}
 
 
 def read_reply(asked: Asked) -> Reading:
     """Checks a reply against the definition's tools and makes of it the next entry of the journal."""
     agent = asked.agent
-    reply = parse_reply(asked.reply, agent.prices)
+    reply = parse_reply(asked.reply, asked.model_id, agent.prices)
     decision, plan = _decide(asked, reply)
     step = agent.step + 1
     replans = int(decision.action == "REPLAN")
@@ -62,7 +63,7 @@ def _decide(asked: Asked, reply: Reply) -> tuple[Decision, list[PlanStep]]:
     if not uses:
         found = _use_in_text(reply.text, whole=asked.agent.protocol == "tools")
         if isinstance(found, str) or found is None:
-            names = ", ".join([*(tool.name for tool in asked.tools), *BUILT_INS])
+            names = ", ".join([*(tool.name for tool in asked.tools if not tool.hidden), *BUILT_INS])
             return _invalid(asked.agent, found or _NO_ACTION.format(tools=names), []), asked.agent.plan
         uses = [found]
     if len(uses) == 1 and uses[0].name in BUILT_INS:
@@ -102,11 +103,19 @@ def _built_in(agent: Agent, use: ToolUse) -> tuple[Decision, list[PlanStep]]:
         case AskUser(question=question):
             asked = _decision(agent, "ASK_USER", message=question, closes_as=Status.WAITING_FOR_INPUT, **common)
             return asked, agent.plan
+        case Complete(result=result) if agent.doubts and agent.doubted:
+            return _decision(
+                agent, "MISALIGNED", message=" ".join(agent.doubts), answers=[_noted(use)], **common
+            ), agent.plan
+        case Complete() if agent.doubts:
+            message = f"Before you finish: {' '.join(agent.doubts)} {_DOUBTED}"
+            return _decision(
+                agent, "INVALID", message=message, answers=[_wrong(use, message)], doubted=True
+            ), agent.plan
         case Complete(result=result):
             return _decision(agent, "COMPLETE", message=result, closes_as=Status.COMPLETED, **common), agent.plan
         case GiveUp(reason=reason):
-            noted = [Answer(tool_use_id=use.id, text="Noted.")]
-            return _decision(agent, "GIVE_UP", message=reason, answers=noted, **common), agent.plan
+            return _decision(agent, "GIVE_UP", message=reason, answers=[_noted(use)], **common), agent.plan
     raise TypeError(f"{use.name} is offered to the model but not read")
 
 
@@ -118,19 +127,7 @@ def _tool_use(asked: Asked, uses: list[ToolUse]) -> Decision:
         if wrong := _complaint(use, tools, len(calls), agent.limits.calls_per_reply):
             answers.append(_wrong(use, wrong))
             continue
-        tool = tools[use.name]
-        calls.append(
-            Call(
-                index=len(calls),
-                tool_use_id=use.id,
-                name=tool.name,
-                function=tool.function,
-                effect=tool.effect,
-                input=use.input,
-                key=effect_record(agent.step + 1, len(calls)),
-                timeout_seconds=tool.timeout_seconds + TIMEOUT_MARGIN,
-            )
-        )
+        calls.append(_call(use, tools, len(calls), effect_record(agent.step + 1, len(calls))))
     if not calls:
         return _invalid(agent, " ".join(answer.text for answer in answers), answers)
     return _decision(
@@ -143,17 +140,40 @@ def _tool_use(asked: Asked, uses: list[ToolUse]) -> Decision:
     )
 
 
+def _call(use: ToolUse, tools: dict[str, Tool], index: int, key: str, alternative: int = 0) -> Call:
+    """The call of a tool, or of its alternative with this number, with those after it nested."""
+    asked = tools[use.name]
+    tool = tools[asked.alternatives[alternative - 1]] if alternative else asked
+    more = alternative < len(asked.alternatives)
+    return Call(
+        index=index,
+        tool_use_id=use.id,
+        name=tool.name,
+        function=tool.function,
+        effect=tool.effect,
+        input=use.input,
+        key=f"{key}#ALT{alternative}" if alternative else key,
+        timeout_seconds=tool.timeout_seconds + TIMEOUT_MARGIN,
+        alternative=_call(use, tools, index, key, alternative + 1) if more else None,
+    )
+
+
 def _complaint(use: ToolUse, tools: dict[str, Tool], calls: int, limit: int) -> str:
     """What is wrong with a tool use; empty if it can be carried out."""
     if use.name in BUILT_INS:
         return f"Call {use.name} alone."
-    if use.name not in tools:
-        return f"There is no tool {use.name}. Tools: {', '.join([*tools, *BUILT_INS])}."
+    offered = [name for name, tool in tools.items() if not tool.hidden]
+    if use.name not in offered:
+        return f"There is no tool {use.name}. Tools: {', '.join([*offered, *BUILT_INS])}."
     if calls >= limit:
         return f"At most {limit} calls go into one reply. Call this one again in the next."
     errors = Draft202012Validator(tools[use.name].input_schema).iter_errors(use.input)
     wrong = [f"{'.'.join(map(str, error.absolute_path)) or 'arguments'}: {error.message}" for error in errors]
     return f"Wrong arguments for {use.name}: {'; '.join(sorted(wrong))}." if wrong else ""
+
+
+def _noted(use: ToolUse) -> Answer:
+    return Answer(tool_use_id=use.id, text="Noted.")
 
 
 def _wrong(use: ToolUse, text: str) -> Answer:
@@ -182,6 +202,7 @@ def _advance(agent: Agent, step: int, decision: Decision, reply: Reply, plan: li
             "rounds": agent.rounds + 1,
             "plan": plan,
             "fingerprint": decision.fingerprint or agent.fingerprint,
+            "doubted": decision.doubted,
             "used": used.model_copy(
                 update={
                     "steps": used.steps + 1,

@@ -40,7 +40,7 @@ class Reply:
     usage: Usage
 
 
-def parse_reply(reply: Any, prices: Prices) -> Reply:
+def parse_reply(reply: Any, model_id: str, prices: Prices) -> Reply:
     """Never raises: what is not there or makes no sense is left out."""
     body = reply if isinstance(reply, dict) else {}
     content = _get(body, "Output", "Message", "Content")
@@ -71,7 +71,7 @@ def parse_reply(reply: Any, prices: Prices) -> Reply:
         uses=list(uses.values()),
         text="\n".join(block["Text"] for block in blocks if "Text" in block),
         stop_reason=str(body.get("StopReason", "")),
-        usage=_usage(body.get("Usage"), prices),
+        usage=_usage(body.get("Usage"), model_id, prices),
     )
 
 
@@ -96,11 +96,11 @@ def find_action(text: str, whole: bool) -> dict[str, Any] | None:
     return None
 
 
-def _usage(counts: Any, prices: Prices) -> Usage:
+def _usage(counts: Any, model_id: str, prices: Prices) -> Usage:
     tokens_in, tokens_out = _count(counts, "InputTokens"), _count(counts, "OutputTokens")
     # US dollars per million tokens are millionths of a dollar per token.
     cost = round(tokens_in * prices.input + tokens_out * prices.output)
-    return Usage(input_tokens=tokens_in, output_tokens=tokens_out, cost_micro_usd=cost)
+    return Usage(input_tokens=tokens_in, output_tokens=tokens_out, cost_micro_usd=cost, model_id=model_id)
 
 
 def _count(counts: Any, name: str) -> int:

@@ -30,6 +30,8 @@ DEPARTURES: tuple[tuple[Carrier, str, str], ...] = (
 )
 """Carrier, code and local departure time of the flights of a day, on every route."""
 SEATS = 9
+VOID = "VOID"
+"""The status of what stands in the place of a booking so that it can never be made."""
 OFF_SALE_AFTER = dt.timedelta(days=2)
 
 
@@ -111,6 +113,23 @@ class Booking(BaseModel):
     departs: Annotated[str, Field(description="Local time, HH:MM")]
     passengers: int
     total_usd: Annotated[int, Field(description="US dollars for all passengers")]
+
+
+class CallLookUp(BaseModel):
+    """A call whose outcome is unknown."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: Annotated[str, Field(description="The key that the call had")]
+    tool: Annotated[str, Field(description="The tool that was called")]
+    input: Annotated[dict[str, Any], Field(description="Its arguments")]
+
+
+class CallOutcome(BaseModel):
+    """Whether it took effect."""
+
+    happened: bool
+    result: Annotated[dict[str, Any], Field(description="What the call would have returned; empty if it did nothing")]
 
 
 class Scheduled(NamedTuple):

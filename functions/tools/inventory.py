@@ -23,8 +23,11 @@ from agent.dynamodb import client
 from agent.errors import ToolOutcomeUnknown, ToolRejected, ToolUnavailable
 from tools.flights import (
     TIMETABLE,
+    VOID,
     BookFlight,
     Booking,
+    CallLookUp,
+    CallOutcome,
     Carrier,
     Flight,
     Trip,
@@ -142,6 +145,8 @@ def book(request: BookFlight, carrier: Carrier, key: str) -> Booking:
     if not refused:
         return booking
     if "Item" in refused[0]:
+        if refused[0]["Item"]["status"]["S"] == VOID:
+            raise ToolRejected("This call was given up before it arrived; nothing was booked")
         return Booking.model_validate(from_item(refused[0]["Item"]))
     raise ToolRejected(f"The last seats on {flight.flight_id} have just been sold. {offer.advice()}")
 
@@ -185,6 +190,36 @@ def cancel(booking_id: str) -> Booking:
     raise ToolRejected(f"Nothing was cancelled: the inventory has not sold {booking.passengers} of {booking.flight_id}")
 
 
+def find_call(request: CallLookUp) -> CallOutcome:
+    """Whether a booking was made under a call's key, or whether a cancellation's booking is cancelled.
+
+    A booking that is not there is made impossible before that is said, so that it stays true: a call that is still on
+    its way finds its place taken. Raises ToolUnavailable if the inventory does not answer.
+    """
+    if request.tool == "cancel_flight":
+        booking = _find(str(request.input.get("booking_id")))
+        happened = booking is not None and booking.status == "CANCELLED"
+    else:
+        booking = _find_or_void(request.key)
+        happened = booking is not None
+    result = booking.model_dump(mode="json") if booking and happened else {}
+    return CallOutcome(happened=happened, result=result)
+
+
+def _find_or_void(key: str) -> Booking | None:
+    booking_id = _booking_id(key)
+    with _reading():
+        try:
+            client().put_item(
+                TableName=os.environ["BOOKINGS_TABLE"],
+                Item=to_item({"booking_id": booking_id, "key": key, "status": VOID}),
+                ConditionExpression="attribute_not_exists(bookingId)",
+            )
+        except client().exceptions.ConditionalCheckFailedException:
+            return _find(booking_id)
+    return None
+
+
 def _choose(request: BookFlight, offer: Sale) -> Flight:
     reject_past(request.date)
     route = f"from {request.from_city} to {request.to_city} on {request.date}"
@@ -214,7 +249,8 @@ def _find(booking_id: str) -> Booking | None:
         answer = client().get_item(
             TableName=os.environ["BOOKINGS_TABLE"], Key=to_item({"booking_id": booking_id}), ConsistentRead=True
         )
-    return Booking.model_validate(from_item(answer["Item"])) if "Item" in answer else None
+    item = from_item(answer.get("Item", {}))
+    return Booking.model_validate(item) if item and item["status"] != VOID else None
 
 
 def _look_up(booking_id: str) -> Booking | None:

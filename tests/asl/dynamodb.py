@@ -10,6 +10,9 @@ from typing import Any
 from workflows.machines import Machine, State
 
 STATE = json.dumps({"S": "STATE"})
+ENTRY = "a ledger entry"
+"""`Request.record` of every ledger entry, whatever path its key comes by."""
+_ENTRY_KEYS = {json.dumps({"S.$": path}) for path in ("$.call.key", "$.effect.key", "$.undo.key", "$.undo.undoKey")}
 _OPERATIONS = {"getItem": "Get", "putItem": "Put", "updateItem": "Update", "deleteItem": "Delete"}
 _CLAUSE = re.compile(r"\b(SET|REMOVE|ADD|DELETE)\b")
 _TOKEN = re.compile(r"[#:]?\w+")
@@ -33,7 +36,8 @@ class Request:
     @cached_property
     def record(self) -> str:
         """The item's `record` as the machine gives it, as JSON: the same text is the same kind of item."""
-        return json.dumps((self.fields.get("Key") or self.fields["Item"])["record"])
+        record = json.dumps((self.fields.get("Key") or self.fields["Item"])["record"])
+        return ENTRY if record in _ENTRY_KEYS else record
 
     @property
     def values(self) -> dict[str, dict[str, str]]:
@@ -103,13 +107,12 @@ class Request:
 def requests(machine: Machine) -> Iterator[Request]:
     """Every request of every Task; the parts of a transaction one by one."""
     for task in machine.tasks():
-        operation = task.fields["Resource"].rpartition(":")[2]
-        if operation == "transactWriteItems":
+        if task.action == "transactWriteItems":
             for part in task.fields["Parameters"]["TransactItems"]:
                 for kind, fields in part.items():
                     yield Request(task, kind, fields)
-        elif operation in _OPERATIONS:
-            yield Request(task, _OPERATIONS[operation], task.fields["Parameters"])
+        elif task.action in _OPERATIONS:
+            yield Request(task, _OPERATIONS[task.action], task.fields["Parameters"])
 
 
 def writes(machine: Machine) -> Iterator[Request]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from botocore.loaders import Loader
-from botocore.model import OperationModel, ServiceModel
+from botocore.model import OperationModel, ServiceModel, StringShape
 
 from workflows.machines import State
 
@@ -14,7 +14,9 @@ _SERVICES = {
     "aws-sdk:dynamodb": ("DynamoDb", "dynamodb"),
     "aws-sdk:bedrockruntime": ("BedrockRuntime", "bedrock-runtime"),
     "events": ("EventBridge", "events"),
+    "aws-sdk:sfn": ("Sfn", "stepfunctions"),
     "lambda": ("Lambda", "lambda"),
+    "sns": ("SNS", "sns"),
 }
 
 
@@ -34,9 +36,15 @@ class Call:
 
 def called(task: State) -> Call:
     """What a Task calls. Raises KeyError for a service that is not known here, and for an operation that is none."""
-    service, _, action = task.fields["Resource"].removeprefix("arn:aws:states:::").rpartition(":")
-    prefix, name = _SERVICES[service]
-    return Call(prefix, _service(name).operation_model(action[0].upper() + action[1:]))
+    prefix, name = _SERVICES[task.service]
+    return Call(prefix, _service(name).operation_model(task.action[0].upper() + task.action[1:]))
+
+
+def execution_statuses() -> set[str]:
+    """What DescribeExecution may say of an execution."""
+    shape = _service("stepfunctions").shape_for("ExecutionStatus")
+    assert isinstance(shape, StringShape)
+    return set(shape.enum)
 
 
 @cache

@@ -17,7 +17,8 @@ from pydantic import BaseModel
 from workflows.machines import Machine, Scope, State
 
 CONTEXT = {"$$.Execution.Id", "$$.Execution.StartTime", "$$.State.EnteredTime"}
-"""What every engine has in the context object; `$$.Map.Item.Value` besides, in an ItemSelector."""
+"""What every engine has in the context object; `$$.Map.Item.Value` besides, in an ItemSelector, and `$$.Task.Token`, in
+a Task that waits for it."""
 _PATH = re.compile(r"\$\$?(?:\.[\w-]+|\[[*\d]+\])*")
 _TEXT = re.compile(r"'(?:\\.|[^'\\])*'")
 Way = tuple[str, ...]
@@ -36,6 +37,8 @@ class Shape:
     maybe: Mapping[str, "Maybe"] = field(default_factory=dict)
     """What a field is, if it is there."""
     closed: bool = False
+    whole: type[BaseModel] | None = None
+    """What it is if there is anything in it: a model that may be null, or leaves out what is not there."""
 
     def at(self, way: Way) -> "Shape | None":
         """The value at a path; None if it may be missing."""
@@ -56,6 +59,8 @@ class Shape:
         """With the knowledge that there is something at a path."""
         if not way:
             return self
+        if self.whole:
+            return _of_fields(self.whole).prove(way)
         inner = self.fields.get(way[0], NOTHING)
         maybe = self.maybe.get(way[0])
         if maybe and maybe.proof in (None, *way[1:2]):
@@ -66,6 +71,8 @@ class Shape:
         """Whether a path asks for a field that a known object never has."""
         if not way:
             return False
+        if self.whole:
+            return _of_fields(self.whole).at(way) is None
         if way[0] in self.fields:
             return self.fields[way[0]].lacks(way[1:])
         if way[0] in self.maybe:
@@ -86,6 +93,7 @@ class Shape:
             self.text and other.text and self.text.meet(other.text),
             maybe,
             self.closed and other.closed,
+            self.whole if self.whole == other.whole else None,
         )
 
     def _known(self, name: str) -> "list[Maybe] | None":
@@ -127,14 +135,29 @@ def of_value(value: Any) -> Shape:
 
 
 def of_model(annotation: Any) -> Shape:
-    """The shape of a pydantic model's dump. Of `X | None` it is X: which of them, the data tells in another field."""
+    """The shape of a pydantic model's dump. Of `X | None` it is X: which of them, the data tells in another field.
+
+    Where X is the model itself, which nests, the data must be asked.
+    """
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        fields = annotation.model_fields.items()
-        return record({info.alias or name: of_model(info.annotation) for name, info in fields})
+        sparse = annotation.__pydantic_decorators__.model_serializers
+        return Shape(whole=annotation) if sparse else _of_fields(annotation)
     inner = [of_model(argument) for argument in get_args(annotation) if argument is not NoneType]
     if getattr(annotation, "__origin__", None) is list:
         return Shape(items=inner[0])
     return inner[0] if len(inner) == 1 else NOTHING
+
+
+def _of_fields(model: type[BaseModel]) -> Shape:
+    fields = model.model_fields.items()
+    return record(
+        {
+            info.alias or name: Shape(whole=model)
+            if model in get_args(info.annotation) and NoneType in get_args(info.annotation)
+            else of_model(info.annotation)
+            for name, info in fields
+        }
+    )
 
 
 def meet(shapes: Iterable[Shape]) -> Shape:
@@ -201,7 +224,8 @@ class Flow:
         if state.type == "Map":
             value = self._iterate(state, value, scopes)
         else:
-            value = self._build(fields["Parameters"], value) if "Parameters" in fields else value
+            context = CONTEXT | ({"$$.Task.Token"} if state.waits_for_token else set())
+            value = self._build(fields["Parameters"], value, context) if "Parameters" in fields else value
             if state.type == "Task":
                 value = self.results(state)
             elif "Result" in fields:

@@ -48,6 +48,11 @@ def event_patterns(name: str) -> list[dict[str, Any]]:
     return [event["Properties"]["Pattern"] for event in events if event["Type"] == "EventBridgeRule"]
 
 
+def is_scheduled(name: str) -> bool:
+    """Whether a schedule starts a machine."""
+    return any(event["Type"] == "Schedule" for event in state_machine(name).get("Events", {}).values())
+
+
 def _of_type(kind: str) -> dict[str, dict[str, Any]]:
     resources = _template()["Resources"].items()
     return {name: resource["Properties"] for name, resource in resources if resource["Type"] == kind}

@@ -1,4 +1,4 @@
-"""What agent_publish puts on the bus is what the contract promises."""
+"""What the machines put on the bus is what the contract promises."""
 
 import json
 import re
@@ -8,6 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from agent.events import EVENTS
+from agent.record import Status
+from load_watch.load import Stale
 from tests.asl.dynamodb import STATE, writes
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
 from workflows.machines import Machine
@@ -23,6 +25,17 @@ SAMPLE = {
     "lastUpdatedBy": "arn:aws:states:us-east-1:000000000000:execution:turnstile-AgentTurn:1",
 }
 """STATE, as the table's stream has it: every value is a text."""
+STALE = Stale(
+    agent_id="agent-1",
+    step=7,
+    status=Status.PLANNING,
+    next_action="NONE",
+    owner=SAMPLE["lastUpdatedBy"],
+    error="",
+    error_message="",
+).dump()
+CARRIED: dict[str, dict[str, Any]] = {"agent": STALE, "failure": {"error": "TurnDied", "message": "It ended."}}
+"""What agent_watch carries of an agent."""
 
 
 def details_are_the_contracts(machine: Machine) -> Iterator[str]:
@@ -53,9 +66,12 @@ def announcements_are_published(machine: Machine) -> Iterator[str]:
 
 
 def _filled(detail: dict[str, Any]) -> dict[str, Any]:
-    """The detail that Step Functions makes for the sample."""
+    """The detail that Step Functions makes for the samples."""
     filled = {}
     for key, value in detail.items():
+        if carried := re.fullmatch(r"\$\.(agent|failure)\.(\w+)", value):
+            filled[key.removesuffix(".$")] = CARRIED[carried[1]][carried[2]]
+            continue
         path = re.fullmatch(r"(States\.StringToJson\()?\$\.dynamodb\.NewImage\.(\w+)\.[SN]\)?", value)
         assert path, f"{value}: teach tests/asl/test_events.py how it is evaluated"
         text = SAMPLE[path[2]]
@@ -90,6 +106,12 @@ def _detail(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, A
         "agent_publish",
         "PublishRecords/PublishUpdate",
         _detail(lambda d: d.update({"step.$": "$.dynamodb.NewImage.step.N"})),
+    ),
+    Broken(
+        details_are_the_contracts,
+        "agent_watch",
+        "LookAfterAgents/SendToRecovery",
+        _detail(lambda d: d.update({"executionArn.$": "$.agent.step"})),
     ),
     Broken(
         announcements_are_published,

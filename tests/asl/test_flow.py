@@ -22,6 +22,17 @@ RECOVERIES = {
         "LoadTurn",
     ): "an input came that was not heard; or LoadTurn says LeaseLost",
     ("agent_turn", "RouteEffect", "EffectKnown"): "the ledger knows the result of this call",
+    ("agent_turn", "RouteFallback", "UseFallback"): "the definition names another model to ask",
+    ("agent_turn", "RouteRefusal", "UseAlternative"): "nothing happened, and another tool may do it",
+    ("agent_recovery", "AskOwner", "TakeOver"): "an owner that nobody remembers does not run",
+    ("agent_recovery", "TakeOver", "NothingToDo"): "somebody else has taken the agent over",
+    ("agent_recovery", "CallAgain", "SettleFailed"): "a call that the tool refuses has settled that nothing happened",
+    ("agent_recovery", "RouteUndo", "FinishUndo"): "a recovery before this one has undone it",
+    ("agent_recovery", "AskOperator", "CountReminder"): "nobody has answered yet: ask again, or leave it FAILED",
+    ("agent_recovery", "RecordRecovery", "LoadRecovery"): "an input came meanwhile; or LoadRecovery says LeaseLost",
+    ("agent_watch", "AskOwner", "OwnerForgotten"): "an execution that is not known any more does not run",
+    ("agent_watch", "AnnounceTurn", "LookedAfter"): "it has moved meanwhile",
+    ("agent_watch", "AnnounceError", "LookedAfter"): "it has moved meanwhile",
 }
 """The only ways back from a failure to a success, and why."""
 
@@ -49,8 +60,8 @@ def nothing_inside_a_map_can_fail(machine: Machine) -> Iterator[str]:
                 yield problem(
                     machine, state, "add Catch [States.ALL] as the last one, alone: a failure stops its siblings"
                 )
-            if any(state in scope.reached_from(successor) for successor in state.successors):
-                yield problem(machine, state, f"break the loop: every way through {scope.path} must end")
+        for state in _looping(scope):
+            yield problem(machine, state, f"break the loop: every way through {scope.path} must end")
 
 
 def who_holds_the_lease_records_its_failures(machine: Machine) -> Iterator[str]:
@@ -87,6 +98,27 @@ def _way_to_success(machine: Machine, scope: Scope, name: str, target: str) -> l
     return []
 
 
+def _looping(scope: Scope) -> Iterator[State]:
+    """The states that a way leads back to, without going deeper into something that nests: that ends by itself."""
+    deeper = {name for name, state in scope.states.items() if _goes_deeper(state, scope)}
+    for name in scope.states.keys() - deeper:
+        waiting, seen = [name], set(deeper)
+        while waiting:
+            waiting += (onward := scope.states[waiting.pop()].successors - seen)
+            seen |= onward
+        if name in seen:
+            yield scope.states[name]
+
+
+def _goes_deeper(state: State, scope: Scope) -> bool:
+    """Whether it puts a part of a value in the value's place, and nobody else in its scope puts anything there."""
+    place = state.fields.get("ResultPath", "$")
+    if state.type != "Pass" or place == "$" or not state.fields.get("InputPath", "$").startswith(f"{place}."):
+        return False
+    others = [other.fields.get("ResultPath", "$") for other in scope.states.values() if other.path != state.path]
+    return not any(f"{other}.".startswith(f"{place}.") for other in others if other)
+
+
 def _can_fail(state: State) -> bool:
     return state.type in ("Task", "Map", "Parallel")
 
@@ -100,7 +132,7 @@ def _tells_a_failure(end: State) -> bool:
     return (
         end.type == "Fail"
         or says.get("outcome") in ("REJECTED", "UNAVAILABLE", "UNCERTAIN")
-        or says.get("published") is False
+        or any(says.get(name) is False for name in ("lookedAfter", "published", "settled", "undone"))
     )
 
 
@@ -130,6 +162,23 @@ def test_every_recovery_is_needed(recovery: tuple[str, str, str], monkeypatch: p
     Broken(
         nothing_inside_a_map_can_fail, "agent_turn", "CallTools/CallUncertain", lambda s: s.update(Next="DoubtEffect")
     ),
+    Broken(
+        nothing_inside_a_map_can_fail, "agent_turn", "CallTools/UseAlternative", lambda s: s.update(InputPath="$.call")
+    ),
+    Broken(
+        nothing_inside_a_map_can_fail,
+        "agent_turn",
+        "CallTools/CallWriteTool",
+        lambda s: s.update(ResultPath="$.call.answer"),
+        named="RouteCall",
+    ),
+    Broken(nothing_inside_a_map_can_fail, "agent_recovery", "Compensate/FinishUndo", lambda s: s.pop("Catch")),
+    Broken(
+        nothing_inside_a_map_can_fail,
+        "agent_recovery",
+        "SettleEffects/LookUp",
+        lambda s: s["Catch"][1].update(Next="RouteUnknown"),
+    ),
     Broken(nothing_inside_a_map_can_fail, "agent_publish", "PublishRecords/PublishError", lambda s: s.pop("Catch")),
     Broken(who_holds_the_lease_records_its_failures, "agent_turn", "CallTools", lambda s: s.pop("Catch")),
     Broken(who_holds_the_lease_records_its_failures, "agent_turn", "AskModel", lambda s: s["Catch"].pop()),
@@ -142,6 +191,18 @@ def test_every_recovery_is_needed(recovery: tuple[str, str, str], monkeypatch: p
         "agent_turn",
         "CallTools/CallWriteTool",
         lambda s: s["Catch"][0].update(Next="CommitEffect"),
+    ),
+    Broken(
+        failures_end_as_failures,
+        "agent_recovery",
+        "Compensate/CallUndo",
+        lambda s: s["Catch"][1].update(Next="CommitUndo"),
+    ),
+    Broken(
+        failures_end_as_failures,
+        "agent_recovery",
+        "SettleEffects/LookUp",
+        lambda s: s["Catch"][1].update(Next="SettleFailed"),
     ),
     Broken(failures_end_as_failures, "agent_start", "RouteExisting", lambda s: s.update(Default="FillDefaults")),
     Broken(

@@ -1,18 +1,21 @@
 """Names that must be the same elsewhere: errors, statuses, actions, detail-types, intrinsic functions."""
 
-import json
 import re
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from typing import Any, get_args
 
 from agent import errors
+from agent.definition import Tool
 from agent.events import EVENTS, SOURCE
-from agent.record import FREE, Action, Call, EffectStatus, NextAction, Outcome, Status
+from agent.record import FREE, Action, Call, EffectStatus, NextAction, Outcome, RecoveryAction, Status
 from agent.turn import Turn
-from tests.asl.dynamodb import requests
-from tests.asl.services import called
+from tests.asl.dynamodb import ENTRY, Request, requests
+from tests.asl.services import called, execution_statuses
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
+from workflows.journal import Entry
 from workflows.machines import Machine, State
+from workflows.operator import OperatorDecision
 
 OURS = {name for name, value in vars(errors).items() if isinstance(value, type)}
 LEFT_TO_ALL = {"ToolOutcomeUnknown": "like any other error of a call that writes, it makes the call UNCERTAIN"}
@@ -30,6 +33,7 @@ OF_A_SERVICE = {
         "Runtime.ExitError",
         "Sandbox.Timedout",
     },
+    "SNS": {"SNS.ThrottledException"},  # the API's model names it, but not for this operation
 }
 """Errors of optimized integrations that the API's model does not have."""
 INTRINSICS = {
@@ -58,18 +62,21 @@ LITERALS: dict[str, set[str]] = {
     "currentState": {*Status, ""},
     "nextAction": {*NextAction, FREE},
     "outcome": {*Outcome},
-    "action": {*get_args(Action)},
+    "action": {*get_args(Action), *get_args(RecoveryAction)},
     "effect": {*get_args(Call.model_fields["effect"].annotation)},
     "entry": {*get_args(Turn.model_fields["entry"].annotation)},
+    "onUnknown": {*get_args(Tool.model_fields["on_unknown"].annotation)},
+    "order": {*OperatorDecision, ""},
+    "who": {*get_args(Entry.model_fields["who"].annotation)},
     "announce": {*EVENTS},
     "DetailType": {*EVENTS},
     "Source": {SOURCE},
 }
 """What a field of this name may hold, wherever it stands."""
-ENTRY = json.dumps({"S.$": "$.call.key"})
-"""The `record` of a ledger entry."""
 LEDGER = {"status": {*EffectStatus}}
 """What it may hold instead in a ledger entry."""
+EXECUTION = {"status": execution_statuses() | {"FORGOTTEN"}}
+"""What it may hold instead of an execution; FORGOTTEN is ours, for one that Step Functions does not know any more."""
 
 
 def caught_errors_exist(machine: Machine) -> Iterator[str]:
@@ -87,11 +94,14 @@ def failures_have_a_name_and_a_cause(machine: Machine) -> Iterator[str]:
 
 
 def compared_errors_exist(machine: Machine) -> Iterator[str]:
-    known = OURS.union(*(_errors(state) for state in machine.states()))
+    caught = OURS.union(*(_errors(state) for state in machine.states()))
+    recorded = {"", *caught, *(name for other in MACHINES.values() for name in _recorded(other))}
     for state in machine.states():
         for variable, value in _comparisons(state.fields.get("Choices", [])):
-            if variable.endswith(".Error") and value not in known:
-                yield problem(machine, state, f"{value} is no error of any state here")
+            field = re.sub(r"\.[SN]$", "", variable).rpartition(".")[2]
+            known = {"Error": caught, "error": recorded}.get(field)
+            if known and not any(fnmatchcase(name, value) for name in known):
+                yield problem(machine, state, f"{value} is no error of any state{' here' if known is caught else ''}")
 
 
 def intrinsic_functions_exist(machine: Machine) -> Iterator[str]:
@@ -104,29 +114,52 @@ def intrinsic_functions_exist(machine: Machine) -> Iterator[str]:
 def literals_are_the_contracts(machine: Machine) -> Iterator[str]:
     for state in machine.states():
         found = _comparisons(state.fields.get("Choices", []))
+        place = state.fields.get("ResultPath") or ""
         for part in ("Parameters", "ItemSelector", "Result", "ResultSelector"):
-            found += _constants(state.fields.get(part), "")
+            found += [(f"{place}.{name}", text) for name, text in _constants(state.fields.get(part), "")]
         for path, text in found:
-            yield from _complaint(machine, state, re.sub(r"\.[SN]$", "", path), text, path.startswith("$.effect."))
+            meant = [allowed for start, allowed in _otherwise(machine) if path.startswith(f"{start}.")]
+            yield from _complaint(machine, state, re.sub(r"\.[SN]$", "", path), text, *meant)
     for request in requests(machine):
         for name, value in [*request.written.items(), *request.compared]:
             if "S" in value:
-                yield from _complaint(machine, request.state, name, value["S"], request.record == ENTRY)
+                meant = [LEDGER] if request.record == ENTRY else []
+                yield from _complaint(machine, request.state, name, value["S"], *meant)
 
 
-def _complaint(machine: Machine, state: State, path: str, value: str, in_ledger: bool) -> Iterator[str]:
+def _otherwise(machine: Machine) -> Iterator[tuple[str, dict[str, set[str]]]]:
+    """Where in the data a name means something else than in LITERALS, and what it may be there."""
+    for task in machine.tasks():
+        operation, place = called(task).operation.name, str(task.fields.get("ResultPath"))
+        if operation == "GetItem" and Request(task, "Get", task.fields["Parameters"]).record == ENTRY:
+            yield place, LEDGER
+        if operation == "DescribeExecution":
+            yield place, EXECUTION
+
+
+def _complaint(machine: Machine, state: State, path: str, value: str, *meant: dict[str, set[str]]) -> Iterator[str]:
     name = path.rpartition(".")[2]
-    allowed = LEDGER[name] if in_ledger and name in LEDGER else LITERALS.get(name, {value})
-    if value not in allowed:
+    allowed = LITERALS.get(name, {value})
+    for other in meant:
+        allowed = other.get(name, allowed)
+    if not any(fnmatchcase(each, value) for each in allowed):
         yield problem(machine, state, f"{name} is never {value!r}; it can be {', '.join(sorted(allowed))}")
 
 
+def _recorded(machine: Machine) -> Iterator[str]:
+    """The errors that a machine may record or end with."""
+    for state in machine.states():
+        yield from _errors(state)
+        yield from (text for name, text in _constants(state.fields.get("Parameters"), "") if name == "error")
+        if "Error" in state.fields:
+            yield state.fields["Error"]
+
+
 def _comparisons(rules: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """The paths that are compared with a text, with it."""
+    """The paths that are compared with a text or a pattern, with it."""
     found = []
     for rule in rules:
-        if "StringEquals" in rule:
-            found.append((rule["Variable"], rule["StringEquals"]))
+        found += [(rule["Variable"], rule[how]) for how in ("StringEquals", "StringMatches") if how in rule]
         found += _comparisons([*rule.get("And", []), *rule.get("Or", []), *([rule["Not"]] if "Not" in rule else [])])
     return found
 
@@ -206,6 +239,24 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
     Broken(
         compared_errors_exist, "agent_turn", "CallTools/RouteRefusal", _set("StringEquals", "Refused", "Choices", 0)
     ),
+    Broken(
+        compared_errors_exist,
+        "agent_recovery",
+        "ClassifyError",
+        _set("StringEquals", "TurnLost", "Choices", 2, "Or", 0),
+    ),
+    Broken(
+        compared_errors_exist,
+        "agent_recovery",
+        "ClassifyError",
+        _set("StringMatches", "DynamoDB.*", "Choices", 2, "Or", 10),
+    ),
+    Broken(
+        compared_errors_exist,
+        "agent_recovery",
+        "RouteMachine",
+        _set("StringEquals", "AgentOver", "Choices", 1, "And", 1, "Or", 1),
+    ),
     Broken(failures_have_a_name_and_a_cause, "agent_turn", "TurnLost", lambda s: s.pop("Cause")),
     Broken(failures_have_a_name_and_a_cause, "agent_turn", "TurnFailed", lambda s: s.pop("ErrorPath")),
     Broken(
@@ -231,6 +282,35 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
         "agent_turn",
         "CallTools/RouteEffect",
         _set("StringEquals", "COMPLETED", "Choices", 1),
+    ),
+    Broken(
+        literals_are_the_contracts, "agent_turn", "RouteEntry", _set("StringMatches", "ASK*ALL", "Choices", 0, "And", 0)
+    ),
+    Broken(literals_are_the_contracts, "agent_recovery", "TryAgain", _set("action", "AGAIN", "Parameters")),
+    Broken(
+        literals_are_the_contracts,
+        "agent_recovery",
+        "RouteOwnerStatus",
+        _set("StringEquals", "ALIVE", "Choices", 0),
+    ),
+    Broken(literals_are_the_contracts, "agent_recovery", "RouteOrder", _set("StringEquals", "AGAIN", "Choices", 0)),
+    Broken(
+        literals_are_the_contracts,
+        "agent_recovery",
+        "SettleEffects/RouteUnknown",
+        _set("StringEquals", "guess", "Choices", 0),
+    ),
+    Broken(
+        literals_are_the_contracts,
+        "agent_recovery",
+        "Compensate/RouteUndo",
+        _set("StringEquals", "COMPLETED", "Choices", 0, "And", 1),
+    ),
+    Broken(
+        literals_are_the_contracts,
+        "agent_recovery",
+        "SettleEffects/SettleCommitted",
+        _set(":committed", {"S": "COMPLETED"}, "Parameters", "ExpressionAttributeValues"),
     ),
     Broken(
         literals_are_the_contracts,

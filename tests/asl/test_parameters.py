@@ -9,11 +9,18 @@ from pydantic.alias_generators import to_camel
 
 from agent.tool import ToolCall
 from agent.turn import Asked, Claim
+from load_recovery.shapes import Taken
 from tests.asl.services import called
 from tests.asl.support import Broken, Rule, assert_holds, catches, holds, problem
+from tools.flights import CallLookUp
 from workflows.machines import Machine
 
-TAKES: dict[str, type[BaseModel]] = {"${LoadTurnArn}": Claim, "${ReadReplyArn}": Asked}
+TAKES: dict[str, type[BaseModel]] = {
+    "${LoadTurnArn}": Claim,
+    "${ReadReplyArn}": Asked,
+    "${LoadRecoveryArn}": Taken,
+    "${LoadWatchArn}": BaseModel,
+}
 """What each function is asked with. Any other is a tool, named by the call."""
 JSON_TEXTS = {"Detail", "Payload"}
 """Where the API takes JSON as text, Step Functions makes it of an object."""
@@ -32,8 +39,12 @@ def payloads_fit_their_functions(machine: Machine) -> Iterator[str]:
     for task in machine.tasks():
         if called(task).operation.name != "Invoke":
             continue
-        sent = _names(task.fields["Parameters"]["Payload"])
+        payload = task.fields["Parameters"]["Payload"]
+        sent = _names(payload)
         function = task.fields["Parameters"].get("FunctionName")
+        # What the machine itself makes up for a tool, it asks of a look-up.
+        if "input" in payload and _names(payload["input"]) != set(CallLookUp.model_fields):
+            yield problem(machine, task, f"ask a look-up with {', '.join(CallLookUp.model_fields)}")
         if function is not None and function not in TAKES:
             yield problem(machine, task, f"add to TAKES in tests/asl what {function} takes")
         elif wrong := (sent - _fields(function)) | (_fields(function, required=True) - sent):
@@ -112,6 +123,27 @@ def _rename(old: str, new: str, *way: str | int) -> Any:
     Broken(
         payloads_fit_their_functions, "agent_turn", "LoadTurn", lambda s: s["Parameters"].update(FunctionName="load")
     ),
+    Broken(
+        payloads_fit_their_functions,
+        "agent_recovery",
+        "LoadRecovery",
+        lambda s: s["Parameters"]["Payload"].pop("tried.$"),
+    ),
+    Broken(
+        payloads_fit_their_functions,
+        "agent_recovery",
+        "SettleEffects/LookUp",
+        _rename("tool.$", "name.$", "Payload", "input"),
+    ),
+    Broken(arguments_exist, "agent_recovery", "NotifyOperator", _rename("Subject.$", "Title.$")),
+    Broken(
+        arguments_exist,
+        "agent_recovery",
+        "NotifyOperator",
+        _rename("StringValue.$", "Value.$", "MessageAttributes", "agentId"),
+    ),
+    Broken(arguments_exist, "agent_recovery", "AskOwner", _rename("ExecutionArn.$", "executionArn.$")),
+    Broken(arguments_exist, "agent_recovery", "AskOperator", _rename("Item", "Items")),
     Broken(
         payloads_fit_their_functions, "agent_turn", "CallTools/CallWriteTool", _rename("key.$", "token.$", "Payload")
     ),

@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 from botocore.model import StructureShape
+from pydantic import BaseModel
 
 from agent import errors
 from agent.record import CallResult
 from agent.turn import Reading, Turn
+from load_recovery.shapes import Situation
+from load_watch.load import Watch
 from tests.asl import template
 from tests.asl.dynamodb import STATE, Request, created, writes
 from tests.asl.services import called
@@ -16,7 +19,12 @@ from tests.asl.shapes import NOTHING, Flow, Maybe, Shape, meet, of_model, of_val
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
 from workflows.machines import Machine, State
 
-GIVES = {"${LoadTurnArn}": Turn, "${ReadReplyArn}": Reading}
+GIVES: dict[str, type[BaseModel]] = {
+    "${LoadTurnArn}": Turn,
+    "${ReadReplyArn}": Reading,
+    "${LoadRecoveryArn}": Situation,
+    "${LoadWatchArn}": Watch,
+}
 """What each function answers. Any other is a tool, and nothing is known of its answer."""
 REGISTERED = {
     '{"S": "LATEST"}': {"agentId": "S", "record": "S", "version": "N", "definition": "S", "registeredAt": "S"}
@@ -54,10 +62,11 @@ def _follow(machine: Machine) -> Flow:
 
 
 def _start(machine: Machine) -> Shape:
-    """The execution's input: an event that the rule lets pass, or what the outbox pipe delivers."""
-    patterns = template.event_patterns(machine.name)
-    if patterns:
-        envelope = record(dict.fromkeys(ENVELOPE, NOTHING))
+    """The execution's input: an event that the rule lets pass, a schedule's, or what the outbox pipe delivers."""
+    envelope = record(dict.fromkeys(ENVELOPE, NOTHING))
+    if template.is_scheduled(machine.name):
+        return envelope
+    if patterns := template.event_patterns(machine.name):
         return envelope.put(("detail",), meet([_demanded(pattern.get("detail", {})) for pattern in patterns]))
     # Only STATE is ever announced, and then it has this attribute for once.
     state = Maybe(_stored(ATTRIBUTES[STATE] | {"announce": "S"}), proof="announce")
@@ -81,6 +90,8 @@ def _result(task: State) -> Shape:
     match called(task).operation.name:
         case "Invoke":
             return Shape({"Payload": of_model(GIVES.get(parameters.get("FunctionName")))})
+        case "DescribeExecution":
+            return Shape({"Status": NOTHING})
         case "GetItem":
             return Shape(maybe={"Item": Maybe(_item(Request(task, "Get", parameters)))})
         case "UpdateItem" if parameters.get("ReturnValues") == "ALL_NEW":
@@ -119,13 +130,14 @@ def test_rule(rule: Rule, machine: Machine) -> None:
         ("agent_turn", "LoadTurn", "Payload"),
         ("agent_turn", "ReadClaim", "Item"),
         ("agent_turn", "ClaimTurn", "Attributes"),
+        ("agent_recovery", "AskOwner", "Status"),
     ],
 )
 def test_what_is_read_of_a_result_exists_in_the_api(machine: str, task: str, member: str) -> None:
     state = next(state for state in MACHINES[machine].states() if state.path == task)
     shape = called(state).operation.output_shape
     assert isinstance(shape, StructureShape)
-    assert member in shape.members
+    assert member in {name[0].upper() + name[1:] for name in shape.members}
 
 
 def _read(name: str, path: str, *way: str | int) -> Callable[[dict[str, Any]], object]:
@@ -142,6 +154,14 @@ def _read(name: str, path: str, *way: str | int) -> Callable[[dict[str, Any]], o
 
 THE_EVENT = (
     Broken(paths_are_proven, "agent_turn", "AgentUnknown", lambda s: s.update(CausePath="$.detail.status")),
+    Broken(paths_are_proven, "agent_recovery", "ReadDeath", _read("step.$", "$.detail.step")),
+    Broken(
+        paths_are_proven,
+        "agent_recovery",
+        "RouteMachine",
+        lambda s: s.update(Default="CountAttempt"),
+        named="CountAttempt",
+    ),
     Broken(paths_are_proven, "agent_start", "FillDefaults", _read("goal.$", "$.detail.goal")),
     Broken(paths_are_proven, "agent_start", "FillDefaults", _read("agentId.$", "$.eventId")),
     Broken(paths_are_proven, "agent_start", "CheckPrompt", lambda s: s["Choices"][0]["And"].pop(0)),
@@ -188,6 +208,38 @@ WHAT_IS_CARRIED = (
     ),
     Broken(paths_are_proven, "agent_turn", "CallTools/CallRejected", _read("message.$", "$.call.message")),
     Broken(paths_are_proven, "agent_turn", "AgentStopped", _read("error.$", "$.error.Cause.trace")),
+    Broken(
+        paths_are_proven,
+        "agent_turn",
+        "CallTools/RouteRefusal",
+        lambda s: s.update(Default="UseAlternative"),
+        named="RouteCall",
+    ),
+    Broken(
+        paths_are_proven,
+        "agent_turn",
+        "CallTools/RouteRefusal",
+        _read("Variable", "$.call.alternative.id", "Choices", 1),
+    ),
+    Broken(paths_are_proven, "agent_turn", "CallTools/UseAlternative", lambda s: s.update(InputPath="$.call.other")),
+    Broken(paths_are_proven, "agent_turn", "NextFallback", lambda s: s.update(InputPath="$.fallback.other")),
+    Broken(
+        paths_are_proven,
+        "agent_turn",
+        "RouteFallback",
+        lambda s: s.update(Default="UseFallback"),
+        named="UseFallback",
+    ),
+    Broken(paths_are_proven, "agent_recovery", "TryAgain", _read("text.$", "$.texts.retry")),
+    Broken(paths_are_proven, "agent_recovery", "WaitForCalls", lambda s: s.update(TimestampPath="$.callsEnd")),
+    Broken(paths_are_proven, "agent_recovery", "SettleEffects/CallAgain", _read("a.$", "$.effect.arguments")),
+    Broken(
+        paths_are_proven,
+        "agent_recovery",
+        "Compensate",
+        _read("missed.$", "States.ArrayContains($[*].done, false)", "ResultSelector"),
+    ),
+    Broken(paths_are_proven, "agent_recovery", "MarkWaiting", _read("a.$", "$$.Task.Token")),
     Broken(paths_are_proven, "agent_turn", "ClaimTurn", _read("a.$", "$$.Execution.Name")),
     Broken(paths_are_proven, "agent_turn", "ClaimTurn", _read("a.$", "$$.Execution.Id", "ResultSelector")),
 )
@@ -213,6 +265,20 @@ WHAT_IS_LOST = (
         "CheckpointResults",
         lambda s: s.pop("ResultPath"),
         named="LoadTurn",
+    ),
+    Broken(
+        paths_are_proven,
+        "agent_recovery",
+        "CountReminder",
+        lambda s: s["Parameters"].pop("reminderSeconds.$"),
+        named="AskOperator",
+    ),
+    Broken(
+        paths_are_proven,
+        "agent_recovery",
+        "Compensate/NotUndone",
+        lambda s: s.update(Result={}),
+        named="Compensate",
     ),
     Broken(paths_are_proven, "agent_turn", "HandOver", lambda s: s["Result"].pop("closesAs"), named="CloseTurn"),
     Broken(

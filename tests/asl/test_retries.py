@@ -30,6 +30,8 @@ TRANSIENT = {
         "ThrottlingException",
     },
     "EventBridge": {"FailedEntry", "InternalException", "SdkClientException", "ThrottlingException"},
+    "Sfn": {"SdkClientException"},
+    "SNS": {"InternalErrorException", "SdkClientException", "ThrottledException"},
     "Lambda": {
         "AWSLambdaException",
         "ClientExecutionTimeoutException",
@@ -46,6 +48,9 @@ BESIDE_THE_API = {
     "EventBridge.FailedEntry",
     "EventBridge.SdkClientException",
     "EventBridge.ThrottlingException",
+    "Sfn.SdkClientException",
+    "SNS.SdkClientException",
+    "SNS.ThrottledException",
 } | {f"Lambda.{name}" for name in TRANSIENT["Lambda"]}
 """Those of them that come from Step Functions or its SDK, so that any operation may meet them."""
 ENDED_EARLY = {"Runtime.ExitError", "Sandbox.Timedout"}
@@ -54,7 +59,7 @@ MAY_BE_TRANSIENT = {"DynamoDb.TransactionCanceledException"}
 """By a conflict or by a condition: a machine may retry it, or look first."""
 NOTHING_HAPPENED = {"ToolUnavailable", "Lambda.TooManyRequestsException"}
 """All that a call that changes the world may be repeated after."""
-READ_CALLS = {"CallReadTool"}
+READ_CALLS = {"CallReadTool", "LookUp"}
 """The tasks that call a tool which is known to read; any other call of a tool may write."""
 
 
@@ -106,7 +111,8 @@ def _worth_a_retry(task: State) -> set[str]:
         worth |= ENDED_EARLY
     if _calls_tool(task):
         worth |= {"ToolUnavailable"}
-    return worth | {"States.Timeout"}
+    # Where a person is waited for, it is silence.
+    return worth if task.waits_for_token else worth | {"States.Timeout"}
 
 
 def _calls_tool(task: State) -> bool:
@@ -175,6 +181,25 @@ def _retry(state: dict[str, Any]) -> dict[str, Any]:
         "CallTools/ReadEffect",
         lambda s: _retry(s)["ErrorEquals"].append("DynamoDb.TransactionCanceledException"),
     ),
+    Broken(
+        nothing_else_is_retried,
+        "agent_recovery",
+        "SettleEffects/CallAgain",
+        lambda s: _retry(s)["ErrorEquals"].append("States.Timeout"),
+    ),
+    Broken(
+        nothing_else_is_retried,
+        "agent_recovery",
+        "Compensate/CallUndo",
+        lambda s: _retry(s)["ErrorEquals"].append("Lambda.Unknown"),
+    ),
+    Broken(
+        nothing_else_is_retried,
+        "agent_recovery",
+        "AskOperator",
+        lambda s: s.update(Retry=[{"ErrorEquals": ["States.Timeout"]}]),
+    ),
+    Broken(transient_errors_are_retried, "agent_recovery", "NotifyOperator", lambda s: _retry(s)["ErrorEquals"].pop(0)),
     Broken(retries_are_bounded, "agent_turn", "AskModel", lambda s: _retry(s).pop("MaxAttempts")),
     Broken(retries_are_bounded, "agent_turn", "AskModel", lambda s: _retry(s).update(MaxAttempts=99)),
     Broken(retries_are_bounded, "agent_turn", "AskModel", lambda s: _retry(s).update(BackoffRate=1.0)),

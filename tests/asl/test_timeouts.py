@@ -2,19 +2,29 @@
 
 from collections.abc import Iterator
 
+import pytest
+
 from tests.asl import template
-from tests.asl.support import Broken, Rule, assert_holds, catches, holds, problem
+from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
 from workflows.machines import SUBSTITUTION, Machine
 
-CALL_TIMEOUT = "$.call.timeoutSeconds"
-"""A tool's own timeout and TIMEOUT_MARGIN more: ReadReply's tests prove it."""
+CALLS = ("$.call", "$.effect", "$.effect.lookUp", "$.undo")
+"""What tells a tool's function tells `timeoutSeconds` too: the function's own timeout and TIMEOUT_MARGIN more, as the
+tests of ReadReply and LoadRecovery prove."""
+PATIENCE = "$.operator.reminderSeconds"
+"""How long a person is waited for before the question is asked again."""
+UNBOUNDED = {"agent_recovery": "how long it waits for a person is set with the stack; every wait in it has an end"}
+"""Standard machines without a timeout of their own."""
 
 
 def tasks_time_out(machine: Machine) -> Iterator[str]:
     for task in machine.tasks():
-        seconds = task.fields.get("TimeoutSeconds")
-        if seconds is None and task.fields.get("TimeoutSecondsPath") != CALL_TIMEOUT:
-            yield problem(machine, task, f"add TimeoutSeconds, or TimeoutSecondsPath: {CALL_TIMEOUT}")
+        function = task.fields.get("Parameters", {}).get("FunctionName.$", "").removesuffix(".function")
+        fitting = PATIENCE if task.waits_for_token else f"{function}.timeoutSeconds" if function in CALLS else None
+        if "TimeoutSeconds" in task.fields and not fitting:
+            continue
+        if not fitting or task.fields.get("TimeoutSecondsPath") != fitting:
+            yield problem(machine, task, f"add TimeoutSeconds{f'Path: {fitting}' if fitting else ''}")
 
 
 def functions_end_first(machine: Machine) -> Iterator[str]:
@@ -32,6 +42,8 @@ def functions_end_first(machine: Machine) -> Iterator[str]:
 
 
 def machines_time_out(machine: Machine) -> Iterator[str]:
+    if machine.name in UNBOUNDED:
+        return
     if "TimeoutSeconds" not in machine.definition and template.state_machine(machine.name).get("Type") != "EXPRESS":
         yield problem(machine, None, "add TimeoutSeconds: a Standard execution may run for a year")
 
@@ -41,9 +53,28 @@ def test_rule(rule: Rule, machine: Machine) -> None:
     assert_holds(rule, machine)
 
 
+@pytest.mark.parametrize("name", UNBOUNDED)
+def test_every_machine_without_a_timeout_needs_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert any(task.waits_for_token for task in MACHINES[name].tasks()), "it waits for nobody"
+    monkeypatch.delitem(UNBOUNDED, name)
+    assert list(machines_time_out(MACHINES[name])), "take it out of UNBOUNDED: it has a timeout"
+
+
 @catches(
     Broken(tasks_time_out, "agent_turn", "LoadTurn", lambda s: s.pop("TimeoutSeconds")),
     Broken(tasks_time_out, "agent_turn", "CallTools/CallReadTool", lambda s: s.update(TimeoutSecondsPath="$.call.x")),
+    Broken(
+        tasks_time_out,
+        "agent_recovery",
+        "SettleEffects/LookUp",
+        lambda s: s.update(TimeoutSecondsPath="$.effect.timeoutSeconds"),
+    ),
+    Broken(
+        tasks_time_out,
+        "agent_recovery",
+        "AskOperator",
+        lambda s: s.update(TimeoutSeconds=s.pop("TimeoutSecondsPath") and 86400),
+    ),
     Broken(functions_end_first, "agent_turn", "LoadTurn", lambda s: s.update(TimeoutSeconds=30)),
     Broken(functions_end_first, "agent_turn", "ReadReply", lambda s: s.update(TimeoutSeconds=10)),
     Broken(

@@ -5,21 +5,55 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.asl.dynamodb import STATE, created, requests, type_of, writes
+import pytest
+
+from tests.asl.dynamodb import ENTRY, STATE, created, requests, type_of, writes
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
 from workflows.machines import Machine
 
 NOT_THERE_YET = "attribute_not_exists(agentId)"
-FENCES = {
-    "ClaimTurn": {"owner", "step", "nextAction"},
-    # Whether the last checkpoint was written may be what is not known.
-    "RecordFailure": {"owner"},
-    # The lease is what counts: the step's decision is in the effect's own key.
-    "ReserveEffect": {"owner"},
+REPLACING = {
+    # Each question replaces the one before: there is one operator to ask, and one token that counts.
+    ("agent_recovery", "AskOperator"): "",
+    # One that failed did nothing, and may be tried again.
+    ("agent_recovery", "ReserveUndo"): f"{NOT_THERE_YET} OR #status = :failed",
 }
-"""What a turn demands of STATE, where it is not the owner and the step."""
+"""The condition of a put that may overwrite something."""
+OURS = {"$.agent.owner", "$.owner"}
+FENCES: dict[str, dict[str, set[str] | None]] = {
+    "ClaimTurn": {"owner": {"NONE"}, "step": None, "nextAction": {"$.detail.nextAction"}},
+    # The dead owner, and all as it was when it was found to be dead.
+    "TakeOver": {
+        "owner": {"$.state.Item.owner.S"},
+        "step": {"$.state.Item.step.N"},
+        "lastUpdatedBy": {"$.state.Item.lastUpdatedBy.S"},
+    },
+    # Whether the last checkpoint was written may be what is not known.
+    "RecordFailure": {"owner": OURS},
+    # The lease is what counts: the step's decision is in the effect's own key.
+    "ReserveEffect": {"owner": OURS},
+    "ReserveUndo": {"owner": OURS},
+    # Nobody holds the lease, and nobody has moved.
+    "AnnounceTurn": {"owner": {"NONE"}, "step": None, "nextAction": {"$.agent.nextAction"}},
+    "AnnounceError": {"owner": {"NONE"}, "step": None, "nextAction": {"NONE"}, "status": {"$.agent.status"}},
+}
+ONE_S_OWN: dict[str, set[str] | None] = {"owner": OURS, "step": None}
+"""What is demanded of STATE, with the values; None for whatever the machine carries. FENCES tells for some states."""
+FENCED = {"agent_turn", "agent_recovery", "agent_watch"}
+"""The machines that change an agent that exists, inputs aside."""
 CREATED = created(MACHINES.values())
-OWNERS = {"$.agent.owner", "$.owner"}
+OPERATOR = json.dumps({"S": "OPERATOR"})
+TOKEN = {"S.$": "$$.Task.Token"}
+OPEN = {"RESERVED", "UNCERTAIN"}
+LEADS_TO = {
+    "UNCERTAIN": OPEN,
+    # From COMPENSATING if its compensation did nothing: then the effect stands as it did.
+    "COMMITTED": OPEN | {"COMMITTED", "COMPENSATING"},
+    "FAILED": OPEN | {"FAILED"},
+    "COMPENSATING": {"COMMITTED", "COMPENSATING"},
+    "COMPENSATED": {"COMPENSATING", "COMPENSATED"},
+}
+"""The statuses that a ledger entry may come from, by the one that it comes to."""
 RESERVED_WORDS = set(
     importlib.resources.files("moto").joinpath("dynamodb/parsing/reserved_keywords.txt").read_text().split()
 )
@@ -31,34 +65,57 @@ def writes_to_state_say_what_is_announced(machine: Machine) -> Iterator[str]:
             yield problem(machine, write.state, "set `announce` to publish this write to STATE, or REMOVE it")
 
 
-def a_turn_is_fenced(machine: Machine) -> Iterator[str]:
-    if machine.name != "agent_turn":
+def work_on_an_agent_is_fenced(machine: Machine) -> Iterator[str]:
+    if machine.name not in FENCED:
         return
     touched = [request for request in requests(machine) if request.record == STATE and request.kind != "Get"]
     for request in touched:
-        fence = FENCES.get(request.state.name, {"owner", "step"})
-        owner = request.demanded.get("owner")
-        if missing := sorted(fence - request.demanded.keys()):
-            yield problem(machine, request.state, f"demand {' and '.join(missing)} in the ConditionExpression on STATE")
-        elif owner not in ({"NONE"} if request.state.name == "ClaimTurn" else OWNERS):
-            yield problem(machine, request.state, f"compare the owner with the turn's own, not with {owner}")
+        for name, wanted in FENCES.get(request.state.name, ONE_S_OWN).items():
+            found = request.demanded.get(name)
+            if found is None:
+                yield problem(machine, request.state, f"demand {name} in the ConditionExpression on STATE")
+            elif wanted and found not in wanted:
+                yield problem(machine, request.state, f"compare {name} with {' or '.join(wanted)}, not with {found}")
     fenced = {request.state.path for request in touched}
-    for task in machine.tasks():
-        if task.fields["Resource"].endswith(":transactWriteItems") and task.path not in fenced:
-            yield problem(machine, task, "add a ConditionCheck on STATE: a turn that was taken over may write nothing")
+    for write in writes(machine):
+        if write.kind == "Put" and write.record != OPERATOR and write.state.path not in fenced:
+            yield problem(machine, write.state, "add a ConditionCheck on STATE: whoever was taken over may put nothing")
+
+
+def settling_is_fenced_by_the_status(machine: Machine) -> Iterator[str]:
+    for write in writes(machine):
+        if write.record == ENTRY and write.kind == "Update":
+            # A truth may come late, so the lease does not count; but what is settled is not settled otherwise.
+            before = {value["S"] for name, value in write.compared if name == "status"}
+            after = next(iter(write.written["status"].values()))
+            if not before or before - LEADS_TO[after]:
+                allowed = ", ".join(sorted(LEADS_TO[after]))
+                yield problem(machine, write.state, f"demand that the status is one that leads to {after}: {allowed}")
 
 
 def every_write_has_a_condition(machine: Machine) -> Iterator[str]:
     for write in writes(machine):
-        if write.kind == "Put" and write.condition != NOT_THERE_YET:
+        if write.kind == "Put" and write.condition != REPLACING.get((machine.name, write.state.name), NOT_THERE_YET):
             yield problem(machine, write.state, f"put with ConditionExpression {NOT_THERE_YET}: nothing is overwritten")
-        elif not write.condition:
+        elif write.kind != "Put" and not write.condition:
             yield problem(machine, write.state, "add a ConditionExpression: an update without one makes half an item")
+
+
+def tokens_stay_in_the_table(machine: Machine) -> Iterator[str]:
+    for state in machine.states():
+        own = {key: value for key, value in state.fields.items() if key not in ("ItemProcessor", "Branches")}
+        kept = state.waits_for_token and state.fields["Parameters"].get("Item", {}).get("token") == TOKEN
+        if state.waits_for_token and not kept:
+            yield problem(
+                machine, state, "put the task's token into the table as `token`: without it nobody can answer"
+            )
+        if str(own).count("$$.Task.Token") != int(kept):
+            yield problem(machine, state, "keep the task's token in the table: whoever has it decides")
 
 
 def transactions_have_a_token(machine: Machine) -> Iterator[str]:
     for task in machine.tasks():
-        if task.fields["Resource"].endswith(":transactWriteItems"):
+        if task.action == "transactWriteItems":
             token = task.fields["Parameters"].get("ClientRequestToken.$", "")
             if "$$.State.EnteredTime" not in token or not token.endswith("'MD5')"):
                 yield problem(
@@ -112,8 +169,10 @@ def values_are_texts_or_numbers(machine: Machine) -> Iterator[str]:
 
 @holds(
     writes_to_state_say_what_is_announced,
-    a_turn_is_fenced,
+    work_on_an_agent_is_fenced,
+    settling_is_fenced_by_the_status,
     every_write_has_a_condition,
+    tokens_stay_in_the_table,
     transactions_have_a_token,
     placeholders_fit,
     reserved_words_have_placeholders,
@@ -122,6 +181,12 @@ def values_are_texts_or_numbers(machine: Machine) -> Iterator[str]:
 )
 def test_rule(rule: Rule, machine: Machine) -> None:
     assert_holds(rule, machine)
+
+
+@pytest.mark.parametrize("place", REPLACING, ids="-".join)
+def test_every_put_that_may_overwrite_has_to(place: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(REPLACING, place)
+    assert list(every_write_has_a_condition(MACHINES[place[0]])), "take it out of REPLACING: it overwrites nothing"
 
 
 def _edit(field: str, old: str, new: str, part: int | None = None) -> Callable[[dict[str, Any]], object]:
@@ -151,20 +216,90 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
         "CreateAgent",
         lambda s: s["Parameters"]["TransactItems"][1]["Put"]["Item"].pop("announce"),
     ),
-    Broken(a_turn_is_fenced, "agent_turn", "ClaimTurn", _edit(CONDITION, " AND nextAction = :nextAction", "")),
-    Broken(a_turn_is_fenced, "agent_turn", "ClaimTurn", _edit(CONDITION, "#owner = :none", "#owner = :me")),
-    Broken(a_turn_is_fenced, "agent_turn", "ClaimTurn", _edit(CONDITION, " AND ", " OR ")),
-    Broken(a_turn_is_fenced, "agent_turn", "RecordFailure", _edit(CONDITION, ":me", ":none", part=0)),
-    Broken(a_turn_is_fenced, "agent_turn", "CloseTurn", _edit(CONDITION, " AND #step = :step", "", part=0)),
-    Broken(a_turn_is_fenced, "agent_turn", "CheckpointResults", _edit(CONDITION, "#owner = :me AND ", "", part=1)),
     Broken(
-        a_turn_is_fenced,
+        work_on_an_agent_is_fenced, "agent_turn", "ClaimTurn", _edit(CONDITION, " AND nextAction = :nextAction", "")
+    ),
+    Broken(work_on_an_agent_is_fenced, "agent_turn", "ClaimTurn", _edit(CONDITION, "#owner = :none", "#owner = :me")),
+    Broken(work_on_an_agent_is_fenced, "agent_turn", "ClaimTurn", _edit(CONDITION, " AND ", " OR ")),
+    Broken(work_on_an_agent_is_fenced, "agent_turn", "RecordFailure", _edit(CONDITION, ":me", ":none", part=0)),
+    Broken(work_on_an_agent_is_fenced, "agent_turn", "CloseTurn", _edit(CONDITION, " AND #step = :step", "", part=0)),
+    Broken(
+        work_on_an_agent_is_fenced, "agent_turn", "CheckpointResults", _edit(CONDITION, "#owner = :me AND ", "", part=1)
+    ),
+    Broken(
+        work_on_an_agent_is_fenced,
         "agent_turn",
         "CallTools/ReserveEffect",
         lambda s: s["Parameters"]["TransactItems"].pop(1),
     ),
     Broken(
+        work_on_an_agent_is_fenced, "agent_recovery", "TakeOver", _edit(CONDITION, " AND lastUpdatedBy = :last", "")
+    ),
+    Broken(work_on_an_agent_is_fenced, "agent_recovery", "TakeOver", _edit(CONDITION, "#owner = :dead AND ", "")),
+    Broken(work_on_an_agent_is_fenced, "agent_recovery", "TakeOver", _edit(CONDITION, ":dead", ":me")),
+    Broken(work_on_an_agent_is_fenced, "agent_recovery", "MarkWaiting", _edit(CONDITION, " AND #step = :step", "")),
+    Broken(
+        work_on_an_agent_is_fenced,
+        "agent_recovery",
+        "RecordRecovery",
+        _edit(CONDITION, "#owner = :me AND ", "", part=1),
+    ),
+    Broken(
+        work_on_an_agent_is_fenced,
+        "agent_recovery",
+        "Compensate/ReserveUndo",
+        lambda s: s["Parameters"]["TransactItems"].pop(2),
+    ),
+    Broken(
+        work_on_an_agent_is_fenced,
+        "agent_watch",
+        "LookAfterAgents/AnnounceTurn",
+        _edit(CONDITION, "#owner = :none AND ", ""),
+    ),
+    Broken(
+        settling_is_fenced_by_the_status,
+        "agent_recovery",
+        "SettleEffects/SettleFailed",
+        lambda s: s["Parameters"]["ExpressionAttributeValues"].update({":reserved": {"S": "COMMITTED"}}),
+    ),
+    Broken(
+        settling_is_fenced_by_the_status,
+        "agent_recovery",
+        "SettleEffects/LeaveUncertain",
+        _edit(CONDITION, "#status IN (:reserved, :uncertain)", "attribute_exists(agentId)"),
+    ),
+    Broken(
+        settling_is_fenced_by_the_status,
+        "agent_recovery",
+        "Compensate/ReserveUndo",
+        _edit(CONDITION, "#status IN (:committed, :compensating)", "attribute_exists(agentId)", part=1),
+    ),
+    Broken(
         every_write_has_a_condition, "agent_turn", "CallTools/CommitEffect", lambda s: s["Parameters"].pop(CONDITION)
+    ),
+    Broken(
+        every_write_has_a_condition,
+        "agent_recovery",
+        "RecordRecovery",
+        lambda s: s["Parameters"]["TransactItems"][0]["Put"].pop(CONDITION),
+    ),
+    Broken(
+        tokens_stay_in_the_table,
+        "agent_recovery",
+        "AskOperator",
+        lambda s: s["Parameters"]["Item"].update(token={"S": "lost"}),
+    ),
+    Broken(
+        tokens_stay_in_the_table,
+        "agent_recovery",
+        "AskOperator",
+        lambda s: s["Parameters"]["Item"].update(question=TOKEN),
+    ),
+    Broken(
+        tokens_stay_in_the_table,
+        "agent_recovery",
+        "NotifyOperator",
+        lambda s: s["Parameters"].update({"Message.$": "$$.Task.Token"}),
     ),
     Broken(
         every_write_has_a_condition,

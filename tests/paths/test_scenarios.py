@@ -15,6 +15,8 @@ def test_scenario(world: World, scenario: Scenario) -> None:
     assert [visit.state for visit in world.visited(agent_id)] == scenario.expect.states
     effects = [(item["tool"], item["status"]) for item in world.items(agent_id, "EFFECT#")]
     assert effects == [(effect.tool, effect.status) for effect in scenario.expect.effects]
+    recoveries = [item["action"] for item in world.items(agent_id, "STEP#") if item["who"] == "RECOVERY"]
+    assert recoveries == scenario.expect.recoveries
     standing = [booking for booking in world.bookings(agent_id) if booking["status"] == "BOOKED"]
     assert len(standing) == scenario.expect.bookings
     world.assert_inventory_agrees()

@@ -48,6 +48,8 @@ def agent(**fields: Any) -> Agent:
         "limits": Limits(),
         "prices": {"input": 3, "output": 15},
         "protocol": "tools",
+        "doubts": [],
+        "doubted": False,
         "fingerprint": "",
     }
     return Agent(**{**common, **fields, "used": Used(**{**used, **fields.get("used", {})})})
@@ -132,3 +134,33 @@ UNCERTAIN = CallResult(outcome=Outcome.UNCERTAIN, error="States.Timeout", messag
 
 def error_answer(use_id: str, text: str) -> Answer:
     return Answer(tool_use_id=use_id, text=text, error=True)
+
+
+def recovered(step: int, action: str = "RETRY", **fields: str) -> Item:
+    """A recovery's entry; `text` is what the model is told."""
+    return {
+        "record": step_record(step),
+        "who": "RECOVERY",
+        "action": action,
+        "reason": "TurnDied",
+        "note": "",
+        "text": "",
+        "question": "",
+        **fields,
+    }
+
+
+def effect(record: str, status: str, tool: str = "book", **fields: str) -> Item:
+    """An entry of the ledger."""
+    return {
+        "record": record,
+        "status": status,
+        "tool": tool,
+        "function": f"turnstile-tool-{tool}",
+        "input": '{"city": "Paris"}',
+        "result": '{"id": "B-1"}' if status in ("COMMITTED", "COMPENSATING", "COMPENSATED") else "",
+        "error": "",
+        "errorMessage": "",
+        "reservedAt": "2026-01-01T00:00:00.000Z",
+        **fields,
+    }

@@ -20,6 +20,9 @@ OUTPUTS = {
     "AgentTurnArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentTurn",
     "AgentInputArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentInput",
     "AgentPublishArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentPublish",
+    "AgentRecoveryArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentRecovery",
+    "AgentWatchArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentWatch",
+    "OperatorTopicArn": "arn:aws:sns:us-east-1:123456789012:turnstile-OperatorTopic",
     "ModelId": "model-of-the-stack",
 }
 

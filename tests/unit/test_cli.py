@@ -8,7 +8,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from agent.record import PlanStep
-from tests.unit.records import COMMITTED, answered, call, decided, decision, said, state, use, user
+from tests.unit.records import COMMITTED, answered, call, decided, decision, recovered, said, state, use, user
 from workflows.cli import app
 from workflows.client import Change
 from workflows.console import Lines, Screen
@@ -58,7 +58,7 @@ def test_wrong_usage(command: list[str]) -> None:
 
 
 def entries() -> list[Entry]:
-    usage = json.dumps({"inputTokens": 1, "outputTokens": 1, "costMicroUsd": 1})
+    usage = json.dumps({"inputTokens": 1, "outputTokens": 1, "costMicroUsd": 1, "modelId": "m"})
     items = [
         user("Fly me to [bold]Paris[/bold]."),
         decided(2, decision("PLAN", reflection="A plan helps."), said(use("u0", "update_plan"))),
@@ -94,6 +94,31 @@ def test_a_run_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
         assert text in shown
     assert max(len(line) for line in shown.splitlines()) <= 60
     assert "\x1b" not in shown
+
+
+def test_what_a_recovery_did_is_told_to_a_person_and_to_a_program(capsys: pytest.CaptureFixture[str]) -> None:
+    spoke = recovered(
+        2,
+        "COMPENSATE",
+        reason="GivenUp",
+        note="The customer rang.",
+        text="All was undone.",
+        question="What shall I do instead?",
+    )
+    entry = read_entry({"at": "2026-01-01T00:00:00Z", "execution": "arn", **spoke})
+    changed = Change(state(status="WAITING_FOR_INPUT", step="2"), [entry])
+    Screen(Console(width=60, highlight=False)).change(changed, [["TakeOver", "RecordRecovery"]])
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines == [
+        "TakeOver → RecordRecovery",
+        "2 recover GivenUp → COMPENSATE",
+        "note    The customer rang.",
+        "told    All was undone.",
+        "asks    What shall I do instead?",
+    ]
+    Lines().change(changed)
+    [told] = json.loads(capsys.readouterr().out)["entries"]
+    assert told["recovery"] == {name: spoke[name] for name in ("action", "reason", "note", "text", "question")}
 
 
 def test_a_run_as_json_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,7 +73,7 @@ def refuse(states: Stubber, event: dict[str, Any], error: str, cause: str) -> No
 
 def journal(item: Item, execution: str = TURN) -> Item:
     """A journal's item with what every entry has."""
-    usage = json.dumps({"inputTokens": 1, "outputTokens": 1, "costMicroUsd": 1})
+    usage = json.dumps({"inputTokens": 1, "outputTokens": 1, "costMicroUsd": 1, "modelId": "m"})
     return {"agentId": "a-1", "at": "2026-01-01T00:00:00Z", "execution": execution, "usage": usage, **item}
 
 
@@ -169,7 +169,8 @@ def test_the_refusal_of_another_event_is_not_this_ones(stack: Stack, states: Stu
         stack.wait_for(sent, timeout=0.03)
 
 
-def test_an_event_that_nothing_comes_of(stack: Stack) -> None:
+def test_an_event_that_nothing_comes_of(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workflows.client.CHECK_INTERVAL", 60)
     sent = stack.send_input("a-1", "hello")
     with pytest.raises(StackError, match=r"nothing came of it in 0 seconds; look at the executions of .*AgentInput"):
         stack.wait_for(sent, timeout=0)

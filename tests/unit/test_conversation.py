@@ -5,9 +5,25 @@ from typing import Any
 
 import pytest
 
-from agent.conversation import Message, fold, pending_message, reason
-from agent.record import Answer, CallResult, Outcome
-from tests.unit.records import COMMITTED, UNCERTAIN, answered, call, decided, decision, error_answer, said, use, user
+from agent.conversation import Message, fold, known_result, pending_message, reason
+from agent.record import Answer, Call, CallResult, Outcome
+from tests.unit.records import (
+    COMMITTED,
+    UNCERTAIN,
+    answered,
+    call,
+    decided,
+    decision,
+    effect,
+    error_answer,
+    recovered,
+    said,
+    use,
+    user,
+)
+
+KEY, ALTERNATIVE = "EFFECT#000002#0", "EFFECT#000002#0#ALT1"
+BOOKED = decided(2, decision("TOOL_USE", calls=[call("u1", "book")]), said(use("u1", "book")))
 
 
 def assert_bedrock_takes(messages: list[Message]) -> None:
@@ -67,7 +83,7 @@ def test_a_failed_call_tells_the_model_what_is_known(outcome: Outcome, words: st
         decided(2, decision("TOOL_USE", calls=[call("u1")]), said(use("u1", "look"))),
         answered(3, CallResult(outcome=outcome, error="X", message=cause)),
     ]
-    result = results_of(fold(journal).messages[-1])["u1"]
+    result = results_of(fold(journal, [effect(KEY, "UNCERTAIN")]).messages[-1])["u1"]
     assert result["Status"] == "error"
     assert words in result["Content"][0]["Text"]
     assert "secret" not in result["Content"][0]["Text"]
@@ -79,8 +95,165 @@ def test_an_uncertain_call_is_remembered_until_the_next_decision() -> None:
         decided(2, decision("TOOL_USE", calls=[call("u1", "book")]), said(use("u1", "book"))),
         answered(3, UNCERTAIN),
     ]
-    assert [c.name for c in fold(journal).uncertain] == ["book"]
-    assert fold([*journal, decided(4, decision("PLAN"), said({"Text": "well"}))]).uncertain == []
+    ledger = [effect(KEY, "UNCERTAIN")]
+    assert [c.name for c in fold(journal, ledger).uncertain] == ["book"]
+    assert fold([*journal, decided(4, decision("PLAN"), said({"Text": "well"}))], ledger).uncertain == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (effect(KEY, "COMMITTED", result='{"id": "B-1"}'), '{"Json": {"id": "B-1"}}'),
+        (effect(KEY, "COMPENSATED", result='{"id": "B-1"}'), '{"Json": {"id": "B-1"}}'),
+        (
+            effect(KEY, "FAILED", error="NothingHappened", errorMessage="It was cut off."),
+            "nothing happened: It was cut",
+        ),
+        (effect(KEY, "FAILED", error="ToolRejected", errorMessage="No seats."), "was refused and nothing happened: No"),
+    ],
+)
+def test_what_was_uncertain_is_told_as_the_ledger_knows_it_now(entry: Any, words: str) -> None:
+    conversation = fold([user(), BOOKED, answered(3, UNCERTAIN)], [entry])
+    assert words in json.dumps(results_of(conversation.messages[-1])["u1"])
+    assert conversation.uncertain == []
+
+
+def test_a_call_that_was_never_reserved_was_never_made() -> None:
+    conversation = fold([user(), BOOKED, answered(3, UNCERTAIN)])
+    assert conversation.uncertain == []
+    assert "nothing happened" in results_of(conversation.messages[-1])["u1"]["Content"][0]["Text"]
+
+
+@pytest.mark.parametrize("status", ["UNCERTAIN", "RESERVED"])
+def test_what_the_ledger_does_not_know_stays_uncertain(status: str) -> None:
+    conversation = fold([user(), BOOKED, answered(3, UNCERTAIN)], [effect(KEY, status)])
+    assert [c.name for c in conversation.uncertain] == ["book"]
+    assert "Do not repeat it" in results_of(conversation.messages[-1])["u1"]["Content"][0]["Text"]
+
+
+def test_what_was_certain_is_told_as_it_was() -> None:
+    conversation = fold([user(), BOOKED, answered(3, COMMITTED)], [effect(KEY, "COMPENSATED", result='{"id": "B-1"}')])
+    assert results_of(conversation.messages[-1])["u1"]["Content"] == [{"Json": {"found": True}}]
+
+
+def nested() -> Call:
+    """A call with an alternative."""
+    other = call("u1", "book").model_copy(update={"name": "book_elsewhere", "key": ALTERNATIVE})
+    return call("u1", "book").model_copy(update={"alternative": other})
+
+
+REFUSED = effect(KEY, "FAILED", error="ToolRejected", errorMessage="No seats.")
+AWAY = effect(KEY, "FAILED", error="ToolUnavailable", errorMessage="Closed.")
+
+
+@pytest.mark.parametrize(
+    ("entries", "outcome", "told"),
+    [
+        ([AWAY], "UNAVAILABLE", "Closed."),
+        ([AWAY, effect(ALTERNATIVE, "COMMITTED", result='{"id": "B-2"}')], "COMMITTED", {"id": "B-2"}),
+        ([AWAY, effect(ALTERNATIVE, "FAILED", error="ToolRejected", errorMessage="Full.")], "REJECTED", "Full."),
+        ([AWAY, effect(ALTERNATIVE, "RESERVED")], None, None),
+        ([AWAY, effect(ALTERNATIVE, "UNCERTAIN")], None, None),
+        ([REFUSED], "REJECTED", "No seats."),
+        ([effect(KEY, "UNCERTAIN"), effect(ALTERNATIVE, "COMMITTED")], None, None),
+        ([effect(KEY, "COMMITTED", result='{"id": "B-1"}')], "COMMITTED", {"id": "B-1"}),
+        ([effect(ALTERNATIVE, "COMMITTED")], None, None),  # not without the one before it
+        ([], None, None),
+    ],
+)
+def test_a_call_ended_as_the_last_of_its_alternatives(entries: list[Any], outcome: str | None, told: Any) -> None:
+    result = known_result(nested(), {entry["record"]: entry for entry in entries})
+    assert (result and result.outcome) == outcome
+    assert (result and (result.value or result.message)) == told
+
+
+def test_a_recovery_without_words_leaves_the_calls_to_be_carried_out() -> None:
+    conversation = fold([user(), BOOKED, recovered(3)])
+    assert conversation.last and conversation.last.calls[0].key == KEY
+    assert [message["Role"] for message in conversation.messages] == ["user", "assistant"]
+    done = fold([user(), BOOKED, recovered(3), answered(4, COMMITTED)])
+    assert_bedrock_takes(done.messages)
+    assert results_of(done.messages[-1])["u1"]["Content"] == [{"Json": {"found": True}}]
+
+
+def test_a_recovery_that_speaks_answers_what_was_open_before() -> None:
+    calls = [call("u1", "book"), call("u2", "book", index=1), call("u3", index=2)]
+    asked = decision("TOOL_USE", calls=calls, answers=[error_answer("u4", "There is no tool fly.")])
+    uses = said(use("u1", "book"), use("u2", "book"), use("u3", "look"), use("u4", "fly"))
+    ledger = [effect(KEY, "COMMITTED", result='{"id": "B-1"}'), {**AWAY, "record": "EFFECT#000002#1"}]
+    conversation = fold([user(), decided(2, asked, uses), recovered(3, "REPLAN", text="Plan again.")], ledger)
+    assert_bedrock_takes(conversation.messages)
+    results = results_of(conversation.messages[-1])
+    assert results["u1"]["Content"] == [{"Json": {"id": "B-1"}}]
+    assert "nothing happened: Closed." in results["u2"]["Content"][0]["Text"]
+    assert "nothing happened: The turn ended before it." in results["u3"]["Content"][0]["Text"]
+    assert results["u4"]["Content"] == [{"Text": "There is no tool fly."}]
+    assert conversation.messages[-1]["Content"][-1] == {"Text": "Plan again."}
+    assert (conversation.last, conversation.uncertain) == (None, [])
+
+
+@pytest.mark.parametrize("entry", [effect(KEY, "UNCERTAIN"), effect(KEY, "RESERVED")])
+def test_a_recovery_that_speaks_does_not_guess_what_became_of_a_call(entry: Any) -> None:
+    conversation = fold([user(), BOOKED, recovered(3, "REPLAN", text="Plan again.")], [entry])
+    assert "not known whether" in results_of(conversation.messages[-1])["u1"]["Content"][0]["Text"]
+    assert [call.name for call in conversation.uncertain] == ["book"]
+
+
+@pytest.mark.parametrize(("action", "built_in"), [("ASK_USER", "ask_user"), ("COMPLETE", "complete")])
+def test_a_recovery_that_speaks_answers_a_built_in_that_was_open(action: str, built_in: str) -> None:
+    waiting = decided(2, decision(action, tool_use_id="u1", message="When?"), said(use("u1", built_in)))
+    conversation = fold([user(), waiting, recovered(3, "COMPENSATE", text="All of it was undone.")])
+    assert_bedrock_takes(conversation.messages)
+    assert conversation.last is None
+    [message] = pending_message(conversation, ["Then Rome."])
+    assert message["Content"] == [{"Text": "Then Rome."}]
+
+
+def test_a_recovery_lets_the_model_try_again() -> None:
+    same = decision("TOOL_USE", calls=[call("u1")], fingerprint="f1")
+    journal = [user(), decided(2, same, said(use("u1", "look"))), answered(3, COMMITTED)]
+    wrong = decided(4, decision("INVALID", message="?"), said({"Text": "x"}))
+    before, after = fold([*journal, wrong]), fold([*journal, wrong, recovered(5)])
+    assert (before.wrong_replies, before.repeats) == (1, 1)
+    assert (after.wrong_replies, after.repeats) == (0, 0)
+
+
+def test_the_json_protocol_is_told_of_a_recovery_in_words() -> None:
+    asked = decided(2, decision("TOOL_USE", calls=[call("", "book")]), said({"Text": "{}"}))
+    conversation = fold([user(), asked, recovered(3, "REPLAN", text="Plan again.")], [AWAY])
+    assert_bedrock_takes(conversation.messages)
+    texts = [block["Text"] for block in conversation.messages[-1]["Content"]]
+    assert texts == ["book: The tool could not be reached and nothing happened: Closed.", "Plan again."]
+
+
+REJECTED = CallResult(outcome=Outcome.REJECTED, error="ToolRejected", message='{"errorMessage": "No seats."}')
+
+
+def booked(step: int, result: CallResult, name: str = "book", inputs: tuple[str, ...] = ()) -> list[Any]:
+    """A decision that calls a tool, and the result."""
+    chosen = decision("TOOL_USE", calls=[call("u1", name, step=step)])
+    return [decided(step, chosen, said(use("u1", name)), inputs=inputs), answered(step + 1, result)]
+
+
+def test_what_came_to_nothing_is_remembered_until_it_works_or_the_user_speaks() -> None:
+    failed = [user(), *booked(2, REJECTED)]
+    assert fold(failed).failed == {"book": "No seats."}
+    assert fold([*failed, *booked(4, COMMITTED)]).failed == {}
+    assert fold([*failed, decided(4, decision("PLAN"), said({"Text": "Well."}))]).failed == {"book": "No seats."}
+    assert fold([*failed, decided(4, decision("PLAN"), said({"Text": "x"}), inputs=("INPUT#1",))]).failed == {}
+    assert fold([user(), *booked(2, REJECTED, "look")]).failed == {}  # it was to change nothing
+
+
+def test_what_was_settled_well_came_to_something() -> None:
+    uncertain = [user(), *booked(2, UNCERTAIN)]
+    assert fold(uncertain, [effect(KEY, "COMMITTED")]).failed == {}
+    assert list(fold(uncertain, [AWAY]).failed) == ["book"]
+
+
+def test_a_doubt_is_remembered_until_the_next_decision() -> None:
+    doubted = decided(2, decision("INVALID", message="Before you finish: …", doubted=True), said({"Text": "x"}))
+    assert fold([user(), doubted]).doubted
+    assert not fold([user(), doubted, decided(3, decision("PLAN"), said({"Text": "x"}))]).doubted
 
 
 def test_a_reply_without_calls_is_answered_at_once() -> None:

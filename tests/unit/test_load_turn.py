@@ -1,5 +1,6 @@
 """LoadTurn: what a turn does next follows from the record alone."""
 
+import json
 from typing import Any
 
 import botocore.session
@@ -9,9 +10,11 @@ from botocore.validate import ParamValidator
 from agent.conversation import Item
 from agent.definition import Definition
 from agent.errors import ContextTooLarge, EffectUncertain, InvalidRecord, LeaseLost
+from agent.record import CallResult, Outcome
 from agent.turn import Turn
 from load_turn.load import load_turn
 from tests.unit.records import (
+    BOOK,
     CLAIM,
     COMMITTED,
     UNCERTAIN,
@@ -21,6 +24,8 @@ from tests.unit.records import (
     decided,
     decision,
     definition,
+    effect,
+    recovered,
     said,
     state,
     use,
@@ -74,6 +79,27 @@ def test_a_decision_without_results_is_carried_out() -> None:
     assert turn.request is None
 
 
+@pytest.mark.parametrize("waiting", [CALLED, ASKED])
+def test_what_is_pending_is_gone_on_with_behind_the_entry_of_a_recovery(waiting: Item) -> None:
+    turn = load(state(step="3"), user(), waiting, recovered(3))
+    assert turn.entry == ("CARRY_OUT" if waiting is CALLED else "CLOSE")
+    assert turn.decision and turn.decision.results_record == "STEP#000004"
+    assert turn.decision.message == ("" if waiting is CALLED else "When?")
+
+
+def test_a_recovery_that_has_spoken_leads_back_to_the_model() -> None:
+    turn = load(state(step="3"), user(), CALLED, recovered(3, "REPLAN", text="Plan again."))
+    assert turn.entry == "ASK_MODEL"
+    assert asked(turn)["Messages"][-1]["Content"][-1] == {"Text": "Plan again."}
+
+
+def test_a_settled_outcome_lets_the_turn_go_on() -> None:
+    journal = (user(), CALLED, answered(3, UNCERTAIN), recovered(4))
+    turn = load(state(step="4"), *journal, effect("EFFECT#000002#0", "COMMITTED", result='{"id": "B-1"}'))
+    assert turn.entry == "ASK_MODEL"
+    assert '"B-1"' in json.dumps(asked(turn)["Messages"])
+
+
 def test_results_lead_back_to_the_model() -> None:
     assert load(state(step="3"), user(), CALLED, answered(3, COMMITTED)).entry == "ASK_MODEL"
 
@@ -112,7 +138,7 @@ def test_an_input_is_folded_once() -> None:
 
 def test_an_unsettled_outcome_stops_the_turn() -> None:
     with pytest.raises(EffectUncertain, match="whether book took effect"):
-        load(state(step="3"), user(), CALLED, answered(3, UNCERTAIN))
+        load(state(step="3"), user(), CALLED, answered(3, UNCERTAIN), effect("EFFECT#000002#0", "UNCERTAIN"))
 
 
 def test_a_lease_of_another_is_not_worked_on() -> None:
@@ -128,6 +154,38 @@ def test_a_goal_that_would_grow_every_checkpoint_is_refused() -> None:
 def test_a_request_that_does_not_fit_says_so() -> None:
     with pytest.raises(ContextTooLarge, match="payload of 20"):
         load(state(), user("x" * 200 * 1024))
+
+
+def test_a_hidden_tool_is_not_offered() -> None:
+    for protocol in ("tools", "json"):
+        found = definition(protocol)
+        hidden = BOOK.model_copy(update={"name": "find_booking", "hidden": True})
+        turn = load(state(), user(), definition_=found.model_copy(update={"tools": [*found.tools, hidden]}))
+        assert "find_booking" not in json.dumps(asked(turn))
+        assert "find_booking" in [tool.name for tool in turn.tools]
+
+
+def test_the_models_that_may_be_asked_instead_are_nested_in_their_order() -> None:
+    found = definition()
+    model = found.model.model_copy(update={"fallbacks": ["model-2", "model-3"]})
+    turn = load(state(), user(), definition_=found.model_copy(update={"model": model}))
+    nested = {"modelId": "model-2", "next": {"modelId": "model-3", "next": {}}}
+    assert turn.dump()["fallback"] == nested
+    assert load(state(), user()).dump()["fallback"] == {}
+
+
+def test_what_speaks_against_being_complete() -> None:
+    plan = [{"step": 1, "action": "Look", "status": "DONE"}, {"step": 2, "action": "Book", "status": "PENDING"}]
+    refused = CallResult(outcome=Outcome.REJECTED, error="ToolRejected", message='{"errorMessage": "No seats."}')
+    turn = load(state(step="3", plan=json.dumps(plan)), user(), CALLED, answered(3, refused))
+    assert turn.agent.doubts == ["Step 2 of the plan is open: Book.", "book came to nothing: No seats."]
+    assert load(state(step="3"), user(), CALLED, answered(3, COMMITTED)).agent.doubts == []
+
+
+def test_whether_the_model_was_sent_back_for_it_just_now() -> None:
+    doubted = decided(2, decision("INVALID", message="Before you finish: …", doubted=True), said({"Text": "x"}))
+    assert load(state(step="2"), user(), doubted).agent.doubted
+    assert not load(state(), user()).agent.doubted
 
 
 def test_counters_and_limits_are_carried_for_the_machine() -> None:

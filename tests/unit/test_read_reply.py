@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from agent.definition import Tool
 from agent.record import PlanStep, Status
 from agent.turn import Asked, Pending, Reading
 from read_reply.read import read_reply
@@ -20,8 +21,16 @@ def reply(*blocks: dict[str, Any], stop: str = "tool_use", tokens: tuple[int, in
     }
 
 
-def read(answer: Any, pending: Pending | None = None, **fields: Any) -> Reading:
-    return read_reply(Asked(agent=agent(**fields), tools=[LOOK, BOOK], pending=pending or Pending(), reply=answer))
+def read(answer: Any, pending: Pending | None = None, tools: list[Tool] | None = None, **fields: Any) -> Reading:
+    return read_reply(
+        Asked(
+            agent=agent(**fields),
+            tools=tools or [LOOK, BOOK],
+            pending=pending or Pending(),
+            reply=answer,
+            model_id="m",
+        )
+    )
 
 
 def read_text(text: str, protocol: str = "json") -> Reading:
@@ -40,6 +49,47 @@ def test_a_call_is_checked_and_keyed() -> None:
 def test_calls_of_one_reply_have_keys_of_their_own() -> None:
     decision = read(reply(use("u1", "look", city="Paris"), use("u2", "book", city="Rome"))).decision
     assert [call.key for call in decision.calls] == ["EFFECT#000002#0", "EFFECT#000002#1"]
+
+
+def test_the_alternatives_of_a_call_come_nested_in_it() -> None:
+    others = [
+        BOOK.model_copy(update={"name": name, "function": f"turnstile-tool-{name}", "timeout_seconds": seconds})
+        for name, seconds in (("partner", 60), ("desk", 90))
+    ]
+    book = BOOK.model_copy(update={"alternatives": ["desk", "partner"]})
+    [first] = read(reply(use("u1", "book", city="Paris")), tools=[book, *others]).decision.calls
+    second = first.alternative
+    third = second and second.alternative
+    assert second and third
+    assert [call.name for call in (first, second, third)] == ["book", "desk", "partner"]
+    assert [call.key for call in (first, second, third)] == [
+        "EFFECT#000002#0",
+        "EFFECT#000002#0#ALT1",
+        "EFFECT#000002#0#ALT2",
+    ]
+    assert (second.function, second.timeout_seconds > 90, third.timeout_seconds > 60) == (
+        "turnstile-tool-desk",
+        True,
+        True,
+    )
+    assert {call.tool_use_id for call in (first, second, third)} == {"u1"}
+    assert all(call.input == {"city": "Paris"} for call in (first, second, third))
+    assert third.alternative is None
+
+
+def test_an_alternative_of_an_alternative_is_not_called_for_the_first() -> None:
+    desk = BOOK.model_copy(update={"name": "desk", "alternatives": ["book"]})
+    book = BOOK.model_copy(update={"alternatives": ["desk"]})
+    [first] = read(reply(use("u1", "book", city="Paris")), tools=[book, desk]).decision.calls
+    assert first.alternative and first.alternative.alternative is None
+
+
+def test_a_hidden_tool_is_no_tool_of_the_models() -> None:
+    hidden = BOOK.model_copy(update={"name": "find_booking", "hidden": True})
+    for answer in (use("u1", "find_booking", city="Paris"), {"Text": "Well."}):
+        decision = read(reply(answer), tools=[LOOK, hidden]).decision
+        assert (decision.action, decision.calls) == ("INVALID", [])
+        assert "ook, update_plan" in decision.message  # no word of it among the tools
 
 
 @pytest.mark.parametrize(
@@ -92,6 +142,39 @@ def test_too_many_calls_are_put_off() -> None:
 def test_built_ins_become_decisions(built_in: dict[str, Any], action: str, closes_as: str, message: str) -> None:
     decision = read(reply(built_in)).decision
     assert (decision.action, decision.closes_as, decision.message) == (action, closes_as, message)
+
+
+DOUBTS = ["Step 2 of the plan is open: Book.", "book came to nothing: No seats."]
+FINISHED = reply(use("u1", "complete", result="Booked."))
+
+
+def test_who_claims_to_be_complete_against_the_record_is_sent_back_once() -> None:
+    reading = read(FINISHED, doubts=DOUBTS)
+    decision = reading.decision
+    assert (decision.action, decision.doubted, reading.agent.doubted) == ("INVALID", True, True)
+    [answer] = decision.answers
+    assert answer.error and answer.tool_use_id == "u1"
+    assert answer.text.startswith(
+        "Before you finish: Step 2 of the plan is open: Book. book came to nothing: No seats."
+    )
+
+
+def test_who_claims_it_again_is_misaligned() -> None:
+    decision = read(FINISHED, doubts=DOUBTS, doubted=True).decision
+    assert (decision.action, decision.message) == ("MISALIGNED", " ".join(DOUBTS))
+    assert [answer.tool_use_id for answer in decision.answers] == ["u1"]
+
+
+def test_a_doubt_that_is_gone_is_none() -> None:
+    reading = read(FINISHED, doubted=True)
+    assert (reading.decision.action, reading.agent.doubted) == ("COMPLETE", False)
+
+
+def test_only_the_next_decision_is_the_second_claim() -> None:
+    going_on = read(reply(use("u1", "look", city="Paris")), doubts=DOUBTS, doubted=True)
+    assert (going_on.decision.action, going_on.agent.doubted) == ("TOOL_USE", False)
+    question = read(reply(use("u1", "ask_user", question="When?")), doubts=DOUBTS, doubted=True)
+    assert question.decision.action == "ASK_USER"
 
 
 def plan(*actions: str, status: Any = "PENDING") -> list[dict[str, Any]]:
@@ -185,6 +268,7 @@ def test_the_users_words_go_into_the_journal_with_the_reply() -> None:
 def test_tokens_and_cost_are_counted() -> None:
     reading = read(reply(use("u1", "look", city="Paris"), tokens=(1000, 100)), used={"tokens": 5})
     assert reading.step.usage.cost_micro_usd == 1000 * 3 + 100 * 15
+    assert reading.step.usage.model_id == "m"
     assert (reading.agent.used.tokens, reading.agent.used.steps, reading.agent.step) == (1105, 1, 2)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.definition import Definition, Limits
+from agent.definition import Compensation, Definition, Limits
 from tests.unit.stacks import mock_stack
 from workflows.client import Stack, StackError
 from workflows.registry import AgentFileError, latest_definition, read_agent_file, register
@@ -21,6 +21,7 @@ INLINE: dict[str, Any] = {
     "inputSchema": {"type": "object", "properties": {"city": {"type": "string"}}},
     "effect": "read",
 }
+BUY: dict[str, Any] = {**INLINE, "name": "buy", "effect": "write"}
 FILE: dict[str, Any] = {"name": "scout", "instructions": "You look.", "tools": [INLINE]}
 
 Write = Callable[[Any], Path]
@@ -28,7 +29,16 @@ Write = Callable[[Any], Path]
 
 @pytest.fixture(scope="module")
 def one_stack() -> Iterator[Stack]:
-    tools = ["look", "get_flight_info", "book_flight", "book_flight_partner", "cancel_flight"]
+    tools = [
+        "look",
+        "buy",
+        "sell",
+        "get_flight_info",
+        "book_flight",
+        "book_flight_partner",
+        "cancel_flight",
+        "find_booking",
+    ]
     with mock_stack(*(f"turnstile-tool-{name}" for name in tools)) as stack:
         yield stack
 
@@ -63,6 +73,11 @@ def changed(place: str, value: Any) -> dict[str, Any]:
     return dict(file)
 
 
+def with_buy(**fields: Any) -> dict[str, Any]:
+    """The file with a second tool, which writes."""
+    return changed("tools", [INLINE, {**BUY, **fields}])
+
+
 def stored(stack: Stack) -> list[str]:
     items = stack.dynamodb.scan(TableName=stack.outputs.table_name)["Items"]
     return sorted(item["record"]["S"] for item in items)
@@ -75,7 +90,13 @@ def test_the_travel_agent(stack: Stack) -> None:
         ("book_flight", "write", "turnstile-tool-book_flight"),
         ("book_flight_partner", "write", "turnstile-tool-book_flight_partner"),
         ("cancel_flight", "write", "turnstile-tool-cancel_flight"),
+        ("find_booking", "read", "turnstile-tool-find_booking"),
     ]
+    assert [tool.name for tool in definition.tools if tool.hidden] == ["find_booking"]
+    booking = definition.tools[1]
+    assert booking.alternatives == ["book_flight_partner"]
+    assert booking.compensation == Compensation(tool="cancel_flight", arguments={"booking_id": "booking_id"})
+    assert (booking.on_unknown, booking.reconcile) == ("reconcile", "find_booking")
     assert definition.model.id == "model-of-the-stack"
     assert definition.limits.cost_micro_usd == 1_000_000
     assert "from_city" in definition.tools[0].input_schema["properties"]
@@ -106,6 +127,23 @@ def test_two_who_register_at_once(stack: Stack, write: Write, monkeypatch: pytes
     with pytest.raises(StackError, match="at the same time; nothing was written"):
         register(stack, write({**FILE, "instructions": "You look otherwise."}))
     assert stored(stack) == ["LATEST", "VERSION#000001"]
+
+
+def test_what_the_machine_is_told_of_a_tool(stack: Stack, write: Write) -> None:
+    told = {
+        "alternatives": ["sell"],
+        "compensation": {"tool": "sell", "arguments": {"receipt": "id"}},
+        "onUnknown": "reconcile",
+        "reconcile": "look",
+    }
+    tools = [{**INLINE, "hidden": True}, {**BUY, **told}, {**BUY, "name": "sell", "onUnknown": "retry"}]
+    model = {"fallbacks": ["second", "third"]}
+    definition = register(stack, write({**FILE, "tools": tools, "model": model, "limits": {"recoveries": 2}}))
+    look, buy, sell = definition.dump()["tools"]
+    assert {name: buy[name] for name in told} == told
+    assert (look["hidden"], sell["onUnknown"]) == (True, "retry")
+    assert (definition.model.fallbacks, definition.limits.recoveries) == (["second", "third"], 2)
+    assert latest_definition(stack, "scout") == definition
 
 
 def test_limits_and_model(stack: Stack, write: Write) -> None:
@@ -166,6 +204,17 @@ handler = look
             "inputSchema: https://x/a.json is not in the schema",
         ),
         (changed("tools.0.inputSchema", {"type": "string"}), "say `type: object`"),
+        (changed("tools.0.onUnknown", "guess"), "tools.0.onUnknown: Input should be 'ask', 'retry' or 'reconcile'"),
+        (changed("tools.0.compensation", {"tool": "look"}), "tools.0.compensation.arguments: is missing"),
+        (changed("tools.0.alternatives", ["there"]), "the alternatives of look names there, which is no other tool"),
+        (changed("tools.0.alternatives", ["look"]), "the alternatives of look names look, which is no other tool"),
+        (with_buy(alternatives=["look"]), "the alternatives of buy names look, whose effect is read"),
+        (with_buy(compensation={"tool": "there", "arguments": {"a": "b"}}), "the compensation of buy names there"),
+        (with_buy(compensation={"tool": "look", "arguments": {"a": "b"}}), "names look, whose effect is read"),
+        (with_buy(onUnknown="reconcile", reconcile="there"), "the reconcile of buy names there, which is no other"),
+        (with_buy(onUnknown="reconcile"), "buy needs `reconcile`, the name of a look-up"),
+        (with_buy(reconcile="look"), "buy needs `reconcile`, the name of a look-up, with `onUnknown: reconcile`"),
+        (changed("tools", [BUY, {**BUY, "name": "sell", "reconcile": "buy"}]), "names buy, whose effect is write"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(stack: Stack, write: Write, content: Any, message: str) -> None:

@@ -15,6 +15,7 @@ from tools import inventory
 from tools.book_flight.handler import handler as book_flight
 from tools.book_flight_partner.handler import handler as book_flight_partner
 from tools.cancel_flight.handler import handler as cancel_flight
+from tools.find_booking.handler import handler as find_booking
 from tools.flights import CITIES, SEATS, TIMETABLE, BookFlight, from_item, sample_flights
 from tools.get_flight_info.handler import handler as get_flight_info
 
@@ -441,3 +442,38 @@ def test_every_route_has_flights_of_both_carriers_every_day() -> None:
     assert sample_flights(TODAY, days=4) == sample_flights(TODAY, days=4)
     without = {(f["from_city"], f["to_city"], f["date"], f["seats_sold"]) for f in flights if f["seats_left"] == "0"}
     assert without == {("New York", "San Francisco", SOLD_OUT, "0")}
+
+
+# ---- Finding out whether a call took effect
+
+
+def look_up(tool: str, key: str = "a#EFFECT#000002#0", **arguments: Any) -> Any:
+    about = {"key": key, "tool": tool, "input": arguments}
+    return find_booking({"agentId": "a", "key": f"{key}#LOOKUP", "input": about}, None)
+
+
+def test_a_booking_that_was_made_is_found() -> None:
+    booking = call(book_flight, **TRIP)
+    assert look_up("book_flight", **TRIP) == {"happened": True, "result": booking}
+
+
+def test_what_did_not_happen_can_no_longer_happen() -> None:
+    for _ in range(2):
+        assert look_up("book_flight", **TRIP) == {"happened": False, "result": {}}
+    with pytest.raises(ToolRejected, match="given up before it arrived"):
+        call(book_flight, **TRIP)
+    assert booked() == {}
+
+
+def test_a_call_that_is_on_its_way_finds_its_place_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    before_writing(monkeypatch, lambda: look_up("book_flight", **TRIP))
+    with pytest.raises(ToolRejected, match="given up before it arrived"):
+        call(book_flight, **TRIP)
+
+
+def test_a_cancellation_is_found_by_its_booking() -> None:
+    booking = call(book_flight, **TRIP)
+    undo = {"key": "a#EFFECT#000002#0#UNDO", "booking_id": booking["booking_id"]}
+    assert look_up("cancel_flight", **undo) == {"happened": False, "result": {}}
+    cancelled = call(cancel_flight, undo["key"], booking_id=booking["booking_id"])
+    assert look_up("cancel_flight", **undo) == {"happened": True, "result": cancelled}

@@ -68,7 +68,9 @@ def test_a_random_conversation(seed: int) -> None:
             inputs.append(arrived(f"e{turn}", f"Words {turn}.", time=f"2026-01-01T00:00:{turn:02d}Z"))
         loaded = load_turn(CLAIM, [now, *journal, *inputs], lambda _name, _version: found, today="2026-01-02")
         if foretold:
-            assert foretold.model_copy(update={"inbox": len(inputs)}) == loaded.agent
+            # What is new in the inbox or the ledger, nobody could foretell.
+            told = loaded.agent.model_copy(update={"inbox": foretold.inbox, "doubts": foretold.doubts})
+            assert told == foretold
         if loaded.entry == "CARRY_OUT":
             assert loaded.decision
             step = loaded.agent.step + 1
@@ -90,7 +92,9 @@ def test_a_random_conversation(seed: int) -> None:
             "StopReason": stop,
             "Usage": {"InputTokens": rng.randrange(100), "OutputTokens": rng.randrange(10)},
         }
-        reading = read_reply(Asked(agent=loaded.agent, tools=loaded.tools, pending=loaded.pending, reply=answer))
+        reading = read_reply(
+            Asked(agent=loaded.agent, tools=loaded.tools, pending=loaded.pending, reply=answer, model_id="m")
+        )
         dumped = reading.dump()
         journal.append(
             {

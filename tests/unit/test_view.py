@@ -9,12 +9,15 @@ from agent.conversation import Item
 from agent.record import CallResult, Outcome
 from tests.unit.records import (
     COMMITTED,
+    UNCERTAIN,
     answered,
     call,
     decided,
     decision,
     definition,
+    effect,
     error_answer,
+    recovered,
     said,
     state,
     use,
@@ -34,7 +37,7 @@ def view(*items: Item, **fields: str) -> AgentView:
     times = dict.fromkeys(("createdAt", "lastUpdated"), "2026-01-01T00:00:00Z")
     counters = dict.fromkeys(("invocationCount", "errorCount", "toolCalls"), "1")
     empty = dict.fromkeys(("lastPlanGeneratedAt", "lastToolExecutionAt", "error", "errorMessage"), "")
-    usage = json.dumps({"inputTokens": 1, "outputTokens": 1, "costMicroUsd": 1})
+    usage = json.dumps({"inputTokens": 1, "outputTokens": 1, "costMicroUsd": 1, "modelId": "m"})
     journal = [{"at": "2026-01-01T00:00:00Z", "execution": "arn", "usage": usage, **item} for item in items]
     return public_view(
         [state(**{**times, **counters, **empty, "lastUpdatedBy": "arn", **fields}), *journal], definition()
@@ -122,6 +125,66 @@ def test_the_plan_and_the_calls_after_it() -> None:
         {**common, "step": 4, "toolName": "book", "status": "REJECTED", "error": "REJECTED: No seats."},
         {**common, "step": 5, "toolName": "look", "status": "PENDING"},
     ]
+
+
+BOOKED = decided(2, decision("TOOL_USE", calls=[call("u1", "book")]), said(use("u1", "book", city="Paris")))
+ENTRY = "EFFECT#000002#0"
+UNDONE = recovered(4, "COMPENSATE", text="The booking was undone.", question="What shall I do instead?")
+
+
+def outcomes(shown: AgentView) -> list[tuple[str, Any, str | None]]:
+    return [(entry.status, entry.result, entry.error) for entry in shown.plan]
+
+
+def test_a_recovery_asks_the_user() -> None:
+    asked = decided(2, decision("ASK_USER", tool_use_id="u1", message="When?"), said(use("u1", "ask_user")))
+    shown = view(user(), asked, UNDONE, status="WAITING_FOR_INPUT")
+    assert shown.question == "What shall I do instead?"
+    assert spoken(shown)[2:] == [
+        ("tool_output", "The booking was undone."),
+        ("assistant", "What shall I do instead?"),
+    ]
+    assert view(user(), asked, recovered(3), status="WAITING_FOR_INPUT").question == "When?"
+
+
+def test_results_behind_a_recovery_are_those_of_the_calls_before_it() -> None:
+    assert outcomes(view(user(), BOOKED, recovered(3))) == [("PENDING", None, None)]
+    shown = view(user(), BOOKED, recovered(3), answered(4, COMMITTED))
+    assert outcomes(shown) == [("COMMITTED", {"found": True}, None)]
+    assert spoken(shown)[-1] == ("tool_output", '{"found": true}')
+
+
+@pytest.mark.parametrize(
+    ("entry", "outcome", "heard"),
+    [
+        (effect(ENTRY, "UNCERTAIN"), ("UNCERTAIN", None, "UNCERTAIN: States.Timeout"), "UNCERTAIN: States.Timeout"),
+        (effect(ENTRY, "COMMITTED"), ("COMMITTED", {"id": "B-1"}, None), '{"id": "B-1"}'),
+        (
+            effect(ENTRY, "FAILED", error="NothingHappened", errorMessage="It was cut off."),
+            ("UNAVAILABLE", None, "UNAVAILABLE: It was cut off."),
+            "UNAVAILABLE: It was cut off.",
+        ),
+    ],
+)
+def test_what_was_uncertain_is_shown_as_the_ledger_knows_it_now(entry: Item, outcome: Any, heard: str) -> None:
+    shown = view(user(), BOOKED, answered(3, UNCERTAIN), entry)
+    assert outcomes(shown) == [outcome]
+    assert spoken(shown)[-1] == ("tool_output", heard)
+
+
+def test_what_is_undone_is_shown_so() -> None:
+    other = call("u1", "book").model_copy(update={"key": f"{ENTRY}#ALT1"})
+    nested = call("u1", "book").model_copy(update={"alternative": other})
+    chosen = decided(2, decision("TOOL_USE", calls=[nested]), said(use("u1", "book")))
+    for ledger in ([effect(ENTRY, "COMPENSATED")], [effect(ENTRY, "FAILED"), effect(f"{ENTRY}#ALT1", "COMPENSATED")]):
+        shown = view(user(), chosen, answered(3, COMMITTED), UNDONE, *ledger)
+        assert outcomes(shown) == [("COMPENSATED", {"found": True}, None)]
+
+
+def test_calls_that_a_recovery_answered_do_not_wait_any_more() -> None:
+    speaks = recovered(3, "REPLAN", text="Plan again.")
+    assert outcomes(view(user(), BOOKED, speaks)) == [("UNAVAILABLE", None, "UNAVAILABLE: The turn ended before it.")]
+    assert outcomes(view(user(), BOOKED, speaks, effect(ENTRY, "COMMITTED"))) == [("COMMITTED", {"id": "B-1"}, None)]
 
 
 def test_an_error_is_told_in_words() -> None:

@@ -8,6 +8,7 @@ and refuses to start when one is not what MiniStack 1.5.33 has.
 import contextvars
 import copy
 import functools
+import importlib
 import json
 import logging
 import os
@@ -167,6 +168,22 @@ def keep_history(stepfunctions: ModuleType) -> None:
     stepfunctions._add_event = add  # type: ignore[attr-defined]
 
 
+def take_timeouts_from_paths(stepfunctions: ModuleType) -> None:
+    """Ends a task after the seconds that its `TimeoutSecondsPath` names, which MiniStack ignores.
+
+    Needs `_execute_task(state, data, execution, ctx)` and `_resolve_path_or_ctx(path, data, ctx)`.
+    """
+    execute_task = need(stepfunctions, "_execute_task")
+    resolve = need(stepfunctions, "_resolve_path_or_ctx")
+
+    def execute(state: dict[str, Any], data: Any, execution: dict[str, Any], ctx: dict[str, Any]) -> Any:
+        path = state.get("TimeoutSecondsPath")
+        timed = {**state, "TimeoutSeconds": resolve(path, data, ctx)} if path else state
+        return execute_task(timed, data, execution, ctx)
+
+    stepfunctions._execute_task = execute  # type: ignore[attr-defined]
+
+
 def record_maps(stepfunctions: ModuleType) -> None:
     """Writes down what happens inside a Map: its start and end, each iteration's, and each state's with its data.
 
@@ -283,7 +300,9 @@ def apply_hooks(model: Callable[[], Any]) -> None:
     answer_converse(stepfunctions, model)
     report_exceptions_by_name(lambda_runtime, lambda_svc)
     keep_history(stepfunctions)
-    faults.install(stepfunctions, need)  # before what takes hold of the same names
+    take_timeouts_from_paths(stepfunctions)
+    # Before what takes hold of the same names.
+    faults.install(lambda name: importlib.import_module(f"ministack.{name}"), need)
     record_maps(stepfunctions)
     poll_pipes_often(pipes)
 
@@ -320,6 +339,7 @@ def main() -> None:
     model = prepare_model()
     keep_developer_out()
     end_with_parent()
+    faults.keep_data()
     apply_hooks(model)
     from ministack.app import main as serve
     from ministack.core import lambda_runtime

@@ -1,4 +1,4 @@
-"""Reads what LoadTurn folds."""
+"""Reads the record, for those who fold it."""
 
 import os
 from functools import cache

@@ -1,0 +1,33 @@
+"""LoadRecovery: from the record to what a recovery has to know."""
+
+import os
+from typing import Any
+
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+from agent.log import logger
+from agent.store import read_agent, read_definition
+from load_recovery.load import load_recovery
+from load_recovery.shapes import Operator, Taken
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
+    """Takes a `Taken`, answers a `Situation`. Raises LeaseLost if somebody else owns the agent."""
+    taken = Taken.model_validate(event)
+    logger.append_keys(agentId=taken.agent_id)
+    operator = Operator(
+        reminder_seconds=int(os.environ["OPERATOR_REMINDER_SECONDS"]),
+        reminders=int(os.environ["OPERATOR_REMINDERS"]),
+    )
+    situation = load_recovery(taken, read_agent(taken.agent_id), read_definition, operator)
+    if not taken.tried:  # a recovery asks a second time once it has tried
+        _count(situation.error)
+    return situation.dump()
+
+
+def _count(error: str) -> None:
+    metrics = EphemeralMetrics(namespace="Turnstile")
+    metrics.add_dimension("error", error)
+    metrics.add_metric("Recoveries", MetricUnit.Count, 1)
+    metrics.flush_metrics()

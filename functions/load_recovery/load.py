@@ -1,0 +1,149 @@
+"""What a recovery has to know, told by nothing but the record. Pure."""
+
+import json
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from agent.conversation import Item
+from agent.definition import TIMEOUT_MARGIN, Definition, ReadDefinition, Tool
+from agent.errors import InvalidRecord, LeaseLost
+from agent.record import EffectStatus, step_record
+from load_recovery.shapes import Agent, LookUp, Operator, Replans, Situation, Taken, Undo, Unsettled
+from load_recovery.texts import texts
+
+UNDO = "#UNDO"
+LONGEST_BACK_OFF = 300
+"""Seconds."""
+CALL_ATTEMPTS = 4
+"""Of a call that writes, its retries included, as in `asl/`."""
+LONGEST_PAUSE = timedelta(seconds=20)
+"""Between two of them."""
+_UNSETTLED = {EffectStatus.RESERVED, EffectStatus.UNCERTAIN}
+_STANDING = {EffectStatus.COMMITTED, EffectStatus.COMPENSATING}
+
+
+def load_recovery(
+    taken: Taken, items: Iterable[Item], read_definition: ReadDefinition, operator: Operator
+) -> Situation:
+    """Folds a record's items, in order of `record`.
+
+    Raises LeaseLost if this recovery does not own the agent, InvalidRecord if there is none.
+    """
+    found = list(items)
+    state = next((item for item in found if item["record"] == "STATE"), None)
+    if state is None:
+        raise InvalidRecord(f"Agent {taken.agent_id} has no STATE.")
+    if state["owner"] != taken.owner:
+        raise LeaseLost(f"{taken.owner} does not own agent {taken.agent_id}; {state['owner']} does.")
+    definition = read_definition(state["agent"], int(state["definitionVersion"]))
+    effects = [item for item in found if item["record"].startswith("EFFECT#")]
+    unsettled = [item for item in effects if EffectStatus(item["status"]) in _UNSETTLED]
+    standing = [
+        item for item in effects if EffectStatus(item["status"]) in _STANDING and not item["record"].endswith(UNDO)
+    ]
+    steps = [item for item in found if item["record"].startswith("STEP#")]
+    inputs = [item for item in found if item["record"].startswith("INPUT#")]
+    heard = {record for item in steps if item["who"] == "MODEL" for record in json.loads(item["inputs"])}
+    attempts = _attempts(steps)
+    compensations = [undo for item in reversed(standing) if (undo := _undo(item, definition))]
+    told = _told(steps)
+    undone = [item for item in effects if item["status"] == EffectStatus.COMPENSATED and _step(item) > told]
+    undoable = {undo.key for undo in compensations}
+    return Situation(
+        agent=Agent(**taken.model_dump(), step=int(state["step"])),
+        error=state["error"],
+        record=step_record(int(state["step"]) + 1),
+        unsettled=[_unsettled(taken.agent_id, item, definition) for item in unsettled],
+        calls_end_by=_calls_end_by(state, unsettled, definition),
+        compensations=compensations,
+        standing=bool(standing),
+        undone=bool(undone),
+        inbox=len(inputs),
+        unheard=any(item["record"] not in heard for item in inputs),
+        attempts=attempts,
+        back_off_seconds=min(2**attempts, LONGEST_BACK_OFF),
+        limits=definition.limits,
+        used=Replans(replans=int(state["replans"])),
+        operator=operator,
+        texts=texts(
+            state,
+            effects,
+            undone=[*undone, *(item for item in standing if item["record"] in undoable)],
+            kept=[item for item in standing if item["record"] not in undoable],
+        ),
+    )
+
+
+def _attempts(steps: list[Item]) -> int:
+    """The entries of recoveries at the end of the journal."""
+    return next((place for place, item in enumerate(reversed(steps)) if item["who"] != "RECOVERY"), 0)
+
+
+def _step(item: Item) -> int:
+    return int(item["record"].split("#")[1])
+
+
+def _told(steps: list[Item]) -> int:
+    """The last step that told of effects that were undone; 0 if none did."""
+    return max((_step(item) for item in steps if item.get("action") == "COMPENSATE"), default=0)
+
+
+def _tool(definition: Definition, name: str) -> Tool:
+    return next(tool for tool in definition.tools if tool.name == name)
+
+
+def _unsettled(agent_id: str, item: Item, definition: Definition) -> Unsettled:
+    tool = _tool(definition, item["tool"])
+    look_up = LookUp()
+    if tool.reconcile:
+        other = _tool(definition, tool.reconcile)
+        look_up = LookUp(
+            function=other.function,
+            key=f"{agent_id}#{item['record']}#LOOKUP",
+            timeout_seconds=other.timeout_seconds + TIMEOUT_MARGIN,
+        )
+    return Unsettled(
+        key=item["record"],
+        full_key=f"{agent_id}#{item['record']}",
+        tool=tool.name,
+        function=item["function"],
+        input=json.loads(item["input"]),
+        timeout_seconds=tool.timeout_seconds + TIMEOUT_MARGIN,
+        on_unknown=tool.on_unknown,
+        look_up=look_up,
+    )
+
+
+def _undo(item: Item, definition: Definition) -> Undo | None:
+    compensation = _tool(definition, item["tool"]).compensation
+    if compensation is None:
+        return None
+    tool = _tool(definition, compensation.tool)
+    result = json.loads(item["result"])
+    if not isinstance(result, dict) or not set(compensation.arguments.values()) <= result.keys():
+        # The result is not what the definition expects of it: it stands, and a person is asked.
+        return None
+    return Undo(
+        key=item["record"],
+        undo_key=item["record"] + UNDO,
+        tool=tool.name,
+        function=tool.function,
+        input={argument: result[field] for argument, field in compensation.arguments.items()},
+        timeout_seconds=tool.timeout_seconds + TIMEOUT_MARGIN,
+    )
+
+
+def _calls_end_by(state: Item, unsettled: list[Item], definition: Definition) -> str:
+    """The last attempt of a call begins before its turn is taken over, and within CALL_ATTEMPTS of its reservation; its
+    function ends by its own timeout."""
+    taken_over = _moment(state["lastUpdated"])
+    ends = [taken_over]
+    for item in unsettled:
+        seconds = timedelta(seconds=_tool(definition, item["tool"]).timeout_seconds + TIMEOUT_MARGIN)
+        last_try = _moment(item["reservedAt"]) + (CALL_ATTEMPTS - 1) * (seconds + LONGEST_PAUSE)
+        ends.append(min(taken_over, last_try) + seconds)
+    return max(ends).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)

@@ -1,0 +1,108 @@
+"""What the machine `agent_recovery` carries: the shapes at the ends of LoadRecovery."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from agent.definition import Limits
+from agent.record import Model
+
+
+class Taken(Model):
+    """What LoadRecovery is asked with: an agent whose lease this recovery has taken over."""
+
+    agent_id: str
+    owner: str
+    tried: Annotated[bool, Field(description="Whether this recovery has tried to settle what is unsettled")]
+    order: Annotated[str, Field(description="What the operator decided; empty before")]
+    note: Annotated[str, Field(description="The operator's words")]
+
+
+class Agent(Taken):
+    """The agent as the recovery carries it."""
+
+    step: Annotated[int, Field(description="The newest entry of the journal")]
+
+
+class LookUp(Model):
+    """How to find out whether a call took effect. All of it empty if the definition names no look-up."""
+
+    function: str = ""
+    key: str = ""
+    timeout_seconds: int = 0
+
+
+class Unsettled(Model):
+    """A ledger entry whose end is unknown."""
+
+    key: Annotated[str, Field(description="Its `record`")]
+    full_key: Annotated[str, Field(description="The key that the tool was given")]
+    tool: str
+    function: str
+    input: dict[str, Any]
+    timeout_seconds: int
+    on_unknown: Literal["ask", "retry", "reconcile"]
+    look_up: LookUp
+
+
+class Undo(Model):
+    """An effect that stands and can be undone, and the call that undoes it."""
+
+    key: Annotated[str, Field(description="The effect's `record`")]
+    undo_key: Annotated[str, Field(description="The `record` of its compensation")]
+    tool: str
+    function: str
+    input: dict[str, Any]
+    timeout_seconds: int
+
+
+class Texts(Model):
+    """What people and the model are told."""
+
+    replan: Annotated[str, Field(description="To the model, before it plans again")]
+    compensated: Annotated[str, Field(description="To the model, once everything is undone")]
+    question: Annotated[str, Field(description="To the user, then")]
+    subject: Annotated[str, Field(max_length=100, description="Of the operator's message")]
+    operator: Annotated[str, Field(description="The operator's message: what happened, was done, can be decided")]
+
+
+class Replans(Model):
+    """How often the plan was replaced."""
+
+    replans: int
+
+
+class Operator(Model):
+    """How an operator is asked."""
+
+    reminder_seconds: Annotated[int, Field(ge=1, description="Until the question is asked again")]
+    reminders: Annotated[int, Field(ge=0, description="How often it is asked again before the agent is FAILED")]
+
+
+class Said(Model):
+    """What an operator says."""
+
+    decision: str = ""
+    note: str = ""
+
+
+class Situation(Model):
+    """What LoadRecovery answers."""
+
+    agent: Agent
+    error: Annotated[str, Field(description="The error's name, as STATE has it")]
+    record: Annotated[str, Field(description="The `record` of the entry that this recovery will write")]
+    unsettled: list[Unsettled]
+    calls_end_by: Annotated[str, Field(description="When no call of `unsettled` can be running any more, ISO 8601")]
+    compensations: Annotated[list[Undo], Field(description="What can be undone, the newest effect first")]
+    standing: Annotated[bool, Field(description="Whether any effect stands")]
+    undone: Annotated[bool, Field(description="Whether effects were undone and nobody was told yet")]
+    inbox: Annotated[int, Field(description="Inputs that have come, as far as this was read")]
+    unheard: Annotated[bool, Field(description="Whether there are inputs that no decision has seen")]
+    attempts: Annotated[int, Field(description="Recoveries since the last step forward")]
+    back_off_seconds: int
+    limits: Limits
+    used: Replans
+    operator: Operator
+    nothing_said: Annotated[Said, Field(description="What an operator's answer is laid over")] = Said()
+    texts: Texts

@@ -1,0 +1,24 @@
+"""LoadWatch: from the table to the agents that somebody ought to look after."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+from agent.dynamodb import reading_client
+from agent.log import logger
+from load_watch.load import count_waiting, find_stale
+
+
+@logger.inject_lambda_context
+def handler(_event: dict[str, Any], _context: Any) -> dict[str, Any]:
+    """Answers a `Watch`, and tells how many agents wait for an operator."""
+    client, table = reading_client(), os.environ["TABLE_NAME"]
+    before = datetime.now(UTC) - timedelta(minutes=int(os.environ["STALE_MINUTES"]))
+    watch = find_stale(client, table, before)
+    metrics = EphemeralMetrics(namespace="Turnstile")
+    metrics.add_metric("AgentsWaitingForOperator", MetricUnit.Count, count_waiting(client, table))
+    metrics.add_metric("AgentsLeftOut", MetricUnit.Count, watch.left_out)
+    metrics.flush_metrics()
+    return watch.dump()

@@ -1,0 +1,172 @@
+"""What agent_recovery makes of a failure: every one that a turn may end with has its answer."""
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+
+from agent import errors
+from tests.asl.dynamodb import ENTRY, requests
+from tests.asl.services import called
+from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
+from workflows.journal import Recovery
+from workflows.machines import Machine, State
+from workflows.operator import OperatorDecision
+
+TURN = MACHINES["agent_turn"]
+LEFT_TO_THE_OPERATOR = {"Misaligned": "the record contradicts the model twice, and neither may be believed"}
+"""Failures of a turn that ClassifyError does not name, because its default is right for them."""
+OURS = {name for name, value in vars(errors).items() if isinstance(value, type)}
+GONE = "Sfn.ExecutionDoesNotExistException"
+
+
+def failures_of_a_turn_are_classified(machine: Machine) -> Iterator[str]:
+    for classify in _states(machine, "ClassifyError"):
+        for error in sorted(_failures() - LEFT_TO_THE_OPERATOR.keys()):
+            if _answer(classify, error) == classify.fields["Default"]:
+                yield problem(machine, classify, f"say what becomes of a turn that ends with {error}")
+
+
+def what_may_pass_is_tried_again(machine: Machine) -> Iterator[str]:
+    for classify in _states(machine, "ClassifyError"):
+        for error in sorted(_retried()):
+            if _answer(classify, error) != "RouteRecoveries":
+                yield problem(machine, classify, f"try again after {error}: a turn retries it, so it may pass")
+
+
+def decisions_are_routed(machine: Machine) -> Iterator[str]:
+    for route in _states(machine, "RouteDecision"):
+        named = {text for _, text in _compared(route.fields["Choices"])}
+        for decision in sorted(set(OperatorDecision) - named):
+            yield problem(machine, route, f"say what becomes of the operator's {decision}")
+
+
+def entries_of_a_recovery_can_be_read(machine: Machine) -> Iterator[str]:
+    for request in requests(machine):
+        if request.kind == "Put" and request.written.get("who") == {"S": "RECOVERY"}:
+            for name in sorted(Recovery.model_fields.keys() - request.written.keys()):
+                yield problem(machine, request.state, f"put {name}: whoever reads the journal counts on it")
+
+
+def a_forgotten_execution_does_not_run(machine: Machine) -> Iterator[str]:
+    for task in machine.tasks():
+        if called(task).operation.name == "DescribeExecution" and GONE not in _caught(task):
+            yield problem(
+                machine, task, f"catch {GONE}: Step Functions forgets an execution after 90 days, the record does not"
+            )
+
+
+def nothing_is_settled_by_default(machine: Machine) -> Iterator[str]:
+    settling = {
+        request.state.path
+        for request in requests(machine)
+        if request.record == ENTRY and request.written.get("status", {}).get("S") in ("COMMITTED", "FAILED")
+    }
+    for state in machine.states():
+        default = state.path.removesuffix(state.name) + state.fields.get("Default", "")
+        if default in settling:
+            yield problem(
+                machine, state, f"ask for what leads to {state.fields['Default']}: an outcome is never guessed"
+            )
+
+
+def _states(machine: Machine, name: str) -> Iterator[State]:
+    return (state for state in machine.states() if state.name == name)
+
+
+def _answer(classify: State, error: str) -> str:
+    """Where an error's name leads, without an operator's order."""
+    for rule in classify.fields["Choices"]:
+        if any(variable == "$.error" and fnmatchcase(error, text) for variable, text in _compared([rule])):
+            return str(rule["Next"])
+    return str(classify.fields["Default"])
+
+
+def _compared(rules: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    for rule in rules:
+        yield from ((rule["Variable"], rule[how]) for how in ("StringEquals", "StringMatches") if how in rule)
+        yield from _compared([*rule.get("And", []), *rule.get("Or", [])])
+
+
+def _failures() -> set[str]:
+    """The errors of our own that a turn records."""
+    found = set()
+    for state in TURN.states():
+        failure = state.fields.get("Parameters", {}).get("failure", {})
+        found |= {failure["error"]} if "error" in failure else set()
+        for catcher in state.fields.get("Catch", []):
+            if catcher["Next"] in ("AgentStopped", "ToolsFailed"):
+                found |= OURS & set(catcher["ErrorEquals"])
+    return found
+
+
+def _retried() -> set[str]:
+    """What the turn itself retries, inside of CallTools aside: there every error becomes an outcome."""
+    own = next(TURN.scopes()).states.values()
+    return {name for state in own for retrier in state.fields.get("Retry", []) for name in retrier["ErrorEquals"]}
+
+
+def _caught(state: State) -> set[str]:
+    return {name for catcher in state.fields.get("Catch", []) for name in catcher["ErrorEquals"]}
+
+
+@holds(
+    failures_of_a_turn_are_classified,
+    what_may_pass_is_tried_again,
+    decisions_are_routed,
+    entries_of_a_recovery_can_be_read,
+    a_forgotten_execution_does_not_run,
+    nothing_is_settled_by_default,
+)
+def test_rule(rule: Rule, machine: Machine) -> None:
+    assert_holds(rule, machine)
+
+
+@pytest.mark.parametrize("error", LEFT_TO_THE_OPERATOR)
+def test_what_is_left_to_the_operator_is_a_failure_that_no_rule_names(
+    error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(LEFT_TO_THE_OPERATOR, error)
+    assert list(failures_of_a_turn_are_classified(MACHINES["agent_recovery"])), "take it out of LEFT_TO_THE_OPERATOR"
+
+
+def _without(rule: int, *texts: str) -> Any:
+    """Takes comparisons with these texts out of one of ClassifyError's rules."""
+
+    def change(state: dict[str, Any]) -> None:
+        parts = state["Choices"][rule]["Or"]
+        kept = [part for part in parts if not set(texts) & set(part.values())]
+        assert len(kept) == len(parts) - len(texts)
+        state["Choices"][rule]["Or"] = kept
+
+    return change
+
+
+@catches(
+    Broken(failures_of_a_turn_are_classified, "agent_recovery", "ClassifyError", _without(4, "GivenUp")),
+    Broken(failures_of_a_turn_are_classified, "agent_recovery", "ClassifyError", _without(2, "EffectUncertain")),
+    Broken(what_may_pass_is_tried_again, "agent_recovery", "ClassifyError", _without(2, "Sandbox.*")),
+    Broken(
+        what_may_pass_is_tried_again,
+        "agent_recovery",
+        "ClassifyError",
+        _without(2, "BedrockRuntime.ThrottlingException"),
+    ),
+    Broken(decisions_are_routed, "agent_recovery", "RouteDecision", lambda s: s["Choices"].pop()),
+    Broken(
+        entries_of_a_recovery_can_be_read,
+        "agent_recovery",
+        "RecordRecovery",
+        lambda s: s["Parameters"]["TransactItems"][0]["Put"]["Item"].pop("note"),
+    ),
+    Broken(
+        nothing_is_settled_by_default,
+        "agent_recovery",
+        "SettleEffects/RouteUnknown",
+        lambda s: s.update(Default="SettleCommitted"),
+    ),
+    Broken(a_forgotten_execution_does_not_run, "agent_watch", "LookAfterAgents/AskOwner", lambda s: s["Catch"].pop(0)),
+)
+def test_change_is_caught(broken: Broken) -> None:
+    broken.assert_caught()

@@ -1,0 +1,238 @@
+"""agent_recovery: an agent goes on, is undone, waits for somebody who was told, or is FAILED in words."""
+
+import json
+import uuid
+from pathlib import Path
+
+import pytest
+
+from agent.record import Status
+from tests.paths.conftest import World, scenario
+from workflows.client import Stack
+from workflows.engines.embedded import Embedded
+from workflows.engines.faults import FOLDER, Fault, Faults
+from workflows.local import TEMPLATE
+from workflows.scenarios import load_scenarios
+from workflows.scripted_model import ScriptedModel
+
+THROTTLED = "BedrockRuntime.ThrottlingException"
+
+
+def fresh() -> str:
+    return f"recovery-{uuid.uuid4().hex[:8]}"
+
+
+def decisions(world: World, agent_id: str) -> list[tuple[str, str]]:
+    """What the recoveries of an agent decided, and for which error."""
+    return [(i["action"], i["reason"]) for i in world.items(agent_id, "STEP#") if i["who"] == "RECOVERY"]
+
+
+def ledger(world: World, agent_id: str) -> list[tuple[str, str, str]]:
+    return [(i["record"].partition("#")[2], i["tool"], i["status"]) for i in world.items(agent_id, "EFFECT#")]
+
+
+def decide(world: World, agent_id: str, decision: str, note: str = "") -> None:
+    """Answers as an operator."""
+    state = world.stack.item(agent_id, "STATE")
+    question = world.stack.item(agent_id, "OPERATOR")
+    assert state and state["status"] == Status.WAITING_FOR_OPERATOR
+    assert question
+    output = json.dumps({"decision": decision, "note": note})
+    world.stack.stepfunctions.send_task_success(taskToken=question["token"], output=output)
+    world.wait(agent_id, lambda state: state["status"] != Status.WAITING_FOR_OPERATOR)
+
+
+def asked(world: World, agent_id: str) -> str:
+    """Waits until an operator is asked; returns the question."""
+    world.settle(agent_id, Status.WAITING_FOR_OPERATOR)
+    world.wait(agent_id, lambda _: world.stack.item(agent_id, "OPERATOR") is not None)
+    question = world.stack.item(agent_id, "OPERATOR")
+    assert question
+    return question["question"]
+
+
+# ---- It goes better the next time
+
+
+def test_a_throttled_model_is_asked_again_later(world: World) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="AskModel", error=THROTTLED, times=25))  # two turns and some more
+    world.play(scenario("straight_booking"), name)
+    assert world.settle(name)["status"] == Status.COMPLETED
+    assert decisions(world, name) == [("RETRY", THROTTLED)] * 2
+    world.assert_sound(name)
+
+
+def test_recoveries_without_a_step_forward_are_bounded(world: World) -> None:
+    name = fresh()
+    fault = world.faults.put(Fault(agent_id=name, state="AskModel", error=THROTTLED, times=10_000))
+    world.start(scenario("straight_booking"), name)
+    question = asked(world, name)
+    assert f"Agent {name} needs a decision" in question
+    assert THROTTLED in question
+    assert decisions(world, name) == [("RETRY", THROTTLED)] * 4
+    fault.unlink()
+    decide(world, name, "RETRY", note="The quota was raised.")
+    assert world.settle(name, Status.COMPLETED)
+    assert world.items(name, "STEP#000006")[0]["note"] == "The quota was raised."
+    world.assert_sound(name)
+
+
+def test_two_errors_of_one_agent_are_recovered_from_once(world: World) -> None:
+    name = fresh()
+    world.play(scenario("undo_then_another"), name)  # its failure is told by AgentError and by its execution's status
+    assert decisions(world, name) == [("COMPENSATE", "GivenUp")]
+    assert [entry[1:] for entry in ledger(world, name)].count(("cancel_flight", "COMMITTED")) == 1
+
+
+# ---- Another tool
+
+
+def test_an_unavailable_tool_is_replaced_by_its_alternative(world: World) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="CallWriteTool", error="ToolUnavailable", times=4))  # and its retries
+    world.play(scenario("straight_booking"), name)
+    assert ledger(world, name) == [
+        ("000002#0", "book_flight", "FAILED"),
+        ("000002#0#ALT1", "book_flight_partner", "COMMITTED"),
+    ]
+    assert [booking["carrier"] for booking in world.bookings(name)] == ["partner"]
+    world.assert_sound(name)
+
+
+# ---- Undone
+
+
+def compensating(world: World, name: str) -> None:
+    """Starts an agent that books, gives up and is undone."""
+    world.start(scenario("undo_then_another"), name)
+
+
+def test_an_undo_whose_answer_is_lost_is_made_once(world: World) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="CommitUndo", when="after", error="States.Timeout"))
+    compensating(world, name)
+    world.settle(name, Status.WAITING_FOR_INPUT)
+    assert ledger(world, name) == [
+        ("000002#0", "book_flight", "COMPENSATED"),
+        ("000002#0#UNDO", "cancel_flight", "COMMITTED"),
+    ]
+    assert [booking["status"] for booking in world.bookings(name)] == ["CANCELLED"]
+    world.assert_inventory_agrees()
+
+
+def test_the_user_is_told_what_was_undone(world: World) -> None:
+    name = fresh()
+    compensating(world, name)
+    world.settle(name, Status.WAITING_FOR_INPUT)
+    entry = world.items(name, "STEP#")[-1]
+    assert "There is no hotel at the sea on that day." in entry["question"]
+    assert "What was done is undone: book_flight." in entry["question"]
+    assert world.stack.view(name).question == entry["question"]
+
+
+def test_an_undo_that_fails_goes_to_the_operator_with_what_stands(world: World) -> None:
+    name = fresh()
+    fault = world.faults.put(Fault(agent_id=name, state="CallUndo", error="AccessDenied", times=100))
+    compensating(world, name)
+    question = asked(world, name)
+    assert "COMPENSATING book_flight" in question
+    fault.unlink()
+    decide(world, name, "COMPENSATE")
+    world.settle(name, Status.WAITING_FOR_INPUT)
+    assert [booking["status"] for booking in world.bookings(name)] == ["CANCELLED"]
+    world.assert_inventory_agrees()
+    world.assert_sound(name)
+
+
+# ---- A person
+
+
+def test_an_operator_may_let_it_be(world: World) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="ReadReply", error="AccessDenied"))
+    world.start(scenario("straight_booking"), name)
+    asked(world, name)
+    decide(world, name, "ABORT", note="Not worth it.")
+    assert world.settle(name)["status"] == Status.FAILED
+    assert decisions(world, name) == [("ABORT", "AccessDenied")]
+
+
+def test_an_operator_may_have_the_model_plan_again(world: World) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="ReadReply", error="AccessDenied"))
+    world.start(scenario("straight_booking"), name)
+    asked(world, name)
+    decide(world, name, "REPLAN")
+    assert world.settle(name)["status"] == Status.COMPLETED
+    assert world.items(name, "STATE")[0]["replans"] == "1"
+
+
+def test_a_question_goes_out_by_the_topic_and_without_the_token(world: World) -> None:
+    sqs, sns = world.client("sqs"), world.client("sns")
+    url = sqs.create_queue(QueueName=fresh())["QueueUrl"]
+    queue = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    topic = world.stack.outputs.operator_topic_arn
+    subscription = sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue, ReturnSubscriptionArn=True)
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="ReadReply", error="AccessDenied"))
+    world.start(scenario("straight_booking"), name)
+    asked(world, name)
+    [message] = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=10)["Messages"]
+    sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
+    token = world.stack.item(name, "OPERATOR")
+    assert token and name in message["Body"]
+    assert token["token"] not in message["Body"]
+
+
+def test_an_operator_who_never_answers_is_reminded_and_then_the_agent_fails(tmp_path: Path) -> None:
+    folder = tmp_path / "faults"
+    folder.mkdir()
+    with (
+        pytest.MonkeyPatch.context() as environment,
+        ScriptedModel(load_scenarios()) as model,
+    ):
+        environment.setenv(FOLDER, str(folder))
+        with Embedded.start(model=model.url, folder=tmp_path / "engine", wait_scale=0) as engine:
+            engine.deploy(TEMPLATE, parameters={"OperatorReminderSeconds": "1", "OperatorReminders": "1"})
+            world = World(Stack.embedded(engine), Faults(folder), engine.client)
+            name = fresh()
+            world.faults.put(Fault(agent_id=name, state="ReadReply", error="AccessDenied"))
+            world.start(scenario("straight_booking"), name)
+            first = asked(world, name)
+            state = world.settle(name, Status.FAILED)
+            visited = [visit.state for visit in world.history(state["lastUpdatedBy"])]
+    assert "needs a decision" in first
+    assert visited.count("NotifyOperator") == 2
+    assert visited[-2:] == ["NobodyAnswered", "RecordRecovery"]
+
+
+# ---- Never somebody else's
+
+
+def test_a_running_turn_is_not_robbed(world: World) -> None:
+    name = fresh()
+    with world.faults.held(name, "AskModel") as until_held:
+        world.start(scenario("straight_booking"), name)
+        until_held()
+        state = world.wait(name, lambda state: state["owner"] != "NONE")
+        detail = {
+            "agentId": name,
+            "step": 1,
+            "error": "TurnDied",
+            "errorMessage": "Somebody thinks so.",
+            "currentState": "PLANNING",
+            "executionArn": state["owner"].split("#")[0],
+        }
+        execution = world.run("agent_recovery", detail)
+        assert execution["status"] == "SUCCEEDED"
+        assert world.stack.item(name, "STATE") == state
+    assert world.settle(name)["status"] == Status.COMPLETED
+    assert decisions(world, name) == []
+
+
+def test_a_request_that_died_is_made_again(world: World) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="ReadDefinition", error="AccessDenied"))
+    world.deliver("agent_start", {"prompt": "Between which cities can you book flights?", "agentId": name})
+    assert world.settle(name)["status"] == Status.COMPLETED

@@ -1,0 +1,219 @@
+"""agent_watch: what nobody works on although somebody should gets going again, and nothing else is touched."""
+
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.conversation import Item
+from agent.record import Status
+from tests.paths.conftest import World, scenario, waiting
+from workflows.engines.faults import Delivery, Fault, met_at
+from workflows.operator import OPERATOR, OperatorDecision, decide
+
+LONG_AGO = "2026-01-01T00:00:00Z"
+
+
+def lose(world: World, agent_id: str, machine: str) -> Path:
+    """Loses the next event for a machine."""
+    return world.faults.put(Delivery(agent_id=agent_id, machine=machine, how="lost"))
+
+
+def until_lost(*events: Path) -> None:
+    """Waits until they are."""
+    deadline = time.monotonic() + 20
+    while missing := [file for file in events if met_at(file) is None]:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no event came to {missing}")
+        time.sleep(0.05)
+
+
+def set_state(world: World, agent_id: str, **values: str) -> Item:
+    """Changes STATE without a word on the bus, and makes it one that has not moved for long."""
+    values |= {"lastUpdated": LONG_AGO}
+    world.stack.dynamodb.update_item(
+        TableName=world.stack.outputs.table_name,
+        Key={"agentId": {"S": agent_id}, "record": {"S": "STATE"}},
+        UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in values) + " REMOVE announce",
+        ExpressionAttributeNames={f"#{name}": name for name in values},
+        ExpressionAttributeValues={f":{name}": {"S": value} for name, value in values.items()},
+    )
+    return world.items(agent_id, "STATE")[0]
+
+
+def watch(world: World) -> tuple[str, list[str]]:
+    """Runs the watch; gives how it ended and the states that it visited."""
+    execution = world.run("agent_watch", {})
+    ended = execution.get("error", execution["status"])
+    return ended, [visit.state for visit in world.history(execution["executionArn"])]
+
+
+def fresh(name: str = "watched") -> str:
+    return f"{name}-{uuid.uuid4().hex[:8]}"
+
+
+def not_started(world: World) -> str:
+    """An agent whose first event was lost."""
+    name = fresh()
+    lost = lose(world, name, "AgentTurn")
+    world.start(scenario("straight_booking"), name)
+    until_lost(lost)
+    set_state(world, name)
+    return name
+
+
+def stopped(world: World) -> str:
+    """An agent whose turn was stopped, and nobody heard of it."""
+    name = fresh()
+    lost = lose(world, name, "AgentRecovery")
+    with world.faults.held(name, "CommitEffect", error="Stopped") as until_held:
+        world.start(scenario("straight_booking"), name)
+        until_held()
+        stop_owner(world, name)
+    until_lost(lost)
+    set_state(world, name)
+    return name
+
+
+def stop_owner(world: World, agent_id: str) -> str:
+    [state] = world.items(agent_id, "STATE")
+    owner = state["owner"].split("#")[0]
+    world.stack.stepfunctions.stop_execution(executionArn=owner)
+    return owner
+
+
+def recoveries(world: World, agent_id: str) -> list[tuple[str, str]]:
+    entries = [step for step in world.items(agent_id, "STEP#") if step["who"] == "RECOVERY"]
+    return [(step["action"], step["reason"]) for step in entries]
+
+
+def test_a_turn_whose_event_was_lost_is_announced_again(world: World) -> None:
+    agent_id = not_started(world)
+    ended, states = watch(world)
+    assert (ended, "AnnounceTurn" in states) == ("SUCCEEDED", True)
+    state = world.settle(agent_id)
+    assert (state["status"], state["invocationCount"]) == (Status.COMPLETED, "1")
+    assert recoveries(world, agent_id) == []
+    assert len(world.bookings(agent_id)) == 1
+    world.assert_sound(agent_id)
+
+
+def test_an_input_whose_wake_up_was_lost_is_heard(world: World) -> None:
+    agent_id = waiting(world)
+    lost = lose(world, agent_id, "AgentTurn")
+    world.run("agent_input", {"agentId": agent_id, "text": "Tomorrow."})
+    until_lost(lost)
+    set_state(world, agent_id)
+    assert watch(world)[0] == "SUCCEEDED"
+    assert world.settle(agent_id, Status.COMPLETED)["invocationCount"] == "2"
+
+
+def test_a_turn_that_died_unheard_is_recovered(world: World) -> None:
+    agent_id = stopped(world)
+    assert watch(world)[0] == "SUCCEEDED"
+    assert world.settle(agent_id)["status"] == Status.COMPLETED
+    assert recoveries(world, agent_id) == [("RETRY", "TurnDied")]
+    assert len(world.bookings(agent_id)) == 1
+    world.assert_inventory_agrees()
+    world.assert_sound(agent_id)
+
+
+def test_an_owner_that_step_functions_has_forgotten_is_dead(world: World) -> None:
+    agent_id = stopped(world)
+    gone = Fault(agent_id=agent_id, state="AskOwner", machine="AgentWatch", error="Sfn.ExecutionDoesNotExistException")
+    world.faults.put(gone)
+    ended, states = watch(world)
+    assert (ended, "OwnerForgotten" in states) == ("SUCCEEDED", True)
+    assert world.settle(agent_id)["status"] == Status.COMPLETED
+
+
+def test_a_failure_that_nobody_heard_of_is_announced_again(world: World) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="AskModel", error="AccessDenied"))
+    # One by the bus, the other by the execution's status.
+    lost = [lose(world, name, "AgentRecovery") for _ in range(2)]
+    world.start(scenario("straight_booking"), name)
+    until_lost(*lost)
+    turn = set_state(world, name)["lastUpdatedBy"]
+    ended, states = watch(world)
+    assert (ended, "AnnounceError" in states) == ("SUCCEEDED", True)
+    state = world.settle(name)
+    assert (state["status"], state["error"]) == (Status.WAITING_FOR_OPERATOR, "AccessDenied")
+    recovery = world.stack.execution(state["lastUpdatedBy"])
+    assert recovery and recovery.event["detail"]["executionArn"] == turn  # whose failure it is
+
+
+def test_a_turn_that_runs_is_left_alone_however_long(world: World) -> None:
+    name = fresh()
+    with world.faults.held(name, "AskModel") as until_held:
+        world.start(scenario("straight_booking"), name)
+        until_held()
+        set_state(world, name)
+        before = world.items(name)
+        ended, states = watch(world)
+        assert (ended, states.count("SendToRecovery")) == ("SUCCEEDED", 0)
+        assert world.items(name) == before
+    assert world.settle(name)["invocationCount"] == "1"
+    assert recoveries(world, name) == []
+
+
+def test_a_question_whose_recovery_died_is_asked_again(world: World) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="AskModel", error="AccessDenied"))
+    world.start(scenario("straight_booking"), name)
+    world.settle(name, Status.WAITING_FOR_OPERATOR)
+    world.wait(name, lambda _: bool(world.items(name, OPERATOR)))
+    [asked] = world.items(name, OPERATOR)
+    set_state(world, name)
+    before = world.items(name)
+    assert watch(world)[0] == "SUCCEEDED"
+    assert world.items(name) == before  # it waits, and that is all right
+    dead = stop_owner(world, name)
+    assert watch(world)[0] == "SUCCEEDED"
+    world.wait(name, lambda _: world.items(name, OPERATOR) != [asked])
+    [state] = world.items(name, "STATE")
+    assert (state["status"], state["error"]) == (Status.WAITING_FOR_OPERATOR, "AccessDenied")
+    assert not state["owner"].startswith(dead)
+    decide(world.stack, name, OperatorDecision.RETRY)
+    assert world.settle(name, Status.COMPLETED)
+    assert recoveries(world, name) == [("RETRY", "AccessDenied")]
+
+
+def test_whoever_has_moved_meanwhile_is_left_alone(world: World) -> None:
+    agent_id = not_started(world)
+    with world.faults.held(agent_id, "AnnounceTurn") as until_held:
+        execution = world.deliver("agent_watch", {})
+        until_held()
+        world.run("agent_turn", {"agentId": agent_id, "step": 1, "nextAction": "PLANNING"})
+        before = world.items(agent_id)
+    assert world.ended(execution)["status"] == "SUCCEEDED"
+    assert world.items(agent_id) == before
+
+
+@pytest.mark.parametrize("state", ["AskOwner", "SendToRecovery"])
+def test_who_cannot_be_helped_does_not_hold_up_the_others_and_is_told_of(world: World, state: Any) -> None:
+    hopeless, other = stopped(world), not_started(world)
+    world.faults.put(Fault(agent_id=hopeless, state=state, machine="AgentWatch", error="AccessDenied"))
+    assert watch(world)[0] == "AgentsMissed"
+    assert world.settle(other)["status"] == Status.COMPLETED
+    assert watch(world)[0] == "SUCCEEDED"
+    assert world.settle(hopeless)["status"] == Status.COMPLETED
+
+
+def test_a_record_that_nothing_explains_is_told_of(world: World) -> None:
+    agent_id = waiting(world)
+    set_state(world, agent_id, status=Status.PLANNING)
+    before = world.items(agent_id)
+    assert watch(world)[0] == "AgentsMissed"
+    assert world.items(agent_id) == before
+    set_state(world, agent_id, status=Status.WAITING_FOR_INPUT)
+
+
+def test_where_nothing_stands_still_nothing_is_done(world: World) -> None:
+    agent_id = waiting(world)
+    set_state(world, agent_id)
+    before = world.items(agent_id)
+    assert watch(world) == ("SUCCEEDED", ["FindStale", "RouteFound", "NothingStale"])
+    assert world.items(agent_id) == before

@@ -1,0 +1,267 @@
+"""LoadRecovery: what a recovery has to know follows from the record alone."""
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from agent.conversation import Item
+from agent.definition import Compensation, Definition
+from agent.errors import InvalidRecord, LeaseLost
+from load_recovery.load import LONGEST_BACK_OFF, load_recovery
+from load_recovery.shapes import Operator, Situation, Taken
+from tests.unit.records import (
+    BOOK,
+    CLAIM,
+    COMMITTED,
+    LOOK,
+    answered,
+    arrived,
+    call,
+    decided,
+    decision,
+    definition,
+    effect,
+    recovered,
+    said,
+    state,
+    use,
+    user,
+)
+
+FIRST, SECOND, THIRD = "EFFECT#000002#0", "EFFECT#000002#1", "EFFECT#000004#0"
+TAKEN = Taken(agent_id="a-1", owner=CLAIM.owner, tried=False, order="", note="")
+NOW = "2026-01-01T00:05:00Z"
+UNDO_BOOK = Compensation(tool="unbook", arguments={"booking": "id"})
+TOOLS = [
+    BOOK.model_copy(update={"compensation": UNDO_BOOK, "on_unknown": "reconcile", "reconcile": "find"}),
+    BOOK.model_copy(update={"name": "unbook", "function": "turnstile-tool-unbook", "timeout_seconds": 20}),
+    BOOK.model_copy(update={"name": "mail", "function": "turnstile-tool-mail", "timeout_seconds": 100}),
+    LOOK.model_copy(update={"name": "find", "function": "turnstile-tool-find", "timeout_seconds": 7}),
+]
+
+
+def definition_with_undo(**limits: Any) -> Definition:
+    return definition(**limits).model_copy(update={"tools": TOOLS})
+
+
+def load(*items: Item, **fields: str) -> Situation:
+    return load_with(definition_with_undo(), *items, **fields)
+
+
+def load_with(found: Definition, *items: Item, **fields: str) -> Situation:
+    failed = {"error": "TurnDied", "errorMessage": "It ended.", "lastUpdated": NOW, "step": "4", **fields}
+    operator = Operator(reminder_seconds=60, reminders=2)
+    return load_recovery(TAKEN, [*items, state(**failed)], lambda _name, _version: found, operator)
+
+
+def test_a_record_with_nothing_open() -> None:
+    situation = load(user(), effect(FIRST, "FAILED"))
+    assert (situation.agent.step, situation.record, situation.error) == (4, "STEP#000005", "TurnDied")
+    assert (situation.unsettled, situation.compensations, situation.standing) == ([], [], False)
+    assert (situation.inbox, situation.unheard, situation.undone) == (0, False, False)
+    assert situation.dump()["operator"] == {"reminderSeconds": 60, "reminders": 2}
+    assert situation.dump()["nothingSaid"] == {"decision": "", "note": ""}
+
+
+def test_a_lease_of_another_is_not_recovered() -> None:
+    with pytest.raises(LeaseLost, match="somebody does"):
+        load(owner="somebody")
+
+
+def test_an_agent_that_is_not_there() -> None:
+    with pytest.raises(InvalidRecord, match="no STATE"):
+        load_recovery(TAKEN, [], lambda _name, _version: definition(), Operator(reminder_seconds=1, reminders=0))
+
+
+def test_what_is_unsettled_comes_with_all_that_settles_it() -> None:
+    situation = load(
+        effect(FIRST, "RESERVED"),
+        effect(SECOND, "UNCERTAIN", "mail"),
+        effect(THIRD, "COMMITTED"),
+        effect(f"{THIRD}#ALT1", "FAILED"),
+    )
+    booked, mailed = situation.unsettled
+    assert (booked.key, booked.full_key, booked.on_unknown) == (FIRST, f"a-1#{FIRST}", "reconcile")
+    assert (booked.function, booked.input) == ("turnstile-tool-book", {"city": "Paris"})
+    assert (booked.look_up.function, booked.look_up.key) == ("turnstile-tool-find", f"a-1#{FIRST}#LOOKUP")
+    assert (mailed.tool, mailed.on_unknown, mailed.look_up.function) == ("mail", "ask", "")
+
+
+def test_the_machine_waits_longer_than_each_function() -> None:
+    situation = load(effect(FIRST, "UNCERTAIN"), effect(SECOND, "COMMITTED"))
+    [open_call], [undo] = situation.unsettled, situation.compensations
+    assert open_call.timeout_seconds > BOOK.timeout_seconds
+    assert open_call.look_up.timeout_seconds > 7
+    assert undo.timeout_seconds > 20
+
+
+@pytest.mark.parametrize("status", ["RESERVED", "UNCERTAIN"])
+def test_nobody_looks_before_the_longest_open_call_can_have_ended(status: str) -> None:
+    late = "2026-01-01T00:04:30.000+00:00"
+    situation = load(effect(FIRST, status, reservedAt=NOW), effect(SECOND, status, "mail", reservedAt=late))
+    ends = datetime.fromisoformat(situation.calls_end_by)
+    assert ends >= datetime.fromisoformat(late) + timedelta(seconds=100)
+    assert situation.calls_end_by.endswith("Z")
+
+
+def test_the_last_attempt_of_a_call_may_have_begun_just_before_its_turn_was_taken_over() -> None:
+    retried = effect(FIRST, "RESERVED", "mail", reservedAt="2026-01-01T00:04:00Z")
+    ends = datetime.fromisoformat(load(retried).calls_end_by)
+    assert ends >= datetime.fromisoformat(NOW) + timedelta(seconds=100)
+
+
+def test_a_call_of_long_ago_is_not_waited_for() -> None:
+    assert load(effect(FIRST, "UNCERTAIN", reservedAt="2025-12-31T00:00:00Z")).calls_end_by == NOW
+
+
+def test_a_call_that_has_ended_is_not_waited_for() -> None:
+    old = "2025-12-31T00:00:00.000Z"
+    situation = load(effect(FIRST, "COMMITTED", reservedAt=NOW), effect(SECOND, "FAILED", "mail", reservedAt=old))
+    assert situation.calls_end_by == NOW
+
+
+def test_what_stands_is_undone_newest_first() -> None:
+    situation = load(
+        effect(FIRST, "COMMITTED", result='{"id": "B-1"}'),
+        effect(SECOND, "COMMITTED", "mail"),
+        effect(THIRD, "COMPENSATING", result='{"id": "B-2", "seat": "1A"}'),
+    )
+    assert [undo.key for undo in situation.compensations] == [THIRD, FIRST]
+    newest = situation.compensations[0]
+    assert (newest.undo_key, newest.tool, newest.function) == (f"{THIRD}#UNDO", "unbook", "turnstile-tool-unbook")
+    assert newest.input == {"booking": "B-2"}
+    assert situation.standing
+
+
+@pytest.mark.parametrize("status", ["RESERVED", "UNCERTAIN", "FAILED", "COMPENSATED"])
+def test_what_does_not_stand_is_not_undone(status: str) -> None:
+    situation = load(effect(FIRST, status))
+    assert (situation.compensations, situation.standing) == ([], False)
+
+
+def test_an_effect_without_a_compensation_stands() -> None:
+    situation = load(effect(FIRST, "COMMITTED", "mail"))
+    assert (situation.compensations, situation.standing) == ([], True)
+
+
+@pytest.mark.parametrize("result", ['{"number": 7}', '"done"', "[]"])
+def test_a_result_without_what_the_compensation_needs_stands(result: str) -> None:
+    situation = load(effect(FIRST, "COMMITTED", result=result))
+    assert (situation.compensations, situation.standing) == ([], True)
+
+
+def test_a_compensation_is_not_compensated() -> None:
+    situation = load(effect(FIRST, "COMPENSATED"), effect(f"{FIRST}#UNDO", "COMMITTED", "unbook"))
+    assert (situation.compensations, situation.standing) == ([], False)
+
+
+def test_a_compensation_whose_end_is_unknown_is_unsettled() -> None:
+    situation = load(effect(FIRST, "COMPENSATING"), effect(f"{FIRST}#UNDO", "RESERVED", "unbook"))
+    assert [(entry.key, entry.tool) for entry in situation.unsettled] == [(f"{FIRST}#UNDO", "unbook")]
+    assert [undo.key for undo in situation.compensations] == [FIRST]
+
+
+def test_recoveries_are_counted_since_the_last_step_forward() -> None:
+    journal = [user(), recovered(2), decided(3, decision("PLAN"), said({"Text": "Well."}))]
+    assert load(*journal).attempts == 0
+    assert load(*journal, recovered(4), recovered(5, "REPLAN", text="Again.")).attempts == 2
+
+
+def test_the_pause_grows_and_has_an_end() -> None:
+    journal = [recovered(step) for step in range(2, 30)]
+    pauses = [load(user(), *journal[:count]).back_off_seconds for count in (0, 1, 2, 3, 28)]
+    assert pauses == [1, 2, 4, 8, LONGEST_BACK_OFF]
+
+
+def test_what_was_undone_is_told_once() -> None:
+    undone = effect(THIRD, "COMPENSATED")
+    assert load(user(), undone).undone
+    assert not load(user(), undone, recovered(5, "COMPENSATE", text="Undone.")).undone
+    assert load(user(), recovered(3, "COMPENSATE", text="Undone."), undone).undone  # another one, and an older word
+
+
+def test_words_that_no_decision_has_seen() -> None:
+    heard = decided(2, decision("PLAN"), said({"Text": "Rome."}, role="user"), inputs=("INPUT#1",))
+    assert not load(user(), heard, arrived("1", "Rome.")).unheard
+    situation = load(user(), heard, arrived("1", "Rome."), arrived("2", "No, Paris."))
+    assert (situation.unheard, situation.inbox) == (True, 2)
+
+
+def test_limits_and_counters_are_carried_for_the_machine() -> None:
+    situation = load_with(definition_with_undo(recoveries=7), replans="3").dump()
+    assert (situation["limits"]["recoveries"], situation["used"]) == (7, {"replans": 3})
+
+
+FAILURE = {
+    "goal": "Fly to Paris on Monday.",
+    "error": "ToolUnavailable",
+    "errorMessage": json.dumps({"errorMessage": "No seats.", "stackTrace": ["File x.py"], "requestId": "r-1"}),
+}
+
+
+def test_the_operator_reads_what_happened_what_was_done_and_what_can_be_decided() -> None:
+    texts = load(effect(FIRST, "FAILED"), effect(SECOND, "UNCERTAIN", "mail"), **FAILURE).texts
+    assert texts.subject == "Turnstile: agent a-1 needs a decision"
+    for line in (
+        "Goal: Fly to Paris on Monday.",
+        "What happened: ToolUnavailable: No seats.",
+        '  FAILED       book {"city": "Paris"}',
+        '  UNCERTAIN    mail {"city": "Paris"}',
+        "  turnstile decide a-1 RETRY|REPLAN|COMPENSATE|ABORT [--note TEXT]",
+    ):
+        assert line in texts.operator.splitlines()
+    for word in ("RETRY ", "REPLAN ", "COMPENSATE ", "ABORT "):
+        assert any(line.startswith(word) for line in texts.operator.splitlines())
+
+
+def test_an_operator_whose_agent_did_nothing() -> None:
+    assert "What was done:\n  nothing\n" in load(user(), **FAILURE).texts.operator
+
+
+def test_no_text_tells_what_is_not_for_its_reader() -> None:
+    journal = [
+        user(),
+        decided(2, decision("TOOL_USE", calls=[call("u1", "book")]), said(use("u1", "book"))),
+        answered(3, COMMITTED),
+        effect(FIRST, "COMMITTED"),
+        {"record": "OPERATOR", "token": "secret-token", "question": "An older one?", "askedAt": NOW, "reminders": "1"},
+    ]
+    texts = load(*journal, **FAILURE).texts.dump()
+    for secret in ("secret-token", "stackTrace", "x.py", "r-1", CLAIM.owner, "turnstile-tool-"):
+        assert not [text for text in texts.values() if secret in text]
+
+
+def test_the_subject_is_one_that_sns_takes() -> None:
+    texts = load(agentId="a" * 64).texts
+    assert len(texts.subject) <= 100
+    assert texts.subject.isascii() and texts.subject.isprintable()
+
+
+def test_people_are_told_what_was_undone_and_what_was_not() -> None:
+    ledger = [
+        effect(FIRST, "FAILED"),
+        effect(f"{FIRST}#ALT1", "COMMITTED", "book"),
+        effect(SECOND, "COMMITTED", "mail"),
+        effect(f"{FIRST}#UNDO", "FAILED", "unbook"),
+    ]
+    texts = load(*ledger, **FAILURE).texts
+    for text in (texts.compensated, texts.question):
+        assert "What was done is undone: book. What cannot be undone stands: mail." in text
+    undone = load(effect(FIRST, "COMPENSATED"), **FAILURE).texts
+    assert "What was done is undone: book. What shall I do instead?" in undone.question
+
+
+def test_a_long_story_fits_into_the_payload() -> None:
+    many = [effect(f"EFFECT#{step:06d}#0", "COMMITTED", input=json.dumps({"city": "ä" * 900})) for step in range(400)]
+    situation = load(user(), *many, error="Failed", errorMessage="ä" * 30_000).texts
+    assert len(json.dumps(situation.dump(), ensure_ascii=False).encode()) < 150_000
+    assert situation.operator.endswith(" …")
+
+
+def test_the_model_and_the_user_are_told_why() -> None:
+    texts = load(effect(FIRST, "COMMITTED"), **FAILURE).texts
+    assert texts.replan.startswith("The last attempt failed: ToolUnavailable: No seats. ")
+    assert "ToolUnavailable: No seats." in texts.compensated and "book" in texts.compensated
+    assert "No seats." in texts.question and texts.question.endswith("What shall I do instead?")

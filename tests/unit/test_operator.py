@@ -1,0 +1,335 @@
+"""What an operator does by hand: who may decide and resume when, what is sent, and what is said of the outcome."""
+
+import datetime as dt
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from typer.testing import CliRunner
+
+from agent.conversation import Item
+from agent.events import AgentError
+from agent.record import Status
+from tests.unit.records import definition, state, user
+from tests.unit.stacks import OUTPUTS, mock_stack, put
+from workflows import cli, operator
+from workflows.client import Stack, StackError, UnknownAgent
+from workflows.operator import OperatorDecision, Standing, decide, resume, wait_for_decision, wait_for_recovery
+
+NOON, LATER = "2026-01-01T12:00:00Z", "2026-01-01T13:00:00Z"
+TURN, RECOVERY = "arn:turn", "arn:recovery"
+RETRY = '{"decision": "RETRY", "note": ""}'
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operator, "INTERVAL", 0.01)
+    monkeypatch.setattr(operator, "CHECK_INTERVAL", 0.01)
+
+
+def stubbed(service: Any) -> Stubber:
+    return Stubber(boto3.client(service, region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t"))
+
+
+@pytest.fixture
+def states() -> Iterator[Stubber]:
+    """Step Functions, which answers what a test says in the order in which it says it."""
+    with stubbed("stepfunctions") as stubber:
+        yield stubber
+        stubber.assert_no_pending_responses()
+
+
+@pytest.fixture
+def events() -> Iterator[Stubber]:
+    """The bus."""
+    with stubbed("events") as stubber:
+        stubber.add_response("create_event_bus", {})
+        yield stubber
+
+
+@pytest.fixture
+def stack(states: Stubber, events: Stubber, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    monkeypatch.setattr(cli, "_stack", lambda _: stack)
+    with mock_stack(clients={"stepfunctions": states.client, "events": events.client}) as stack:
+        version = {"agentId": "DEFINITION#travel", "record": "VERSION#000001"}
+        put(stack, {**version, "definition": definition().model_dump_json(by_alias=True)})
+        put(stack, {**user(), "agentId": "a-1", "at": NOON, "execution": TURN})
+        yield stack
+
+
+def standing(status: str, **fields: str) -> Item:
+    times = dict.fromkeys(("lastUpdated", "createdAt", "lastPlanGeneratedAt", "lastToolExecutionAt"), NOON)
+    counters = dict.fromkeys(("invocationCount", "errorCount", "toolCalls"), "1")
+    rest = {"owner": "NONE", "nextAction": "NONE", "lastUpdatedBy": TURN, "error": "", "errorMessage": ""}
+    return state(**{**times, **counters, **rest, "status": status, **fields})
+
+
+def question(asked: str = NOON) -> Item:
+    return {"agentId": "a-1", "record": "OPERATOR", "token": f"token of {asked}", "askedAt": asked, "question": "?"}
+
+
+def asking(stack: Stack) -> None:
+    """The agent's recovery waits for its operator."""
+    put(stack, standing("WAITING_FOR_OPERATOR", owner=f"{RECOVERY}#{NOON}", error="States.Runtime"))
+    put(stack, question())
+
+
+def described(arn: str, status: str, **fields: Any) -> dict[str, Any]:
+    machine = OUTPUTS["AgentRecoveryArn"]
+    return {"executionArn": arn, "stateMachineArn": machine, "status": status, "startDate": 0, "input": "{}", **fields}
+
+
+def owner_is(states: Stubber, arn: str, status: str, **fields: Any) -> None:
+    states.add_response("describe_execution", described(arn, status, **fields), {"executionArn": arn})
+
+
+# ---- decide
+
+
+def test_a_decision_answers_the_task_that_waits(stack: Stack, states: Stubber) -> None:
+    asking(stack)
+    output = '{"decision": "ABORT", "note": "zu spät"}'
+    states.add_response("send_task_success", {}, {"taskToken": f"token of {NOON}", "output": output})
+    before = decide(stack, "a-1", OperatorDecision.ABORT, "zu spät")
+    assert before == Standing(agent_id="a-1", step=1, updated=NOON, asked=NOON, execution=RECOVERY)
+
+
+def test_nothing_to_decide(stack: Stack) -> None:
+    put(stack, question())
+    for status in set(Status) - {Status.WAITING_FOR_OPERATOR}:
+        put(stack, standing(status))
+        with pytest.raises(StackError, match=f"^Agent a-1 is {status} and waits for no operator; nothing was changed$"):
+            decide(stack, "a-1", OperatorDecision.RETRY)
+
+
+def test_a_question_that_is_about_to_be_asked(stack: Stack) -> None:
+    put(stack, standing("WAITING_FOR_OPERATOR"))
+    with pytest.raises(StackError, match="just about to ask its operator; decide again in a moment"):
+        decide(stack, "a-1", OperatorDecision.RETRY)
+
+
+def test_a_decision_that_nobody_waits_for(stack: Stack, states: Stubber) -> None:
+    asking(stack)
+    for code in ("TaskTimedOut", "TaskDoesNotExist", "InvalidToken"):
+        states.add_client_error("send_task_success", code, "gone")
+        result = CliRunner().invoke(cli.app, ["decide", "a-1", "RETRY"])
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+        assert result.stderr.startswith("turnstile: Nobody waits for a decision on agent a-1: one was given already, ")
+
+
+def test_waiting_until_the_decision_is_in_the_journal(stack: Stack, states: Stubber) -> None:
+    before = Standing("a-1", step=1, updated=NOON, asked=NOON, execution=RECOVERY)
+    asking(stack)
+    for _ in range(2):
+        owner_is(states, RECOVERY, "RUNNING")
+    looks = iter([None, None, standing("PLANNING", step="2", nextAction="PLANNING")])
+    look = stack.item
+
+    def item(agent_id: str, record: str) -> Item | None:
+        if record == "STATE" and (now := next(looks)):
+            put(stack, now)
+        return look(agent_id, record)
+
+    stack.item = item  # type: ignore[method-assign]
+    wait_for_decision(stack, before)
+    assert next(looks, "none left") == "none left"
+
+
+def test_an_operator_who_is_asked_again(stack: Stack) -> None:
+    asking(stack)
+    put(stack, question(LATER))
+    wait_for_decision(stack, Standing("a-1", step=1, updated=NOON, asked=NOON, execution=RECOVERY))
+
+
+def test_a_recovery_that_dies_of_the_decision(stack: Stack, states: Stubber) -> None:
+    asking(stack)
+    owner_is(states, RECOVERY, "FAILED", error="States.Runtime", cause="no path")
+    with pytest.raises(
+        StackError, match=r"^Agent a-1 has not changed; its recovery arn:recovery failed. States.Runtime: no path$"
+    ):
+        wait_for_decision(stack, Standing("a-1", step=1, updated=NOON, asked=NOON, execution=RECOVERY))
+
+
+def test_waiting_is_bounded(stack: Stack, states: Stubber) -> None:
+    asking(stack)
+    owner_is(states, RECOVERY, "RUNNING")
+    with pytest.raises(StackError, match="Recovery has not moved agent a-1 in 0 seconds; `turnstile trace a-1`"):
+        wait_for_decision(stack, Standing("a-1", step=1, updated=NOON, asked=NOON, execution=RECOVERY), timeout=0)
+
+
+def test_the_command_follows_the_agent(stack: Stack, states: Stubber, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(stack, standing("WAITING_FOR_OPERATOR", step="0", owner=f"{RECOVERY}#{NOON}"))
+    put(stack, question())
+    states.add_response("send_task_success", {}, {"taskToken": f"token of {NOON}", "output": RETRY})
+    send = stack.stepfunctions.send_task_success
+
+    def send_and_move(**sent: Any) -> Any:
+        put(stack, standing("FAILED", step="1", error="GivenUp"))
+        return send(**sent)
+
+    monkeypatch.setattr(stack.stepfunctions, "send_task_success", send_and_move)
+    result = CliRunner().invoke(cli.app, ["decide", "a-1", "RETRY", "--json"])
+    assert (result.exit_code, json.loads(result.stdout)["status"]) == (1, "FAILED")
+
+
+def test_the_command_without_waiting(stack: Stack, states: Stubber) -> None:
+    for options, told in (([], "Decided for agent a-1: RETRY.\n"), (["--json"], '"decision": "RETRY"}\n')):
+        asking(stack)
+        states.add_response("send_task_success", {}, {"taskToken": f"token of {NOON}", "output": RETRY})
+        result = CliRunner().invoke(cli.app, ["decide", "a-1", "RETRY", "--no-wait", *options])
+        assert result.exit_code == 0
+        assert result.stdout.endswith(told)
+    assert CliRunner().invoke(cli.app, ["decide", "a-1", "MAYBE"]).exit_code == 2
+
+
+# ---- resume
+
+
+def expect(events: Stubber, **detail: Any) -> None:
+    """The bus takes an AgentError with these fields."""
+    common = {"agentId": "a-1", "step": 1, "error": "TurnDied"}
+    sent = AgentError.model_validate({**common, **detail})
+    entry = {
+        "Source": "com.agent.workflow",
+        "DetailType": "AgentError",
+        "EventBusName": "AgentWorkflowBus",
+        "Detail": sent.model_dump_json(by_alias=True),
+    }
+    events.add_response("put_events", {"FailedEntryCount": 0, "Entries": [{"EventId": "e-1"}]}, {"Entries": [entry]})
+
+
+def test_taking_over_from_an_owner_that_has_ended(stack: Stack, states: Stubber, events: Stubber) -> None:
+    for status in ("PLANNING", "TOOL_EXECUTION_PENDING", "WAITING_FOR_OPERATOR", "PLANNING_FAILED"):
+        put(stack, standing(status, owner=f"arn:dead#{NOON}"))
+        owner_is(states, "arn:dead", "ABORTED")
+        message = "arn:dead has ended; an operator sent it to recovery."
+        expect(events, errorMessage=message, currentState=status, executionArn="arn:dead")
+        before, sent = resume(stack, "a-1")
+        assert (before.step, before.execution) == (1, "arn:dead")
+        assert (sent.event_id, sent.machine) == ("e-1", OUTPUTS["AgentRecoveryArn"])
+
+
+def test_an_owner_that_nobody_knows_any_more(stack: Stack, states: Stubber, events: Stubber) -> None:
+    put(stack, standing("PLANNING", owner=f"arn:dead#{NOON}"))
+    states.add_client_error("describe_execution", "ExecutionDoesNotExist")
+    message = "arn:dead has ended; an operator sent it to recovery."
+    expect(events, errorMessage=message, currentState="PLANNING", executionArn="arn:dead")
+    assert resume(stack, "a-1")[1].event_id == "e-1"
+
+
+def test_an_agent_that_nobody_owns(stack: Stack, events: Stubber) -> None:
+    put(stack, standing("PLANNING_FAILED", error="States.Timeout"))
+    message = "Nobody works on it; an operator sent it to recovery."
+    expect(events, errorMessage=message, currentState="PLANNING_FAILED", executionArn=TURN)
+    assert resume(stack, "a-1")[0].execution == "NONE"
+
+
+def test_nothing_to_resume(stack: Stack) -> None:
+    for status, message in {
+        "COMPLETED": "Agent a-1 is COMPLETED: it is finished, and there is nothing to resume",
+        "FAILED": "Agent a-1 is FAILED: it is finished",
+        "CANCELLED": "Agent a-1 is CANCELLED: it is finished",
+        "WAITING_FOR_INPUT": 'Agent a-1 waits for its user: `turnstile input a-1 "…"` answers it',
+        "WAITING_FOR_APPROVAL": "Agent a-1 is WAITING_FOR_APPROVAL: there is nothing to resume before",
+        "WAITING_FOR_AGENT": "Agent a-1 is WAITING_FOR_AGENT: there is nothing to resume before",
+    }.items():
+        put(stack, standing(status))
+        with pytest.raises(StackError) as raised:
+            resume(stack, "a-1")
+        assert str(raised.value).startswith(message)
+
+
+def test_a_running_execution_is_never_robbed(stack: Stack, states: Stubber) -> None:
+    for status, message in {
+        "PLANNING": "being worked on: arn:turn is RUNNING. If it hangs, stop that execution, then resume",
+        "WAITING_FOR_OPERATOR": "waits for its operator: `turnstile decide a-1 RETRY|REPLAN|COMPENSATE|ABORT`",
+    }.items():
+        put(stack, standing(status, owner=f"{TURN}#{NOON}"))
+        owner_is(states, TURN, "RUNNING")
+        with pytest.raises(StackError) as raised:
+            resume(stack, "a-1")
+        assert str(raised.value).endswith(message)
+
+
+def test_an_unknown_agent(stack: Stack, states: Stubber) -> None:
+    for act in (lambda: resume(stack, "b"), lambda: decide(stack, "b", OperatorDecision.RETRY)):
+        states.add_response("list_executions", {"executions": []})
+        with pytest.raises(UnknownAgent):
+            act()
+
+
+def died(stack: Stack, events: Stubber) -> None:
+    """An agent that failed, and the event that sends it to recovery."""
+    put(stack, standing("PLANNING_FAILED", error="States.Timeout"))
+    message = "Nobody works on it; an operator sent it to recovery."
+    expect(events, errorMessage=message, currentState="PLANNING_FAILED", executionArn=TURN)
+
+
+def runs(states: Stubber, event_id: str, status: str, **fields: Any) -> None:
+    """A recovery that an event has started is the one that the machine has."""
+    listed = {"executionArn": RECOVERY, "stateMachineArn": "arn:m", "name": "r", "status": status}
+    now = dt.datetime.now(dt.UTC)
+    old = {**listed, "executionArn": "arn:old", "startDate": now - dt.timedelta(hours=1)}
+    states.add_response("list_executions", {"executions": [{**listed, "startDate": now}, old]})
+    owner_is(states, RECOVERY, status, input=json.dumps({"id": event_id}), **fields)
+
+
+def test_waiting_for_the_recovery_that_the_event_starts(stack: Stack, states: Stubber, events: Stubber) -> None:
+    died(stack, events)
+    before, sent = resume(stack, "a-1")
+    states.add_response("list_executions", {"executions": []})
+    runs(states, "another event", "SUCCEEDED")
+    runs(states, "e-1", "SUCCEEDED")
+    owner_is(states, RECOVERY, "SUCCEEDED")
+    with pytest.raises(
+        StackError,
+        match=r"^Agent a-1 has not changed; its recovery arn:recovery SUCCEEDED: it found nothing to do. `turn",
+    ):
+        wait_for_recovery(stack, before, sent)
+
+
+def test_an_agent_that_somebody_else_has_moved(stack: Stack, states: Stubber, events: Stubber) -> None:
+    died(stack, events)
+    before, sent = resume(stack, "a-1")
+    put(stack, standing("PLANNING", owner="arn:other#t", lastUpdated=LATER))
+    runs(states, "e-1", "SUCCEEDED")
+    owner_is(states, RECOVERY, "SUCCEEDED")
+    wait_for_recovery(stack, before, sent)
+
+
+def test_an_event_that_starts_nothing(
+    stack: Stack, states: Stubber, events: Stubber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operator, "UNANSWERED", 0)
+    died(stack, events)
+    before, sent = resume(stack, "a-1")
+    states.add_response("list_executions", {"executions": []})
+    with pytest.raises(
+        StackError, match=r"^The event e-1 was put on the bus and started no recovery in 0 seconds; look"
+    ):
+        wait_for_recovery(stack, before, sent)
+
+
+def test_the_command_resumes(stack: Stack, states: Stubber, events: Stubber, monkeypatch: pytest.MonkeyPatch) -> None:
+    died(stack, events)
+    result = CliRunner().invoke(cli.app, ["resume", "a-1", "--no-wait"])
+    assert (result.exit_code, result.stdout) == (0, "Asked recovery to take over agent a-1.\n")
+    died(stack, events)
+    result = CliRunner().invoke(cli.app, ["resume", "a-1", "--no-wait", "--json"])
+    assert json.loads(result.stdout) == {"agentId": "a-1", "eventId": "e-1"}
+    died(stack, events)
+    runs(states, "e-1", "RUNNING")
+    owner_is(states, RECOVERY, "RUNNING")
+    describe = stack.stepfunctions.describe_execution
+
+    def describe_and_move(**which: Any) -> Any:
+        put(stack, standing("FAILED", step="2", error="GivenUp"))
+        return describe(**which)
+
+    put(stack, {**user(), "agentId": "a-1", "record": "STEP#000002", "at": NOON, "execution": RECOVERY})
+    monkeypatch.setattr(stack.stepfunctions, "describe_execution", describe_and_move)
+    result = CliRunner().invoke(cli.app, ["resume", "a-1", "--json"])
+    assert (result.exit_code, json.loads(result.stdout)["status"]) == (1, "FAILED")

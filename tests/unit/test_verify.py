@@ -1,0 +1,497 @@
+"""Verify: a promise of the machines that is broken by hand is found where it is broken; a sound record is sound."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from typer.testing import CliRunner
+
+from agent.conversation import Item
+from agent.record import Answer, Call, CallResult, Decision, Outcome, Status, step_record
+from tests.unit.records import COMMITTED, UNCERTAIN, answered, arrived, call, decided, decision, said, state, use, user
+from tests.unit.stacks import OUTPUTS, mock_stack, put
+from workflows import cli
+from workflows import verify as module
+from workflows.client import Stack, UnknownAgent
+from workflows.verify import Kind, findings, inventory_findings, verify
+
+Record = dict[str, dict[str, str]]
+"""An agent's items by `record`, for a test to break."""
+Changes = Mapping[str, Mapping[str, str] | None]
+OWNER = "arn:turn#2026-01-01T00:00:00Z"
+BOOKED = "EFFECT#000002#1"
+PARTNER, UNDONE = f"{BOOKED}#ALT1", f"{BOOKED}#UNDO"
+REFUSED = CallResult(outcome=Outcome.REJECTED, error="ToolRejected", message="no seats")
+USAGE = {"inputTokens": 10, "outputTokens": 2, "costMicroUsd": 5, "modelId": "m"}
+
+
+def effect(record: str, status: str, tool: str = "book", **fields: str) -> dict[str, str]:
+    result = json.dumps(COMMITTED.value) if status in ("COMMITTED", "COMPENSATING", "COMPENSATED") else ""
+    common = {"owner": OWNER, "tool": tool, "input": '{"city": "Paris"}', "result": result, "error": ""}
+    return {"record": record, "status": status, **common, **fields}
+
+
+def recovered(step: int, action: str, text: str = "", question: str = "") -> Item:
+    fields = {"action": action, "reason": "TurnDied", "note": "", "text": text, "question": question}
+    return {"record": step_record(step), "who": "RECOVERY", **fields}
+
+
+def record(*items: Item, **fields: str) -> Record:
+    """The items, and a STATE that is their fold."""
+    made: list[dict[str, str]] = [dict(item) for item in items]
+    model = sum(item.get("who") == "MODEL" for item in made)
+    counted = {
+        "step": sum(item["record"].startswith("STEP#") for item in made),
+        "inbox": sum(item["record"].startswith("INPUT#") for item in made),
+        "modelCalls": model,
+        "toolCalls": sum(len(json.loads(item["results"])) for item in made if item.get("who") == "TOOLS"),
+        "inputTokens": 10 * model,
+        "outputTokens": 2 * model,
+        "costMicroUsd": 5 * model,
+    }
+    at_rest = {"owner": "NONE", "nextAction": "NONE", "error": "", "lastUpdatedBy": "arn:turn"}
+    made.append({**state(), **{name: str(number) for name, number in counted.items()}, **at_rest, **fields})
+    entry = {"at": "2026-01-01T00:00:00Z", "execution": "arn:turn", "usage": json.dumps(USAGE)}
+    return {
+        item["record"]: {"agentId": "a-1", **(entry if item["record"].startswith("STEP#") else {}), **item}
+        for item in made
+    }
+
+
+def asked(step: int, *calls: Call) -> Item:
+    """The model asks for calls."""
+    made = decision("TOOL_USE", calls=list(calls), status=Status.TOOL_EXECUTION_PENDING)
+    return decided(step, made, said(*(use(each.tool_use_id, each.name, **each.input) for each in calls)))
+
+
+def built_in(step: int, action: str, name: str, *messages: dict[str, Any], **fields: Any) -> Item:
+    made = decision(action, **{"status": Status.PLANNING_COMPLETE, "tool_use_id": f"u{step}", **fields})
+    return decided(step, made, *messages, said(use(f"u{step}", name)), inputs=("INPUT#e1",) if messages else ())
+
+
+LOOK, BOOK = call("u2", "look"), call("u3", "book", index=1)
+WITH_PARTNER = BOOK.model_copy(
+    update={"alternative": BOOK.model_copy(update={"name": "partner", "key": PARTNER, "function": "f"})}
+)
+
+
+def finished() -> Record:
+    """An agent that looked, booked, planned again, asked, and completed."""
+    answer = {"ToolResult": {"ToolUseId": "u5", "Content": [{"Text": "Monday"}], "Status": "success"}}
+    return record(
+        user(),
+        asked(2, LOOK, BOOK),
+        answered(3, COMMITTED, COMMITTED),
+        built_in(4, "REPLAN", "update_plan", answers=[Answer(tool_use_id="u4", text="Kept.")], tool_use_id=""),
+        built_in(5, "ASK_USER", "ask_user", message="When?"),
+        built_in(6, "COMPLETE", "complete", said(answer, role="user")),
+        arrived("e1", "Monday"),
+        effect(BOOKED, "COMMITTED"),
+        replans="1",
+        status="COMPLETED",
+    )
+
+
+def waiting() -> Record:
+    """An agent that has asked its user."""
+    return record(user(), built_in(2, "ASK_USER", "ask_user"), status="WAITING_FOR_INPUT")
+
+
+def carrying_out(*calls: Call, **effects: str) -> Record:
+    """An agent whose turn is carrying out calls."""
+    made = [effect(key, status) for key, status in effects.items()]
+    return record(user(), asked(2, *calls), *made, owner=OWNER, status="TOOL_EXECUTION_PENDING")
+
+
+def failed_over() -> Record:
+    """An agent whose booking was unavailable, and was made with the partner."""
+    return record(
+        user(),
+        asked(2, LOOK, WITH_PARTNER),
+        answered(3, COMMITTED, COMMITTED),
+        effect(BOOKED, "FAILED", error="ToolUnavailable"),
+        effect(PARTNER, "COMMITTED", "partner"),
+        owner=OWNER,
+        status="TOOL_EXECUTION_SUCCESS",
+    )
+
+
+def compensated() -> Record:
+    """An agent whose booking was undone, and whose user was asked for an alternative."""
+    return record(
+        user(),
+        asked(2, LOOK, BOOK),
+        answered(3, COMMITTED, COMMITTED),
+        recovered(4, "COMPENSATE", "Everything was undone.", "What instead?"),
+        effect(BOOKED, "COMPENSATED"),
+        effect(UNDONE, "COMMITTED", "cancel"),
+        error="GivenUp",
+        status="WAITING_FOR_INPUT",
+    )
+
+
+def retried() -> Record:
+    """An agent whose turn died in a call; a recovery settled it, and the next turn gave its result."""
+    return record(
+        user(),
+        asked(2, LOOK, BOOK),
+        recovered(3, "RETRY"),
+        answered(4, COMMITTED, COMMITTED),
+        effect(BOOKED, "COMMITTED"),
+        owner=OWNER,
+        status="TOOL_EXECUTION_SUCCESS",
+    )
+
+
+def doubted(status: str = "UNCERTAIN") -> Record:
+    """An agent that waits for its operator, because nobody knows what became of a call."""
+    return record(
+        user(),
+        asked(2, LOOK, BOOK),
+        answered(3, COMMITTED, UNCERTAIN),
+        effect(BOOKED, status),
+        {"record": "OPERATOR", "token": "t", "askedAt": "2026-01-01T00:00:00Z", "question": "?", "reminders": "1"},
+        owner=OWNER,
+        error="EffectUncertain",
+        status="WAITING_FOR_OPERATOR",
+    )
+
+
+SOUND: dict[str, Callable[[], Record]] = {
+    "new": lambda: record(user(), status="INITIATED", nextAction="PLANNING"),
+    "finished": finished,
+    "waiting": waiting,
+    "failed over": failed_over,
+    "compensated": compensated,
+    "retried": retried,
+    "doubted": doubted,
+    "settled later": lambda: doubted("COMMITTED"),
+    "carrying out": lambda: carrying_out(LOOK, BOOK, **{BOOKED: "RESERVED"}),
+    "undoing": lambda: changed(doubted("COMPENSATING"), {UNDONE: effect(UNDONE, "RESERVED", "cancel")}),
+    "planned again by recovery": lambda: record(
+        user(), recovered(2, "REPLAN", "Plan again."), replans="1", nextAction="REPLAN", error="TooManyWrongReplies"
+    ),
+    "to be recovered": lambda: record(user(), status="PLANNING_FAILED", error="States.Timeout"),
+    "being recovered": lambda: record(user(), status="FAILED", error="GivenUp", owner=OWNER),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_a_sound_record(name: str) -> None:
+    assert findings(SOUND[name]().values()) == []
+
+
+def test_no_items() -> None:
+    assert findings([]) == []
+
+
+def changed(items: Record, changes: Changes) -> Record:
+    """The items with other attributes, with more items, and without those that are None."""
+    for name, change in changes.items():
+        if change is None:
+            del items[name]
+        else:
+            items[name] = {"agentId": "a-1", **items.get(name, {}), **change}
+    return items
+
+
+def told(items: Record, over: dict[str, str] | None = None) -> set[tuple[str, str]]:
+    return {(finding.kind.value, finding.record) for finding in findings(items.values(), over or {})}
+
+
+def results(*made: CallResult) -> dict[str, str]:
+    return {"results": answered(3, *made)["results"]}
+
+
+def decisions(made: Decision) -> dict[str, str]:
+    return {"decision": made.model_dump_json(by_alias=True)}
+
+
+BROKEN: list[tuple[Callable[[], Record], Changes, str, str]] = [
+    # ---- what cannot be read
+    (finished, {"STATE": None}, "RECORD_UNREADABLE", "STATE"),
+    (finished, {"STATE": {"status": "ASLEEP"}}, "RECORD_UNREADABLE", "STATE"),
+    (finished, {"STATE": {"step": "six"}}, "RECORD_UNREADABLE", "STATE"),
+    (finished, {"STEP#000002": {"decision": "{}"}}, "RECORD_UNREADABLE", "STEP#000002"),
+    (finished, {"STEP#000003": {"who": "NOBODY"}}, "RECORD_UNREADABLE", "STEP#000003"),
+    (finished, {BOOKED: {"status": "ASLEEP"}}, "RECORD_UNREADABLE", BOOKED),
+    (finished, {BOOKED: {"result": ""}}, "RECORD_UNREADABLE", BOOKED),
+    (finished, {"NOTE#1": {"record": "NOTE#1"}}, "RECORD_UNREADABLE", "NOTE#1"),
+    # ---- the journal and STATE
+    (finished, {"STEP#000004": None}, "JOURNAL_GAP", "STEP#000004"),
+    (finished, {"STATE": {"step": "5"}}, "JOURNAL_GAP", "STEP#000006"),
+    (finished, {"STATE": {"step": "7"}}, "JOURNAL_GAP", "STEP#000007"),
+    *(
+        (finished, {"STATE": {name: "99"}}, "COUNTER_WRONG", "STATE")
+        for name in ("modelCalls", "toolCalls", "replans", "inputTokens", "outputTokens", "costMicroUsd", "inbox")
+    ),
+    (compensated, {"STEP#000004": {"action": "REPLAN"}}, "COUNTER_WRONG", "STATE"),
+    (waiting, {"STATE": {"status": "COMPLETED"}}, "STATUS_WRONG", "STATE"),
+    (finished, {"STATE": {"status": "WAITING_FOR_INPUT"}}, "STATUS_WRONG", "STATE"),
+    (finished, {"STATE": {"status": "FAILED"}}, "STATUS_WRONG", "STATE"),
+    (finished, {"STATE": {"status": "PLANNING_FAILED"}}, "STATUS_WRONG", "STATE"),
+    (finished, {"STATE": {"status": "TOOL_EXECUTION_FAILED"}}, "STATUS_WRONG", "STATE"),
+    (finished, {"STATE": {"nextAction": "PLANNING"}}, "STATUS_WRONG", "STATE"),
+    (finished, {"STATE": {"owner": OWNER}}, "STATUS_WRONG", "STATE"),
+    (compensated, {"STEP#000004": {"question": ""}}, "STATUS_WRONG", "STATE"),
+    (retried, {"STATE": {"status": "INITIATED"}}, "STATUS_WRONG", "STATE"),
+    (retried, {"STATE": {"status": "PLANNING_COMPLETE"}}, "STATUS_WRONG", "STATE"),
+    (retried, {"STATE": {"status": "TOOL_EXECUTION_PENDING"}}, "STATUS_WRONG", "STATE"),
+    (retried, {"STATE": {"status": "PLANNING", "nextAction": "PLANNING"}}, "STATUS_WRONG", "STATE"),
+    (SOUND["carrying out"], {"STATE": {"status": "TOOL_EXECUTION_SUCCESS"}}, "STATUS_WRONG", "STATE"),
+    (retried, {"STATE": {"owner": "NONE"}}, "AGENT_LOST", "STATE"),
+    (doubted, {"STATE": {"owner": "NONE"}}, "AGENT_LOST", "STATE"),
+    # ---- the inbox and the conversation
+    (finished, {"INPUT#e1": None, "STATE": {"inbox": "0"}}, "INPUT_MISSING", "INPUT#e1"),
+    (finished, {"STEP#000005": {"inputs": '["INPUT#e1"]'}}, "INPUT_TWICE", "INPUT#e1"),
+    (finished, {"INPUT#e2": {**arrived("e2", "Wait")}, "STATE": {"inbox": "2"}}, "INPUT_UNHEARD", "INPUT#e2"),
+    (waiting, {"INPUT#e2": {**arrived("e2", "Wait")}, "STATE": {"inbox": "1"}}, "INPUT_UNHEARD", "INPUT#e2"),
+    (
+        finished,
+        {"STEP#000004": decisions(decision("REPLAN", status=Status.PLANNING_COMPLETE))},
+        "CONVERSATION_BROKEN",
+        "STEP#000006",
+    ),
+    (
+        retried,
+        {"STEP#000004": results(COMMITTED), "STATE": {"toolCalls": "1"}},
+        "CONVERSATION_BROKEN",
+        "STEP#000004",
+    ),
+    (waiting, {"STEP#000002": {"messages": "[]"}}, "CONVERSATION_BROKEN", "STEP#000002"),
+    # ---- the ledger
+    (SOUND["carrying out"], {"STATE": {"owner": "NONE", "nextAction": "PLANNING", "status": "PLANNING"}}, "", BOOKED),
+    (SOUND["undoing"], {"STATE": {"owner": "NONE", "status": "FAILED"}}, "", f"{BOOKED} {UNDONE}"),
+    (
+        finished,
+        {"STEP#000003": results(COMMITTED, UNCERTAIN), BOOKED: effect(BOOKED, "UNCERTAIN")},
+        "EFFECT_UNSETTLED",
+        BOOKED,
+    ),
+    (finished, {"EFFECT#000002#0": effect("EFFECT#000002#0", "COMMITTED")}, "EFFECT_UNDECIDED", "EFFECT#000002#0"),
+    (finished, {"EFFECT#000002#2": effect("EFFECT#000002#2", "FAILED")}, "EFFECT_UNDECIDED", "EFFECT#000002#2"),
+    (finished, {"EFFECT#000009#0": effect("EFFECT#000009#0", "FAILED")}, "EFFECT_UNDECIDED", "EFFECT#000009#0"),
+    (finished, {PARTNER: effect(PARTNER, "FAILED")}, "EFFECT_UNDECIDED", PARTNER),
+    (finished, {BOOKED: {"tool": "cancel"}}, "EFFECT_UNDECIDED", BOOKED),
+    (finished, {BOOKED: {"input": '{"city": "London"}'}}, "EFFECT_UNDECIDED", BOOKED),
+    (finished, {f"{PARTNER}#UNDO": effect(f"{PARTNER}#UNDO", "COMMITTED")}, "EFFECT_UNDECIDED", f"{PARTNER}#UNDO"),
+    (finished, {BOOKED: None}, "EFFECT_MISSING", BOOKED),
+    (finished, {BOOKED: effect(BOOKED, "FAILED")}, "EFFECT_MISSING", BOOKED),
+    (failed_over, {PARTNER: effect(PARTNER, "FAILED", "partner")}, "EFFECT_MISSING", BOOKED),
+    (retried, {BOOKED: None}, "EFFECT_MISSING", BOOKED),
+    (finished, {BOOKED: {"result": "{}"}}, "EFFECT_CONTRADICTED", BOOKED),
+    (finished, {"STEP#000003": results(COMMITTED, REFUSED)}, "EFFECT_CONTRADICTED", BOOKED),
+    (compensated, {UNDONE: None}, "EFFECT_CONTRADICTED", BOOKED),
+    (compensated, {UNDONE: effect(UNDONE, "FAILED", "cancel")}, "EFFECT_CONTRADICTED", BOOKED),
+    (compensated, {BOOKED: effect(BOOKED, "COMMITTED")}, "EFFECT_CONTRADICTED", BOOKED),
+    (lambda: doubted("COMPENSATING"), {}, "EFFECT_CONTRADICTED", BOOKED),
+    (failed_over, {BOOKED: effect(BOOKED, "COMMITTED")}, "EFFECT_TWICE", BOOKED),
+]
+
+
+@pytest.mark.parametrize(
+    ("sound", "changes", "kind", "where"),
+    BROKEN,
+    ids=[f"{kind or 'EFFECT_UNSETTLED'}-{number}" for number, (_, _, kind, _) in enumerate(BROKEN)],
+)
+def test_what_is_broken_is_found_where_it_is(
+    sound: Callable[[], Record], changes: Changes, kind: str, where: str
+) -> None:
+    places = where.split()
+    assert told(changed(sound(), changes)) == {(kind or "EFFECT_UNSETTLED", place) for place in places}
+
+
+def test_two_kinds_of_doubt_about_an_alternative() -> None:
+    """An alternative to a call that may still come about: the other one may be a second effect."""
+    items = changed(failed_over(), {BOOKED: effect(BOOKED, "UNCERTAIN")})
+    (found,) = findings(items.values())
+    assert found.kind is Kind.EFFECT_TWICE
+    assert found.text.startswith("book is UNCERTAIN, but partner was tried after it. Compare ")
+
+
+def test_an_owner_whose_execution_has_ended() -> None:
+    items = carrying_out(LOOK, BOOK, **{BOOKED: "RESERVED"})
+    assert told(items, {"arn:other": "FAILED"}) == set()
+    lease, reservation = findings(items.values(), {"arn:turn": "TIMED_OUT"})
+    assert (lease.agent_id, lease.kind, lease.record) == ("a-1", Kind.LEASE_DEAD, "STATE")
+    assert lease.text == (
+        "arn:turn holds the lease, but it has ended: TIMED_OUT. `turnstile resume a-1` lets a recovery take it over."
+    )
+    assert (reservation.kind, reservation.record) == (Kind.EFFECT_UNSETTLED, BOOKED)
+
+
+# ---- The inventory
+
+
+def flight(sold: int, name: str = "TS1") -> Item:
+    return {"flightId": name, "seatsLeft": str(9 - sold), "seatsSold": str(sold)}
+
+
+def booking(key: str, status: str = "BOOKED", number: str = "BK-1", flight: str = "TS1") -> Item:
+    return {"bookingId": number, "key": f"a-1#{key}", "status": status, "flightId": flight, "passengers": "2"}
+
+
+def entry(record: str, status: str, tool: str = "book_flight", **arguments: str) -> Item:
+    return {"agentId": "a-1", **effect(record, status, tool, input=json.dumps(arguments))}
+
+
+CANCEL = "EFFECT#000004#0"
+MADE = entry(BOOKED, "COMMITTED")
+
+
+@pytest.mark.parametrize(
+    ("flights", "bookings", "effects", "found"),
+    [
+        ([flight(2)], [booking(BOOKED)], [MADE], set()),
+        ([flight(2)], [booking(BOOKED)], [entry(BOOKED, "UNCERTAIN")], set()),
+        ([flight(0)], [], [entry(BOOKED, "FAILED")], set()),
+        (
+            [flight(0)],
+            [booking(BOOKED, "CANCELLED")],
+            [entry(BOOKED, "COMPENSATED"), entry(UNDONE, "COMMITTED", "cancel_flight", booking_id="BK-1")],
+            set(),
+        ),
+        ([flight(4)], [booking(BOOKED)], [MADE], {("", "SEATS_WRONG", "TS1")}),
+        ([flight(2), flight(1, "TS2")], [booking(BOOKED)], [MADE], {("", "SEATS_WRONG", "TS2")}),
+        ([], [booking(BOOKED)], [MADE], {("", "SEATS_WRONG", "TS1")}),
+        ([flight(2)], [booking(BOOKED)], [], {("a-1", "BOOKING_UNDECIDED", "BK-1")}),
+        ([flight(2)], [booking(BOOKED)], [entry(BOOKED, "COMMITTED", "x")], {("a-1", "BOOKING_UNDECIDED", "BK-1")}),
+        ([flight(2)], [booking(BOOKED)], [entry(BOOKED, "FAILED")], {("a-1", "BOOKING_CONTRADICTED", "BK-1")}),
+        ([flight(2)], [booking(BOOKED)], [entry(BOOKED, "COMPENSATED")], {("a-1", "BOOKING_CONTRADICTED", "BK-1")}),
+        ([flight(0)], [], [MADE], {("a-1", "BOOKING_MISSING", BOOKED)}),
+        (
+            [flight(0)],
+            [],
+            [entry(PARTNER, "COMPENSATED", "book_flight_partner")],
+            {("a-1", "BOOKING_MISSING", PARTNER)},
+        ),
+        (
+            [flight(4)],
+            [booking(BOOKED), booking(BOOKED, number="BK-2")],
+            [MADE],
+            {("a-1", "BOOKING_MISSING", BOOKED)},
+        ),
+        (
+            [flight(2)],
+            [booking(BOOKED)],
+            [MADE, entry(CANCEL, "COMMITTED", "cancel_flight", booking_id="BK-1")],
+            {("a-1", "BOOKING_CONTRADICTED", CANCEL)},
+        ),
+        ([flight(0)], [booking(BOOKED, "CANCELLED")], [MADE], {("a-1", "BOOKING_UNDECIDED", "BK-1")}),
+        (
+            [flight(0)],
+            [booking(BOOKED, "CANCELLED")],
+            [MADE, entry(CANCEL, "FAILED", "cancel_flight", booking_id="BK-1")],
+            {("a-1", "BOOKING_UNDECIDED", "BK-1")},
+        ),
+    ],
+)
+def test_the_inventory_and_the_ledger(
+    flights: list[Item], bookings: list[Item], effects: list[Item], found: set[tuple[str, str, str]]
+) -> None:
+    made = inventory_findings(flights, bookings, effects)
+    assert {(each.agent_id, each.kind.value, each.record) for each in made} == found
+
+
+# ---- Reading
+
+
+@pytest.fixture
+def states() -> Iterator[Stubber]:
+    client = boto3.client(
+        "stepfunctions", region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+    )
+    with Stubber(client) as stubber:
+        yield stubber
+
+
+@pytest.fixture
+def stack(states: Stubber, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    monkeypatch.setattr(module, "PAUSE", 0)
+    monkeypatch.setattr(cli, "_stack", lambda _: stack)
+    with mock_stack(clients={"stepfunctions": states.client}) as stack:
+        for name, key in (("Flights", "flightId"), ("Bookings", "bookingId")):
+            stack.dynamodb.create_table(
+                TableName=OUTPUTS[f"{name}TableName"],
+                BillingMode="PAY_PER_REQUEST",
+                KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+                AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
+            )
+        put(stack, {"agentId": "DEFINITION#travel", "record": "LATEST", "version": "1"})
+        yield stack
+
+
+def store(stack: Stack, items: Record, agent_id: str = "a-1") -> None:
+    for item in items.values():
+        put(stack, {**item, "agentId": agent_id})
+
+
+def place(stack: Stack, table: str, item: Item) -> None:
+    stack.dynamodb.put_item(TableName=OUTPUTS[table], Item={name: {"S": value} for name, value in item.items()})
+
+
+def ended(states: Stubber, arn: str, status: str) -> None:
+    described = {"executionArn": arn, "stateMachineArn": "arn:m", "status": status, "startDate": 0, "input": "{}"}
+    states.add_response("describe_execution", described, {"executionArn": arn})
+
+
+def test_all_agents_of_a_stack(stack: Stack, states: Stubber) -> None:
+    store(stack, finished())
+    store(stack, waiting(), "a-2")
+    store(stack, carrying_out(LOOK, BOOK), "a-3")
+    ended(states, "arn:turn", "RUNNING")
+    assert (verify(stack).agents, verify_again(stack, states)) == (3, [])
+
+
+def verify_again(stack: Stack, states: Stubber) -> list[str]:
+    ended(states, "arn:turn", "RUNNING")
+    return [finding.text for finding in verify(stack).findings]
+
+
+@pytest.mark.parametrize("agent_id", [None, "a-1"])
+def test_a_dead_owner_and_a_foreign_booking(stack: Stack, states: Stubber, agent_id: str | None) -> None:
+    store(stack, carrying_out(LOOK, BOOK))
+    place(stack, "FlightsTableName", flight(1))
+    place(stack, "BookingsTableName", booking(CANCEL))
+    place(stack, "BookingsTableName", {**booking(CANCEL, number="BK-2", flight="TS2"), "key": f"b#{CANCEL}"})
+    for _ in range(2):
+        states.add_client_error("describe_execution", "ExecutionDoesNotExist")
+    found = {(each.agent_id, each.kind.value, each.record) for each in verify(stack, agent_id).findings}
+    own = {("a-1", "LEASE_DEAD", "STATE"), ("a-1", "BOOKING_UNDECIDED", "BK-1")}
+    others = {("b", "BOOKING_UNDECIDED", "BK-2"), ("", "SEATS_WRONG", "TS1"), ("", "SEATS_WRONG", "TS2")}
+    assert found == own | (set() if agent_id else others)
+
+
+def test_what_a_second_look_does_not_find_is_not_told(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a checkpoint comes between the reads of two items."""
+    store(stack, changed(finished(), {"STATE": {"step": "5", "modelCalls": "3"}}))
+    monkeypatch.setattr("workflows.verify.time.sleep", lambda _: store(stack, finished()))
+    assert verify(stack).findings == []
+
+
+def test_an_unknown_agent(stack: Stack, states: Stubber) -> None:
+    states.add_response("list_executions", {"executions": []})
+    with pytest.raises(UnknownAgent):
+        verify(stack, "nobody")
+
+
+def test_the_command_finds_nothing(stack: Stack) -> None:
+    store(stack, finished())
+    result = CliRunner().invoke(cli.app, ["verify"])
+    assert (result.exit_code, result.stdout) == (0, "1 agent, nothing inconsistent\n")
+    result = CliRunner().invoke(cli.app, ["verify", "a-1", "--json"])
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"agents": 1, "findings": []})
+
+
+def test_the_command_finds_something(stack: Stack) -> None:
+    store(stack, changed(finished(), {"STEP#000004": None}))
+    result = CliRunner().invoke(cli.app, ["verify"])
+    assert result.exit_code == 1
+    assert result.stdout.startswith("a-1  STEP#000004  JOURNAL_GAP\n  It is missing, but the journal goes to step 6. ")
+    assert result.stdout.endswith("\n1 agent, 1 finding\n")
+    result = CliRunner().invoke(cli.app, ["verify", "--json"])
+    (found,) = json.loads(result.stdout)["findings"]
+    assert (result.exit_code, found["agentId"], found["kind"]) == (1, "a-1", "JOURNAL_GAP")

@@ -1,0 +1,269 @@
+"""What the cases run on: an embedded engine with faults, a scripted model, flights with seats enough, and an operator.
+
+The guards can be taken away, to see what they are good for:
+
+- the ledger: every call is made as one that reads, so it is not reserved, and is retried as reads are;
+- the tool's own guard: every attempt of a call gets a key of its own, so the tool cannot know it again.
+"""
+
+import contextlib
+import io
+import json
+import os
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.conversation import Item
+from agent.events import SOURCE
+from agent.record import FREE
+from tools.flights import sample_flights, utc_today
+from workflows.chaos.plays import plays, write_agents
+from workflows.client import Stack
+from workflows.engines.embedded import Embedded
+from workflows.engines.errors import EngineError
+from workflows.engines.faults import FOLDER, Faults
+from workflows.engines.template import zip_folder
+from workflows.local import BATCH, TEMPLATE
+from workflows.registry import register
+from workflows.scripted_model import ScriptedModel
+
+DAYS = 8
+SEATS = 1_000_000
+"""Of a flight that has any: the cases shall not take them from each other."""
+DIES_WITHIN = 30
+"""Seconds that the engine may take to keep its data and die."""
+TOOLS = ("book_flight", "book_flight_partner", "cancel_flight")
+"""The sample's tools that write."""
+OWN_KEY = "!"
+"""What stands between a call's key and what an attempt of its own adds, without the tool's guard."""
+_UNGUARDED = f'''"""Calls a tool under a key that no other attempt has."""
+
+import importlib
+import uuid
+
+
+def make(name):
+    handler = importlib.import_module(f"tools.{{name}}.handler").handler
+
+    def unguarded(event, context):
+        return handler({{**event, "key": f"{{event['key']}}{OWN_KEY}{{uuid.uuid4()}}"}}, context)
+
+    return unguarded
+
+
+'''
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What keeps a call from being carried out twice."""
+
+    ledger: bool = True
+    tool: bool = True
+
+    def __str__(self) -> str:
+        return {
+            (True, True): "ledger and tool",
+            (True, False): "ledger alone",
+            (False, True): "tool alone",
+            (False, False): "none",
+        }[self.ledger, self.tool]
+
+
+class Bench:
+    """A stack with faults; `bench` makes one."""
+
+    def __init__(self, folder: Path, model: str, template: Path) -> None:
+        self._folder = folder
+        self._model = model
+        faults = folder / "faults"
+        faults.mkdir()
+        self.faults = Faults(faults)
+        self.started = Started(faults / "executions")
+        self.engine = self._start(None)
+        self.engine.deploy(template)
+        self.stack = Stack.embedded(self.engine)
+        self.operator = Operator(self.engine)
+
+    def restart(self) -> None:
+        """Kills the engine and starts one with its data. What was running has FAILED there, and nobody is told."""
+        port = self.engine.running.port
+        self.faults.kill_engine()
+        deadline = time.monotonic() + DIES_WITHIN
+        with contextlib.suppress(EngineError):
+            while time.monotonic() < deadline:
+                self.engine.check()
+                time.sleep(0.05)
+        self.engine.stop()
+        self.engine = self._start(port)
+        self.engine.read_outputs()
+        self.stack = Stack.embedded(self.engine)
+        self.operator.attach(self.engine)
+
+    def nudge(self, agent_id: str, state: Item) -> None:
+        """Lets agent_watch look for agents that nobody works on; where there is none, does for one what it would do."""
+        arn = self.engine.outputs.get("AgentWatchArn")
+        if arn is None:
+            self._resume(agent_id, state)
+            return
+        # Its input tells whose run it is; it looks after everybody.
+        self.stack.stepfunctions.start_execution(stateMachineArn=arn, input=json.dumps({"agentId": agent_id}))
+
+    def status(self, arn: str) -> str:
+        """The status of an execution."""
+        return str(self.stack.stepfunctions.describe_execution(executionArn=arn)["status"])
+
+    def _resume(self, agent_id: str, state: Item) -> None:
+        dead = state["lastUpdatedBy"] if state["owner"] == FREE else state["owner"].partition("#")[0]
+        detail = {
+            "agentId": agent_id,
+            "step": int(state["step"]),
+            "error": "TurnDied",
+            "errorMessage": "Nobody works on the agent.",
+            "currentState": state["currentState"],
+            "executionArn": dead,
+        }
+        entry = {"Source": SOURCE, "DetailType": "AgentError", "EventBusName": self.stack.outputs.bus_name}
+        self.stack.events.put_events(Entries=[{**entry, "Detail": json.dumps(detail)}])  # type: ignore[typeddict-item]
+
+    def _start(self, port: int | None) -> Embedded:
+        before = os.environ.get(FOLDER)
+        os.environ[FOLDER] = str(self._folder / "faults")  # the child inherits it
+        try:
+            return Embedded.start(model=self._model, folder=self._folder / "engine", wait_scale=0, port=port)
+        finally:
+            if before is None:
+                del os.environ[FOLDER]
+            else:
+                os.environ[FOLDER] = before
+
+
+class Started:
+    """The executions that the engine has started, from the list that it keeps. Safe to use from several threads."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._read = 0
+        self._known: list[tuple[str, str]] = []
+        self._lock = threading.Lock()
+
+    def of(self, agent_id: str) -> list[str]:
+        """The ARNs of all whose input names an agent, oldest first; those of agent_publish are shared, and left out."""
+        with self._lock:
+            if self._file.exists():
+                with self._file.open("rb") as file:
+                    file.seek(self._read)
+                    for line in file:
+                        if not line.endswith(b"\n"):  # being written
+                            break
+                        self._read += len(line)
+                        entry = json.loads(line)
+                        if "-AgentPublish:" not in entry["arn"]:
+                            self._known.append((entry["arn"], entry["input"]))
+            return [arn for arn, text in self._known if agent_id in text]
+
+
+class Operator:
+    """Who gets the messages to the operator, and answers when told to."""
+
+    def __init__(self, engine: Embedded) -> None:
+        self._lock = threading.Lock()
+        self._messages: list[str] = []
+        self._engine = engine
+        self._topic = engine.outputs.get("OperatorTopicArn")
+        if self._topic:
+            sqs = engine.client("sqs")
+            self._url = sqs.create_queue(QueueName="chaos-operator")["QueueUrl"]
+            attributes = sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])["Attributes"]
+            engine.client("sns").subscribe(TopicArn=self._topic, Protocol="sqs", Endpoint=attributes["QueueArn"])
+
+    def attach(self, engine: Embedded) -> None:
+        """Goes on with an engine that was started with the data of the one before."""
+        self._engine = engine
+
+    def was_asked(self, agent_id: str) -> bool:
+        """Whether a message about an agent has come."""
+        if not self._topic:
+            return False
+        with self._lock:
+            sqs = self._engine.client("sqs")
+            while messages := sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10).get("Messages"):
+                for message in messages:
+                    self._messages.append(message["Body"])
+                    sqs.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
+            return any(agent_id in text for text in self._messages)
+
+    def decide(self, token: str, decision: str) -> None:
+        """Answers a question."""
+        output = json.dumps({"decision": decision, "note": "Chaos"})
+        self._engine.client("stepfunctions").send_task_success(taskToken=token, output=output)
+
+
+@contextmanager
+def bench(folder: Path, guards: Guards, template: Path = TEMPLATE) -> Iterator[Bench]:
+    """Starts everything, and ends it with the context.
+
+    Raises EngineError or StackError if something does not start; the engine's log is in `folder`.
+    """
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    with ScriptedModel(play.scenario for play in plays().values()) as model:
+        made = Bench(folder, model.url, template)
+        try:
+            _seed(made.stack)
+            for file in write_agents(folder):
+                register(made.stack, file)
+            if "AgentWatchArn" in made.engine.outputs:
+                _watch_at_once(made.stack)
+            if not guards.ledger:
+                _without_ledger(made.stack)
+            if not guards.tool:
+                _without_tool_guard(made.stack, template.parent / "functions")
+            yield made
+        finally:
+            made.engine.stop()
+
+
+def _seed(stack: Stack) -> None:
+    flights = [
+        {**item, "seatsLeft": {"N": str(SEATS)}} if item["seatsLeft"]["N"] != "0" else item
+        for item in sample_flights(utc_today(), DAYS)
+    ]
+    table = stack.outputs.flights_table_name
+    for start in range(0, len(flights), BATCH):
+        requests: Any = [{"PutRequest": {"Item": item}} for item in flights[start : start + BATCH]]
+        while requests:
+            requests = stack.dynamodb.batch_write_item(RequestItems={table: requests})["UnprocessedItems"].get(table)
+
+
+def _watch_at_once(stack: Stack) -> None:
+    """Lets agent_watch find agents that have not moved for a second."""
+    function = f"{stack.name}-load-watch"
+    environment = stack.lambdas.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+    stack.lambdas.update_function_configuration(
+        FunctionName=function, Environment={"Variables": environment | {"STALE_MINUTES": "0"}}
+    )
+
+
+def _without_ledger(stack: Stack) -> None:
+    arn = stack.outputs.agent_turn_arn
+    definition = json.loads(stack.stepfunctions.describe_state_machine(stateMachineArn=arn)["definition"])
+    inside = definition["States"]["CallTools"]["ItemProcessor"]["States"]
+    inside["RouteCall"] = {"Type": "Pass", "Next": "CallReadTool"}
+    stack.stepfunctions.update_state_machine(stateMachineArn=arn, definition=json.dumps(definition))
+
+
+def _without_tool_guard(stack: Stack, functions: Path) -> None:
+    buffer = io.BytesIO(zip_folder(functions))
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("unguarded.py", _UNGUARDED + "".join(f"{name} = make({name!r})\n" for name in TOOLS))
+    for name in TOOLS:
+        function = f"{stack.name}-tool-{name}"
+        stack.lambdas.update_function_code(FunctionName=function, ZipFile=buffer.getvalue())
+        stack.lambdas.update_function_configuration(FunctionName=function, Handler=f"unguarded.{name}")

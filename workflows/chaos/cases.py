@@ -1,0 +1,488 @@
+"""The cases: every Task state of every machine times every kind of fault, every event's delivery, and random pairs.
+
+The states come from the machines themselves. How an agent is brought to one is in `WAYS`: a scenario that visits it,
+or faults that lead there. A case's id says all of it and can be run alone:
+
+    straight_booking/agent_turn.CommitEffect/timeout_after
+    outage/agent_recovery.TakeOver/aborted
+    straight_booking/agent_turn!1/late                      the first event for agent_turn
+    straight_booking/agent_turn.LoadTurn/aborted+agent_turn.AskModel#2/throttled
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Literal
+
+from workflows.engines.faults import Delivery, Fault
+from workflows.local import TEMPLATE
+from workflows.machines import Machine, State, load_machines
+
+ASL = TEMPLATE.parent / "asl"
+Kind = Literal[
+    "throttled",
+    "transient",
+    "flooded",
+    "outage",
+    "permanent",
+    "forever",
+    "timeout_before",
+    "timeout_after",
+    "malformed",
+    "uncaught",
+    "aborted",
+    "worker_before",
+    "worker_after",
+    "taken_over",
+    "killed_before",
+    "killed_after",
+    "twice",
+    "lost",
+    "late",
+    "again",
+]
+KINDS: dict[Kind, str] = {
+    "throttled": "the service refuses one attempt with its throttling error",
+    "transient": "the service fails one attempt with its internal error",
+    "flooded": "the throttling error meets every attempt that the state makes",
+    "outage": "the internal error meets every attempt that the state makes",
+    "permanent": "access is denied once",
+    "forever": "access is denied again and again",
+    "timeout_before": "States.Timeout, and nothing had happened",
+    "timeout_after": "States.Timeout, and the call had taken effect",
+    "malformed": "the call took effect, and its answer is of no use",
+    "uncaught": "States.Runtime right after the state, which no Catch sees",
+    "aborted": "the execution is stopped right after the state",
+    "worker_before": "the function's process is killed before it acts",
+    "worker_after": "the function's process is killed after it acted",
+    "taken_over": "the turn is held at the state while another one takes the agent over and ends; then it goes on",
+    "killed_before": "the engine is killed while the state is entered",
+    "killed_after": "the engine is killed when the state has succeeded",
+    "twice": "the event is delivered twice, at once",
+    "lost": "the event is not delivered",
+    "late": "the event is delivered after the agent has come to rest without it",
+    "again": "the event is delivered, and once more after the agent has come to rest",
+}
+DELIVERIES: tuple[Kind, ...] = ("twice", "lost", "late", "again")
+KILLS: tuple[Kind, ...] = ("killed_before", "killed_after")
+FOREVER = 1000
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What a service's errors are called in `ErrorEquals`."""
+
+    throttled: str
+    transient: str
+    permanent: str
+    unreadable: str
+    """What the SDK makes of an answer that it cannot read; empty where an answer is code's own."""
+
+
+SERVICES = {
+    "aws-sdk:dynamodb": Errors(
+        "DynamoDb.ThrottlingException",
+        "DynamoDb.InternalServerErrorException",
+        "DynamoDb.AccessDeniedException",
+        "DynamoDb.SdkClientException",
+    ),
+    "aws-sdk:bedrockruntime": Errors(
+        "BedrockRuntime.ThrottlingException",
+        "BedrockRuntime.InternalServerException",
+        "BedrockRuntime.AccessDeniedException",
+        "",
+    ),
+    "aws-sdk:sfn": Errors(
+        "Sfn.ThrottlingException", "Sfn.SdkClientException", "Sfn.AccessDeniedException", "Sfn.SdkClientException"
+    ),
+    "lambda": Errors("Lambda.TooManyRequestsException", "Lambda.ServiceException", "Lambda.AccessDeniedException", ""),
+    "events": Errors(
+        "EventBridge.ThrottlingException",
+        "EventBridge.InternalException",
+        "EventBridge.AccessDeniedException",
+        "EventBridge.SdkClientException",
+    ),
+    "sns": Errors(
+        "SNS.ThrottledException",
+        "SNS.InternalErrorException",
+        "SNS.AuthorizationErrorException",
+        "SNS.SdkClientException",
+    ),
+}
+"""By the start of what follows `arn:aws:states:::` in a Resource."""
+
+
+class UnknownCase(Exception):
+    """No case has this id, or a state has none; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a fault is: at a visit of a Task state, or at an event for a machine (then `state` is empty)."""
+
+    machine: str
+    """As its file is called: agent_turn."""
+    state: str
+    visit: int = 1
+    """Which visit, or which event, from 1."""
+
+    def __str__(self) -> str:
+        if not self.state:
+            return f"{self.machine}!{self.visit}"
+        return f"{self.machine}.{self.state}" + (f"#{self.visit}" if self.visit > 1 else "")
+
+    @property
+    def logical_id(self) -> str:
+        """The machine's name in the template: AgentTurn."""
+        return "".join(word.capitalize() for word in self.machine.split("_"))
+
+
+@dataclass(frozen=True)
+class Injection:
+    """A fault of a kind at a place."""
+
+    place: Place
+    kind: Kind
+
+    def __str__(self) -> str:
+        return f"{self.place}/{self.kind}"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How an agent is brought to a state: a play of `workflows.chaos.plays`, and faults that lead there."""
+
+    play: str
+    leads: tuple[Injection, ...] = ()
+    operator: str = ""
+    """What the operator decides when asked; nothing if empty."""
+    name: str = ""
+    """How it is called in a case's id; as the play otherwise."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One agent's life with faults in it."""
+
+    way: Way
+    faults: tuple[Injection, ...]
+
+    @property
+    def id(self) -> str:
+        return f"{self.way.name or self.way.play}/{'+'.join(map(str, self.faults))}"
+
+    @property
+    def kills(self) -> bool:
+        """Whether the engine is killed in it."""
+        return any(fault.kind in KILLS for fault in self.faults)
+
+
+def _at(machine: str, state: str, kind: Kind, visit: int = 1) -> Injection:
+    return Injection(Place(machine, state, visit), kind)
+
+
+BOOKING = Way("straight_booking")
+ANSWER = Way("ask_the_user")
+OUTAGE = Way("straight_booking", (_at("agent_turn", "AskModel", "outage"),), name="outage")
+"""The model stays away for longer than the turn tries: recovery tries again."""
+DENIED = Way("straight_booking", (_at("agent_turn", "AskModel", "permanent"),), name="denied")
+"""The model denies access: a person is asked."""
+DIED = Way("straight_booking", (_at("agent_turn", "LoadTurn", "aborted"),), name="died")
+"""The turn is stopped, and says nothing."""
+UNKNOWN = Way("straight_booking", (_at("agent_turn", "CallWriteTool", "timeout_after"),), name="unknown")
+"""The booking was made and its answer lost."""
+UNDONE = Way("straight_booking", (_at("agent_turn", "CallWriteTool", "timeout_before"),), name="nothing_happened")
+"""The booking was never begun, and nobody knows that."""
+UNSETTLED = Way(
+    "straight_booking",
+    (_at("agent_turn", "CallWriteTool", "timeout_before"), _at("agent_recovery", "LookUp", "permanent")),
+    name="unsettled",
+)
+UNHEARD = Way(
+    "straight_booking",
+    (_at("agent_turn", "LoadTurn", "aborted"), Injection(Place("agent_recovery", ""), "lost")),
+    name="died_unheard",
+)
+"""The turn is stopped, and nobody is told: only agent_watch finds the agent."""
+NOT_BEGUN = Way("straight_booking", (Injection(Place("agent_turn", ""), "lost"),), name="not_begun")
+FAILED_UNHEARD = Way(
+    "straight_booking",
+    (
+        _at("agent_turn", "AskModel", "outage"),
+        Injection(Place("agent_recovery", ""), "lost"),
+        Injection(Place("agent_recovery", "", 2), "lost"),
+    ),
+    name="failed_unheard",
+)
+"""The turn failed and said so, twice: by its record and by its end."""
+GIVEN_UP = Way("book_then_give_up")
+
+WAYS: dict[str, Way] = {
+    "agent_start.ReadDefinition": BOOKING,
+    "agent_start.CreateAgent": BOOKING,
+    "agent_start.ReadExisting": Way(
+        "straight_booking", (_at("agent_start", "CreateAgent", "permanent"),), name="not_created"
+    ),
+    "agent_input.ReadAgent": ANSWER,
+    "agent_input.WakeAgent": ANSWER,
+    "agent_input.StoreInput": Way("input_while_it_works"),
+    "agent_input.ReadInput": Way("ask_the_user", (_at("agent_input", "WakeAgent", "permanent"),), name="not_woken"),
+    "agent_publish.PublishNextAction": BOOKING,
+    "agent_publish.PublishUpdate": BOOKING,
+    "agent_publish.PublishError": OUTAGE,
+    "agent_turn.ClaimTurn": BOOKING,
+    "agent_turn.LoadTurn": BOOKING,
+    "agent_turn.AskModel": BOOKING,
+    "agent_turn.AskModelWithoutTools": Way("json_protocol"),
+    "agent_turn.ReadReply": BOOKING,
+    "agent_turn.CheckpointDecision": BOOKING,
+    "agent_turn.CallReadTool": Way("look_up_then_book"),
+    "agent_turn.ReserveEffect": BOOKING,
+    "agent_turn.CallWriteTool": BOOKING,
+    "agent_turn.CommitEffect": BOOKING,
+    "agent_turn.FailEffect": Way("no_seats"),
+    "agent_turn.DoubtEffect": UNKNOWN,
+    "agent_turn.ReadEffect": Way(
+        "straight_booking", (_at("agent_turn", "ReserveEffect", "permanent"),), name="not_reserved"
+    ),
+    "agent_turn.CheckpointResults": BOOKING,
+    "agent_turn.CloseTurn": BOOKING,
+    "agent_turn.ReadClaim": Way("straight_booking", (_at("agent_turn", "ClaimTurn", "permanent"),), name="not_claimed"),
+    "agent_turn.RecordFailure": OUTAGE,
+    "agent_recovery.DeliverAgain": Way(
+        "straight_booking", (_at("agent_start", "ReadDefinition", "aborted"),), name="not_started"
+    ),
+    "agent_recovery.ReadAgent": OUTAGE,
+    "agent_recovery.AskOwner": DIED,
+    "agent_recovery.TakeOver": OUTAGE,
+    "agent_recovery.LoadRecovery": OUTAGE,
+    "agent_recovery.CallAgain": Way("call_again", UNKNOWN.leads, name="call_again"),
+    "agent_recovery.LookUp": UNKNOWN,
+    "agent_recovery.SettleCommitted": UNKNOWN,
+    "agent_recovery.SettleFailed": UNDONE,
+    "agent_recovery.LeaveUncertain": UNSETTLED,
+    "agent_recovery.ReserveUndo": GIVEN_UP,
+    "agent_recovery.CallUndo": GIVEN_UP,
+    "agent_recovery.CommitUndo": GIVEN_UP,
+    "agent_recovery.ReadUndo": Way(
+        "book_then_give_up", (_at("agent_recovery", "ReserveUndo", "permanent"),), name="undo_not_reserved"
+    ),
+    "agent_recovery.FailUndo": Way(
+        "book_then_give_up", (_at("agent_recovery", "CallUndo", "flooded"),), name="undo_refused"
+    ),
+    "agent_recovery.FinishUndo": Way(
+        "book_then_give_up", (_at("agent_recovery", "CallUndo", "aborted"),), name="undo_died"
+    ),
+    "agent_recovery.ReloadForOperator": Way(
+        "book_then_give_up", (_at("agent_recovery", "CallUndo", "permanent"),), name="not_undone"
+    ),
+    "agent_recovery.NotifyOperator": DENIED,
+    "agent_recovery.MarkWaiting": DENIED,
+    "agent_recovery.AskOperator": Way(DENIED.play, DENIED.leads, operator="RETRY", name="denied_then_retried"),
+    "agent_recovery.SettleAsFailed": Way(
+        UNSETTLED.play, UNSETTLED.leads, operator="RETRY", name="unsettled_then_retried"
+    ),
+    "agent_recovery.RecordRecovery": OUTAGE,
+    "agent_watch.FindStale": NOT_BEGUN,
+    "agent_watch.AskOwner": UNHEARD,
+    "agent_watch.SendToRecovery": UNHEARD,
+    "agent_watch.AnnounceTurn": NOT_BEGUN,
+    "agent_watch.AnnounceError": FAILED_UNHEARD,
+}
+"""How each Task state is reached."""
+EVENTS: dict[Place, Way] = {
+    Place("agent_start", ""): BOOKING,
+    Place("agent_turn", ""): BOOKING,
+    Place("agent_turn", "", 2): ANSWER,
+    Place("agent_input", ""): ANSWER,
+    Place("agent_recovery", ""): OUTAGE,
+    Place("agent_publish", ""): BOOKING,
+    Place("agent_publish", "", 2): BOOKING,
+    Place("agent_publish", "", 3): BOOKING,
+}
+"""Deliveries: of events to the machines, and of the stream's records to agent_publish."""
+NO_LEASE = {"ClaimTurn", "ReadClaim"}
+"""States of agent_turn without a lease that could be taken."""
+PAIRS = 60
+SEED = 1
+REPRESENTATIVE_PAIRS = 6
+REPEATED = 5
+"""How often each case is lived through to compare the guards."""
+
+
+def all_cases(seed: int = SEED) -> list[Case]:
+    """Every case, in an order that is always the same; the pairs follow from the seed.
+
+    Raises UnknownCase for a Task state that no way leads to.
+    """
+    cases = [*single_cases(_machines())]
+    return [*cases, *_pairs(cases, seed)]
+
+
+def representative_cases(seed: int = SEED) -> list[Case]:
+    """Some of all cases: each state, each event and each kind of fault is in one of them, and some are pairs."""
+    cases = all_cases(seed)
+    random.Random(seed).shuffle(cases)
+    chosen, seen = [case for case in cases if len(case.faults) > 1][:REPRESENTATIVE_PAIRS], set[str]()
+    for case in cases:
+        marks = {case.faults[0].kind, str(case.faults[0].place)}
+        if len(case.faults) == 1 and not marks & seen:
+            chosen.append(case)
+            seen |= marks
+    for case in cases:
+        marks = {case.faults[0].kind, str(case.faults[0].place)}
+        if len(case.faults) == 1 and not marks <= seen:
+            chosen.append(case)
+            seen |= marks
+    return chosen
+
+
+def guard_cases() -> list[Case]:
+    """What carries a call out again unless something guards it: faults between its effect and the journal's entry."""
+    after: tuple[Kind, ...] = ("timeout_after", "worker_after", "aborted", "uncaught")
+    unknown: tuple[Kind, ...] = ("outage", "permanent", "taken_over")
+    return [
+        *(Case(BOOKING, (_at("agent_turn", "CallWriteTool", kind),)) for kind in after),
+        *(Case(BOOKING, (_at("agent_turn", "CheckpointResults", kind),)) for kind in unknown),
+    ] * REPEATED
+
+
+def case_of(case_id: str, seed: int = SEED) -> Case:
+    """The case with an id. Raises UnknownCase."""
+    for case in all_cases(seed):
+        if case.id == case_id:
+            return case
+    raise UnknownCase(f"There is no case {case_id}; `turnstile chaos --list` shows those there are")
+
+
+def single_cases(machines: Sequence[Machine]) -> Iterator[Case]:
+    """One fault each."""
+    for machine in machines:
+        for state in machine.tasks():
+            name = f"{machine.name}.{state.name}"
+            if name not in WAYS:
+                raise UnknownCase(f"No way leads to {name}; add one to WAYS in {__name__}")
+            for kind in kinds_at(machine, state):
+                yield Case(WAYS[name], (Injection(Place(machine.name, state.name), kind),))
+    known = {machine.name for machine in machines}
+    for place, way in EVENTS.items():
+        if place.machine in known:
+            for kind in DELIVERIES:
+                yield Case(way, (Injection(place, kind),))
+
+
+def kinds_at(machine: Machine, state: State) -> Iterator[Kind]:
+    """What can happen at a Task state."""
+    yield from (
+        "throttled",
+        "transient",
+        "flooded",
+        "outage",
+        "permanent",
+        "forever",
+        "timeout_before",
+        "timeout_after",
+    )
+    yield from ("malformed", "uncaught", "aborted")
+    if _service(state) == "lambda":
+        yield from ("worker_before", "worker_after")
+    if machine.name == "agent_turn" and state.name not in NO_LEASE:
+        yield "taken_over"
+    yield from KILLS
+
+
+def _pairs(cases: Sequence[Case], seed: int) -> Iterator[Case]:
+    """Two faults in one life: both at places that the way of the first leads past, or may lead past."""
+    chooser = random.Random(seed)
+    seen: set[str] = set()
+    alone = [case for case in cases if not case.kills and case.faults[0].kind != "taken_over"]
+    while len(seen) < PAIRS:
+        first, second = chooser.sample(alone, 2)
+        # The way with more leads comes past the places of both, unless they are among its leads.
+        way = max((first.way, second.way), key=lambda way: len(way.leads))
+        places = {fault.place for fault in (*first.faults, *second.faults, *way.leads)}
+        if second.way.play != first.way.play or len(places) < 2 + len(way.leads):
+            continue
+        case = Case(way, (first.faults[0], second.faults[0]))
+        if case.id not in seen:
+            seen.add(case.id)
+            yield case
+
+
+def fault_for(injection: Injection, agent_id: str, ledger: bool = True) -> Fault | Delivery:
+    """What the engine is told to do. `taken_over` and the kills only hold: the rest is the runner's.
+
+    Without the ledger a call that writes is made where reads are.
+    """
+    place, kind = injection.place, injection.kind
+    if not ledger and place.state == "CallWriteTool":
+        place = replace(place, state="CallReadTool")
+    skip = place.visit - 1
+    if not place.state:
+        if kind not in ("twice", "lost", "late", "again"):
+            raise ValueError(f"{kind} is nothing that happens to an event")
+        return Delivery(agent_id=agent_id, machine=place.logical_id, how=kind, skip=skip)
+    machine = next(machine for machine in _machines() if machine.name == place.machine)
+    state = next(state for state in machine.tasks() if state.name == place.state)
+    errors = SERVICES[_service(state)]
+    base = Fault(agent_id=agent_id, machine=place.logical_id, state=place.state, skip=skip)
+    changes: dict[Kind, dict[str, object]] = {
+        "throttled": {"error": errors.throttled},
+        "transient": {"error": errors.transient},
+        "flooded": {"error": errors.throttled, "times": _attempts(state, errors.throttled)},
+        "outage": {"error": errors.transient, "times": _attempts(state, errors.transient)},
+        "permanent": {"error": errors.permanent},
+        "forever": {"error": errors.permanent, "times": FOREVER},
+        "timeout_before": {"error": "States.Timeout"},
+        "timeout_after": {"error": "States.Timeout", "when": "after"},
+        "malformed": _malformed(state, errors),
+        "uncaught": {"dies": "failed", "when": "left"},
+        "aborted": {"dies": "stopped", "when": "left"},
+        "worker_before": {"dies": "worker"},
+        "worker_after": {"dies": "worker", "when": "after"},
+        "taken_over": {"hold": True, "when": "entered"},
+        "killed_before": {"hold": True, "when": "entered"},
+        "killed_after": {"hold": True, "when": "left"},
+    }
+    return base.model_copy(update=changes[kind])
+
+
+@cache
+def _machines() -> list[Machine]:
+    """The machines that are deployed."""
+    template = TEMPLATE.read_text("utf-8")
+    return [machine for machine in load_machines(ASL) if f"asl/{machine.name}.asl.yaml" in template]
+
+
+def _service(state: State) -> str:
+    resource = str(state.fields["Resource"]).removeprefix("arn:aws:states:::")
+    for service in SERVICES:
+        if resource.startswith(service):
+            return service
+    raise UnknownCase(
+        f"No errors are known of {resource}, the task of {state.path}; add them to SERVICES in {__name__}"
+    )
+
+
+def _attempts(state: State, error: str) -> int:
+    """How often a state tries before it gives an error up."""
+    for retrier in state.fields.get("Retry", []):
+        if error in retrier["ErrorEquals"]:
+            return int(retrier["MaxAttempts"]) + 1
+    return 1
+
+
+def _malformed(state: State, errors: Errors) -> dict[str, object]:
+    """An answer that is of no use.
+
+    An SDK does not take it. Code that is fed with it may: a tool's caller, ReadReply. Where the machine itself looks
+    into it, AWS ends the execution with States.Runtime; the engine would read null, so that end is put in its place.
+    """
+    if errors.unreadable:
+        return {"error": errors.unreadable, "when": "after"}
+    paths = [state.fields.get("OutputPath", ""), *state.fields.get("ResultSelector", {}).values()]
+    if state.fields.get("OutputPath") or any(str(path).startswith("$.Payload.") for path in paths):
+        return {"dies": "failed", "when": "left"}
+    answer = '{"StatusCode": 200, "Payload": "rubbish"}' if _service(state) == "lambda" else "{}"
+    return {"answer": answer, "when": "after"}

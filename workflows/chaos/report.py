@@ -1,0 +1,204 @@
+"""What came of the cases: a table of states and faults, figures, and what went wrong; as text, JSON and picture."""
+
+import io
+import statistics
+import string
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from agent.record import Model
+from workflows.chaos.cases import KINDS
+from workflows.chaos.run import Outcome
+
+SIMULATED = (
+    "Waits and back-offs are skipped, so seconds tell what recovery does, not how long AWS would let it wait.",
+    "killed: the engine keeps its tables, streams and definitions and ends by SIGKILL while the agents of these cases "
+    "are held at their states, all in one kill; what ran is FAILED afterwards, and no event tells of it.",
+    "taken_over: the lease is taken from a turn that still runs, by hand, since no machine does that.",
+    "malformed: where an SDK reads the answer, its SdkClientException after the call took effect; where the machine "
+    "looks into it, States.Runtime, which AWS raises for a missing path and the engine does not.",
+    "uncaught: the execution is made FAILED with States.Runtime right after the state.",
+    "lost, late: the delivery from the rule to the machine, or from the stream to agent_publish, is left out or held "
+    "back. The sender of a request or an input that nothing came of sends it again.",
+    "forever in agent_recovery or agent_watch lasts until somebody repairs it: nobody else can help then.",
+    "Throttling and every other error of a service is raised in the service's place; it does not come from a service.",
+)
+"""What the embedded engine cannot show by itself."""
+_WIDTH = 140
+
+
+class Spread(Model):
+    """How a figure is spread over the cases."""
+
+    median: float
+    percentile95: float
+    most: float
+
+
+class Doubles(Model):
+    """How many bookings were made twice under some guards."""
+
+    guards: str
+    lives: int
+    lives_with_duplicates: int
+    duplicates: int
+
+
+class Report(Model):
+    """The report."""
+
+    seed: int
+    cases: int
+    survivors: int
+    seconds: float
+    recovery_seconds: Annotated[Spread | None, Field(description="From the fault to the last write of STATE")]
+    extra_transitions: Annotated[Spread | None, Field(description="More than the same life has without faults")]
+    duplicates: list[Doubles]
+    inventory: Annotated[list[str], Field(description="What is wrong between flights, bookings and ledgers")]
+    outcomes: list[Outcome]
+    simulated: tuple[str, ...] = SIMULATED
+
+    @property
+    def survived(self) -> bool:
+        """Whether every agent did, and what is left agrees."""
+        return self.survivors == self.cases and not self.inventory
+
+
+def make_report(
+    seed: int, seconds: float, outcomes: Sequence[Outcome], inventory: Sequence[str], duplicates: Sequence[Doubles]
+) -> Report:
+    """Counts."""
+    return Report(
+        seed=seed,
+        cases=len(outcomes),
+        survivors=sum(not outcome.problems for outcome in outcomes),
+        seconds=round(seconds, 1),
+        recovery_seconds=spread(
+            outcome.recovery_seconds for outcome in outcomes if outcome.recovery_seconds is not None
+        ),
+        extra_transitions=spread(outcome.extra_transitions for outcome in outcomes),
+        duplicates=list(duplicates),
+        inventory=list(inventory),
+        outcomes=list(outcomes),
+    )
+
+
+def doubles(guards: str, outcomes: Sequence[Outcome]) -> Doubles:
+    """Counts what was booked twice."""
+    return Doubles(
+        guards=guards,
+        lives=len(outcomes),
+        lives_with_duplicates=sum(outcome.duplicates > 0 for outcome in outcomes),
+        duplicates=sum(outcome.duplicates for outcome in outcomes),
+    )
+
+
+def spread(values: Iterable[float]) -> Spread | None:
+    """Median, 95th percentile and maximum; None of nothing."""
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    place = min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))
+    return Spread(
+        median=round(statistics.median(ordered), 2), percentile95=round(ordered[place], 2), most=round(ordered[-1], 2)
+    )
+
+
+def write(report: Report, folder: Path) -> list[Path]:
+    """Writes report.txt, report.json and report.svg; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text, data, picture = (folder / f"report.{suffix}" for suffix in ("txt", "json", "svg"))
+    data.write_text(report.model_dump_json(by_alias=True, indent=2) + "\n", "utf-8")
+    console = Console(file=io.StringIO(), record=True, width=_WIDTH)
+    console.print(page(report))
+    text.write_text(console.export_text(clear=False), "utf-8")
+    picture.write_text(console.export_svg(title="turnstile chaos"), "utf-8")
+    return [text, data, picture]
+
+
+def page(report: Report) -> RenderableType:
+    """The report as a page for a terminal."""
+    parts: list[RenderableType] = [
+        _figures(report),
+        _table(report.outcomes),
+        _pairs(report.outcomes),
+        *_wrong(report),
+        Text("\nWhat the embedded engine does not show by itself", style="bold"),
+        *(Text(f"- {line}") for line in report.simulated),
+    ]
+    return Group(*parts)
+
+
+def _figures(report: Report) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_row("cases", str(report.cases))
+    table.add_row("survivors", Text(str(report.survivors), style="green" if report.survived else "red"))
+    if report.recovery_seconds:
+        table.add_row("seconds from the fault to rest", _spread(report.recovery_seconds))
+    if report.extra_transitions:
+        table.add_row("transitions that recovery costs", _spread(report.extra_transitions))
+    for each in report.duplicates:
+        what = f"{each.duplicates} in {each.lives} lives ({each.lives_with_duplicates} of them with some)"
+        table.add_row(f"bookings made twice, guards: {each.guards}", what)
+    table.add_row("seats and bookings", "agree" if not report.inventory else Text("do not agree", style="red"))
+    table.add_row("ran for", f"{report.seconds:.0f} s, seed {report.seed}")
+    return table
+
+
+def _spread(spread: Spread) -> str:
+    return f"median {spread.median:g}, 95 % at most {spread.percentile95:g}, all at most {spread.most:g}"
+
+
+def _table(outcomes: Sequence[Outcome]) -> RenderableType:
+    """A row for each state and each event, a column for each fault, and how many survived."""
+    single = [outcome for outcome in outcomes if len(outcome.kinds) == 1]
+    if not single:
+        return Text("")
+    letters = dict(zip(KINDS, string.ascii_uppercase, strict=False))
+    table = Table(title="\nSurvivors of one fault each", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column("state, or event for", no_wrap=True)
+    for letter in letters.values():
+        table.add_column(letter, justify="center")
+    table.add_column("all", justify="right", no_wrap=True, min_width=7)
+    for place in sorted({outcome.place for outcome in single}):
+        here = [outcome for outcome in single if outcome.place == place]
+        table.add_row(place, *(_cell([o for o in here if o.kinds[0] == kind]) for kind in KINDS), _cell(here, of=True))
+    columns = (_cell([outcome for outcome in single if outcome.kinds[0] == kind]) for kind in KINDS)
+    table.add_row("all", *columns, _cell(single, of=True))
+    legend = Table.grid(padding=(0, 1))
+    for kind, letter in letters.items():
+        legend.add_row(letter, kind, KINDS[kind])
+    return Group(table, Text(), legend)
+
+
+def _cell(outcomes: Sequence[Outcome], of: bool = False) -> Text:
+    if not outcomes:
+        return Text("·", style="dim")
+    good = sum(not outcome.problems for outcome in outcomes)
+    whole = good == len(outcomes)
+    return Text(f"{good}/{len(outcomes)}" if of or not whole else str(good), style="green" if whole else "bold red")
+
+
+def _pairs(outcomes: Sequence[Outcome]) -> RenderableType:
+    pairs = [outcome for outcome in outcomes if len(outcome.kinds) > 1]
+    if not pairs:
+        return Text("")
+    good, both = sum(not outcome.problems for outcome in pairs), sum(all(outcome.met) for outcome in pairs)
+    style = "green" if good == len(pairs) else "bold red"
+    return Text(f"\nTwo faults in one life: {good}/{len(pairs)} survive; in {both} both faults were met", style=style)
+
+
+def _wrong(report: Report) -> Iterable[RenderableType]:
+    wrong = [outcome for outcome in report.outcomes if outcome.problems]
+    if wrong or report.inventory:
+        yield Text("\nWhat went wrong", style="bold red")
+    for outcome in wrong:
+        yield Text(f"{outcome.case}: {outcome.status} {outcome.error}", style="red")
+        yield from (Text(f"    {problem}") for problem in outcome.problems)
+    yield from (Text(problem) for problem in report.inventory)

@@ -1,0 +1,425 @@
+"""Runs cases: lives of agents with faults in them, many at once, each judged by what the tables hold in the end."""
+
+import datetime as dt
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field
+
+from agent.conversation import Item, reason
+from agent.events import AgentRequested
+from agent.record import FINISHED, FREE, Model, Status
+from workflows.chaos.bench import OWN_KEY, Bench, Guards
+from workflows.chaos.cases import KILLS, Case, Injection, Way, fault_for
+from workflows.chaos.plays import plays
+from workflows.client import StackError
+from workflows.engines.faults import Fault, met_at
+from workflows.verify import booking_findings, findings
+
+T = TypeVar("T")
+
+AT_ONCE = 8
+"""Lives side by side: most of each is waiting."""
+LOOK = 0.2
+"""Seconds between two looks at an agent."""
+QUIET = 0.8
+"""Seconds without a change after which it is asked whether anything still runs."""
+LIFE_SECONDS = 150
+INPUT_SECONDS = 5
+NUDGES = 8
+"""How often somebody looks after an agent that does not move before it is given up."""
+REQUESTS = 3
+"""How often the sender of an event that nothing came of sends it."""
+TRIES = 3
+"""How often a case is lived whose fault is not met."""
+UNMET = "the fault was never met"
+NOT_THERE = "NOT_THERE"
+"""The status of an agent whose request was never taken in: its sender knows."""
+_LAST_HELP = ("agent_recovery", "agent_watch")
+"""What is denied to these for ever nobody can help with: there it lasts until somebody repairs it."""
+_RELEASED_LAST = ("late", "again", "taken_over")
+
+
+class Outcome(Model):
+    """What became of one case."""
+
+    case: str
+    place: Annotated[str, Field(description="Where the first fault was; empty without one")]
+    kinds: list[str]
+    status: Annotated[str, Field(description="The agent's, in the end")]
+    error: str
+    met: Annotated[list[bool], Field(description="Which of the faults were met")]
+    problems: Annotated[list[str], Field(description="What is wrong; empty if the agent survived")]
+    bookings: Annotated[int, Field(description="Bookings that stand")]
+    duplicates: Annotated[int, Field(description="Of these, how many are not the first of their call")]
+    recovery_seconds: Annotated[float | None, Field(description="From the first fault to the last write of STATE")]
+    transitions: int
+    extra_transitions: Annotated[int, Field(description="More than the same life has without faults")]
+    nudges: Annotated[int, Field(description="How often it took agent_watch, or a sender who sent again")]
+    seconds: float
+
+    @property
+    def line(self) -> str:
+        """It in one line."""
+        return f"{'survived' if not self.problems else 'FAILED  '} {self.case}: {self.status} {self.error}".rstrip()
+
+
+class Life:
+    """One agent, from the request to its rest."""
+
+    def __init__(self, bench: Bench, case: Case, guards: Guards) -> None:
+        self.case = case
+        self._bench = bench
+        self._guards = guards
+        self._play = plays()[case.way.play]
+        self._agent_id = f"chaos-{uuid.uuid4().hex[:16]}"
+        self._files: list[tuple[Injection, Path]] = []
+        self._begun = time.monotonic()
+        self._inputs = list(self._play.scenario.inputs)
+        self._decisions = [case.way.operator] if case.way.operator else []
+        self._ignored: set[str] = set()
+        self._over: set[str] = set()
+        self._requests = 0
+        self._sent = 0
+        self._nudges = 0
+        self._late = ""
+        self._killed = 0.0
+
+    def begin(self) -> None:
+        """Puts the faults in place and asks for the agent."""
+        for injection in (*self.case.way.leads, *self.case.faults):
+            fault = fault_for(injection, self._agent_id, self._guards.ledger)
+            self._files.append((injection, self._bench.faults.put(fault)))
+        with_input = self._hold_for_input() if self._play.input_at_once else None
+        self._request()
+        if with_input:
+            with_input()
+
+    def release(self) -> None:
+        """Removes what holds it for a kill; once the engine is dead."""
+        self._killed = time.time()
+        for injection, file in self._files:
+            if injection.kind in KILLS:
+                file.unlink(missing_ok=True)
+
+    def live(self, until_held: bool = False) -> None:
+        """Goes on until the agent is at rest, and nothing that concerns it runs any more, or until it is given up.
+
+        `until_held`: or until it has come to the state where the engine is to be killed.
+        """
+        deadline = time.monotonic() + LIFE_SECONDS
+        seen: Any = None
+        since = time.monotonic()
+        while True:
+            state = self._state()
+            if until_held and self._held():
+                return
+            self._take_over(state)
+            looks_like = state and (state["status"], state["step"], state["owner"], state["lastUpdated"])
+            if looks_like != seen:
+                seen, since = looks_like, time.monotonic()
+            if time.monotonic() > deadline:
+                self._late = f"it was not at rest after {LIFE_SECONDS} seconds"
+                return
+            if time.monotonic() - since > QUIET and not self._running(state):
+                if _at_rest(state) and not self._abandoned(state):
+                    if not (self._answer(state) or self._release_last()):
+                        return
+                elif not self._push(state):
+                    return
+                since = time.monotonic()
+            time.sleep(LOOK)
+
+    def outcome(self, baseline: Mapping[str, int]) -> Outcome:
+        """Judges it by the tables. `baseline`: what each play costs in transitions without faults."""
+        state = self._state()
+        items = self._items() if state else []
+        bookings = self._bookings()
+        own = self._files[len(self.case.way.leads) :]
+        met = [met_at(file) for _, file in own]
+        stack = self._bench.stack
+        executions = [
+            execution for arn in self._bench.started.of(self._agent_id) if (execution := stack.execution(arn))
+        ]
+        transitions = sum(stack.run(execution).transitions for execution in executions)
+        standing = Counter(item["key"].partition(OWN_KEY)[0] for item in bookings if item["status"] == "BOOKED")
+        duplicates = sum(standing.values()) - len(standing)
+        problems = [*self._problems(state, items, bookings)]
+        if own and not any(met):
+            problems.append(UNMET)
+        if duplicates:
+            problems.append(f"{duplicates} bookings too many: {dict(standing)}")
+        if problems:
+            problems += [
+                f"{execution.machine} {execution.status}: {execution.error}: {reason(execution.cause)}"
+                for execution in executions[-3:]
+            ]
+        first = max(self._killed, min((at for at in met if at), default=0.0))
+        last = dt.datetime.fromisoformat(state["lastUpdated"]).timestamp() if state else None
+        for _, file in self._files:
+            file.unlink(missing_ok=True)
+        return Outcome(
+            case=self.case.id,
+            place=str(self.case.faults[0].place) if self.case.faults else "",
+            kinds=[fault.kind for fault in self.case.faults],
+            status=state["status"] if state else NOT_THERE,
+            error=state["error"] if state else "",
+            met=[at is not None for at in met],
+            problems=problems,
+            bookings=sum(standing.values()),
+            duplicates=duplicates,
+            recovery_seconds=round(max(0.0, last - first), 3) if first and last else None,
+            transitions=transitions,
+            extra_transitions=transitions - baseline.get(self.case.way.play, transitions),
+            nudges=self._nudges,
+            seconds=round(time.monotonic() - self._begun, 2),
+        )
+
+    # ---- What happens from outside
+
+    def _request(self) -> None:
+        self._requests += 1
+        requested = AgentRequested(prompt=self._play.scenario.prompt, agent_id=self._agent_id, agent=self._play.agent)
+        self._bench.stack.request(requested)
+
+    def _hold_for_input(self) -> Callable[[], None]:
+        """Lets the agent wait before it asks the model until it has an input. Gives what sends that."""
+        hold = Fault(agent_id=self._agent_id, machine="AgentTurn", state="AskModel", when="entered", hold=True)
+        file = self._bench.faults.put(hold)
+
+        def send() -> None:
+            deadline = time.monotonic() + INPUT_SECONDS
+            while met_at(file) is None and time.monotonic() < deadline:
+                time.sleep(LOOK)
+            for text in self._inputs:
+                self._bench.stack.send_input(self._agent_id, text)
+            self._inputs = []
+            while time.monotonic() < deadline:
+                state = self._state()
+                if state and state["inbox"] != "0":
+                    break
+                time.sleep(LOOK)
+            file.unlink()
+
+        return send
+
+    def _answer(self, state: Item | None) -> bool:
+        """Says what the agent waits for, if anybody has it to say."""
+        if state is None:
+            return False
+        if state["status"] == Status.WAITING_FOR_INPUT and self._inputs:
+            if self._heard():
+                self._inputs, self._sent = self._inputs[1:], 0
+                return self._answer(state)
+            if self._sent == REQUESTS:
+                return False
+            self._nudges += self._sent > 0
+            self._sent += 1
+            self._bench.stack.send_input(self._agent_id, self._inputs[0])
+            return True
+        if state["status"] == Status.WAITING_FOR_OPERATOR and self._decisions:
+            asked = self._bench.stack.item(self._agent_id, "OPERATOR")
+            if asked:
+                self._bench.operator.decide(asked["token"], self._decisions.pop())
+            return True  # or it is just about to ask
+        return False
+
+    def _heard(self) -> bool:
+        return self._sent > 0 and any(item.get("text") == self._inputs[0] for item in self._items("INPUT#"))
+
+    def _take_over(self, state: Item | None) -> None:
+        """What whoever believes that the turn is dead would do, while it is held: give the agent to another."""
+        for injection, file in self._files:
+            if injection.kind != "taken_over" or self._ignored or not met_at(file) or not state:
+                continue
+            owner = state["owner"]
+            self._ignored.add(owner.partition("#")[0])
+            stack = self._bench.stack
+            stack.dynamodb.update_item(
+                TableName=stack.outputs.table_name,
+                Key={"agentId": {"S": self._agent_id}, "record": {"S": "STATE"}},
+                UpdateExpression="SET #owner = :none, #status = :planning, nextAction = :planning, announce = :event",
+                ConditionExpression="#owner = :owner",
+                ExpressionAttributeNames={"#owner": "owner", "#status": "status"},
+                ExpressionAttributeValues={
+                    ":none": {"S": FREE},
+                    ":planning": {"S": "PLANNING"},
+                    ":event": {"S": "AgentStateUpdated"},
+                    ":owner": {"S": owner},
+                },
+            )
+
+    def _release_last(self) -> bool:
+        """Lets go what was to come after the rest; says whether there was anything."""
+        released = False
+        for injection, file in self._files:
+            if injection.kind in _RELEASED_LAST and file.exists():
+                file.unlink()
+                released = released or met_at(file) is not None
+        self._ignored.clear()
+        return released
+
+    def _push(self, state: Item | None) -> bool:
+        """Nothing moves and nothing runs: agent_watch's turn, or the sender's. False if that has not helped before."""
+        self._nudges += 1
+        if state is None:
+            if self._requests >= REQUESTS:
+                return False
+            self._request()
+            return True
+        if self._nudges > NUDGES and self._repair():
+            self._nudges = 1
+        if self._nudges > NUDGES:
+            self._late = f"it is {state['status']} for good, and nobody works on it"
+            return False
+        self._bench.nudge(self._agent_id, state)
+        return True
+
+    def _repair(self) -> bool:
+        """Somebody gives recovery back the access that it was denied. False if it was not denied any."""
+        denied = [
+            file
+            for injection, file in self._files
+            if injection.kind == "forever" and injection.place.machine in _LAST_HELP and file.exists()
+        ]
+        for file in denied:
+            file.unlink()
+        return bool(denied)
+
+    # ---- What is seen
+
+    def _running(self, state: Item | None) -> bool:
+        """Whether an execution works for the agent; one that waits for the operator does not count."""
+        waits = state["owner"].partition("#")[0] if state and state["status"] == Status.WAITING_FOR_OPERATOR else ""
+        for arn in self._bench.started.of(self._agent_id):
+            if arn in self._over or arn in self._ignored or arn == waits:
+                continue
+            if self._bench.status(arn) == "RUNNING":
+                return True
+            self._over.add(arn)
+        return False
+
+    def _held(self) -> bool:
+        return all(met_at(file) for injection, file in self._files if injection.kind in KILLS)
+
+    def _abandoned(self, state: Item | None) -> bool:
+        """Whether the agent waits for an operator whose decision nobody waits for."""
+        if not state or state["status"] != Status.WAITING_FOR_OPERATOR or state["owner"] == FREE:
+            return False
+        return self._bench.status(state["owner"].partition("#")[0]) != "RUNNING"
+
+    def _state(self) -> Item | None:
+        return self._bench.stack.item(self._agent_id, "STATE")
+
+    def _items(self, kind: str = "") -> list[Item]:
+        return [item for item in self._bench.stack.read_agent(self._agent_id) if item["record"].startswith(kind)]
+
+    def _bookings(self) -> list[Item]:
+        stack = self._bench.stack
+        pages = stack.dynamodb.get_paginator("scan").paginate(
+            TableName=stack.outputs.bookings_table_name,
+            FilterExpression="begins_with(#key, :agent)",
+            ExpressionAttributeNames={"#key": "key"},
+            ExpressionAttributeValues={":agent": {"S": f"{self._agent_id}#"}},
+            ConsistentRead=True,
+        )
+        return [
+            {name: str(next(iter(value.values()))) for name, value in item.items()}
+            for page in pages
+            for item in page["Items"]
+        ]
+
+    def _problems(self, state: Item | None, items: Sequence[Item], bookings: Sequence[Item]) -> Iterable[str]:
+        if self._late:
+            yield self._late
+        if state is None:
+            refused = self._bench.stack.refusals(self._agent_id)
+            if not refused:
+                yield "there is no agent, and no execution says why"
+            return
+        if state["status"] == Status.FAILED and not state["error"]:
+            yield "it is FAILED and says no reason"
+        if state["status"] == Status.WAITING_FOR_OPERATOR and not self._bench.operator.was_asked(self._agent_id):
+            yield "it waits for an operator whom nobody has told"
+        if not (self._guards.ledger and self._guards.tool):
+            return
+        owner = state["owner"].partition("#")[0]
+        over = {} if owner == FREE or (status := self._bench.status(owner)) == "RUNNING" else {owner: status}
+        effects = [item for item in items if item["record"].startswith("EFFECT#")]
+        for finding in (*findings(items, over), *booking_findings(bookings, effects)):
+            yield f"{finding.kind} at {finding.record}: {finding.text}"
+
+
+def _at_rest(state: Item | None) -> bool:
+    if state is None:
+        return False
+    if state["status"] == Status.WAITING_FOR_OPERATOR:
+        return True
+    rests = state["status"] in FINISHED or state["status"] == Status.WAITING_FOR_INPUT
+    return rests and state["owner"] == FREE and state["nextAction"] == FREE
+
+
+def run(
+    bench: Bench,
+    cases: Sequence[Case],
+    guards: Guards,
+    on_outcome: Callable[[Outcome], None] = lambda _: None,
+) -> list[Outcome]:
+    """Runs cases: first, many at once, those that the engine survives, then those in which it is killed, with one kill.
+
+    Gives the outcomes in the order of the cases; `on_outcome` gets each as it comes. Raises StackError if a play goes
+    wrong without any fault.
+    """
+    baseline: dict[str, int] = {}
+    plain = [Life(bench, Case(Way(name), ()), guards) for name in sorted({case.way.play for case in cases})]
+    for outcome in _at_once(lambda life: _live(life, {}), plain):
+        if outcome.problems:
+            raise StackError(f"Without any fault, {outcome.case} goes wrong: {'; '.join(outcome.problems)}")
+        baseline[outcome.case.rstrip("/")] = outcome.transitions
+    lives = [Life(bench, case, guards) for case in cases]
+    quiet = [life for life in lives if not life.case.kills]
+    killed = [life for life in lives if life.case.kills]
+    outcomes: dict[Life, Outcome] = {}
+
+    def live(life: Life) -> None:
+        outcomes[life] = _live(life, baseline)
+        for _ in range(TRIES - 1):
+            # Another agent's watch may have helped this one before it came to its fault.
+            if UNMET in outcomes[life].problems:
+                outcomes[life] = _live(Life(bench, life.case, guards), baseline)
+        on_outcome(outcomes[life])
+
+    def live_on(life: Life) -> None:
+        life.live()
+        outcomes[life] = life.outcome(baseline)
+        on_outcome(outcomes[life])
+
+    _at_once(live, quiet)
+    if killed:
+        _at_once(_hold, killed)
+        bench.restart()
+        for life in killed:
+            life.release()
+        _at_once(live_on, killed)
+    return [outcomes[life] for life in lives]
+
+
+def _live(life: Life, baseline: Mapping[str, int]) -> Outcome:
+    life.begin()
+    life.live()
+    return life.outcome(baseline)
+
+
+def _hold(life: Life) -> None:
+    life.begin()
+    life.live(until_held=True)
+
+
+def _at_once(act: Callable[[Life], T], lives: Sequence[Life]) -> list[T]:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(act, lives))

@@ -1,0 +1,57 @@
+"""The whole harness in one go: the cases, the seats, and what the guards are good for."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from workflows.chaos.bench import Guards, bench
+from workflows.chaos.cases import Case, guard_cases
+from workflows.chaos.report import Doubles, Report, doubles, make_report
+from workflows.chaos.run import Outcome, run
+from workflows.local import TEMPLATE
+from workflows.verify import verify
+
+COMPARED = (Guards(), Guards(tool=False), Guards(ledger=False), Guards(ledger=False, tool=False))
+"""With both guards, with each alone, and with none."""
+
+
+def chaos(
+    cases: Sequence[Case],
+    folder: Path,
+    seed: int,
+    compare: bool,
+    on_progress: Callable[[str], None],
+    on_outcome: Callable[[Outcome], None],
+    template: Path = TEMPLATE,
+) -> Report:
+    """Runs cases on an engine of their own and reports.
+
+    Args:
+        cases: which ones.
+        folder: for the engines; what is in it is gone afterwards, unless something goes wrong.
+        seed: what the cases follow from, for the report.
+        compare: whether to count bookings made twice with and without the guards, each on an engine of its own.
+        on_progress: gets a few words for each part.
+        on_outcome: gets what became of each case as soon as it is known.
+        template: what is deployed.
+
+    Raises EngineError or StackError if an engine does not start, or a play goes wrong without any fault.
+    """
+    begun = time.monotonic()
+    shutil.rmtree(folder, ignore_errors=True)
+    on_progress(f"{len(cases)} cases")
+    with bench(folder / "cases", Guards(), template) as made:
+        outcomes = run(made, cases, Guards(), on_outcome)
+        inventory = [finding.text for finding in verify(made.stack).findings if not finding.agent_id]
+    compared = [_compare(guards, folder, on_progress, template) for guards in COMPARED] if compare else []
+    report = make_report(seed, time.monotonic() - begun, outcomes, inventory, compared)
+    if report.survived:
+        shutil.rmtree(folder, ignore_errors=True)
+    return report
+
+
+def _compare(guards: Guards, folder: Path, on_progress: Callable[[str], None], template: Path) -> Doubles:
+    on_progress(f"bookings made twice, guards: {guards}")
+    with bench(folder / str(guards).replace(" ", "-"), guards, template) as made:
+        return doubles(str(guards), run(made, guard_cases(), guards))

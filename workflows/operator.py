@@ -1,0 +1,200 @@
+"""What an operator does by hand: decides what a recovery asks, and sends an agent to recovery."""
+
+import datetime as dt
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agent.conversation import Item, reason
+from agent.events import AgentError
+from agent.record import FINISHED, FREE, Status
+from workflows.client import CHECK_INTERVAL, INTERVAL, Execution, Sent, Stack, StackError
+
+OPERATOR = "OPERATOR"
+"""The `record` that holds the question, and the token of the task that waits for the answer."""
+UNANSWERED = 60
+"""Seconds after which an event that started no execution is taken for lost."""
+
+
+class OperatorDecision(StrEnum):
+    """What an operator may decide."""
+
+    RETRY = "RETRY"
+    REPLAN = "REPLAN"
+    COMPENSATE = "COMPENSATE"
+    ABORT = "ABORT"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where an agent stood before a recovery was to move it."""
+
+    agent_id: str
+    step: int
+    updated: str
+    asked: str
+    """When its operator was asked; empty if never."""
+    execution: str
+    """The execution that held the lease; `NONE` if it was free."""
+
+
+# ---- decide
+
+
+def decide(stack: Stack, agent_id: str, decision: OperatorDecision, note: str = "") -> Standing:
+    """Answers the recovery that waits for an operator. `note` goes into the journal.
+
+    Returns where the agent stood. Raises UnknownAgent; StackError if the agent waits for no operator, or if the answer
+    comes too late or twice: then nothing has changed.
+    """
+    items = {item["record"]: item for item in stack.read_agent(agent_id)}
+    status = items["STATE"]["status"]
+    if status != Status.WAITING_FOR_OPERATOR:
+        raise StackError(f"Agent {agent_id} is {status} and waits for no operator; nothing was changed")
+    asked = items.get(OPERATOR)
+    if asked is None:
+        raise StackError(f"Agent {agent_id} is just about to ask its operator; decide again in a moment")
+    output = json.dumps({"decision": decision, "note": note}, ensure_ascii=False)
+    exceptions = stack.stepfunctions.exceptions
+    try:
+        stack.stepfunctions.send_task_success(taskToken=asked["token"], output=output)
+    except (exceptions.InvalidToken, exceptions.TaskDoesNotExist, exceptions.TaskTimedOut) as error:
+        raise StackError(
+            f"Nobody waits for a decision on agent {agent_id}: one was given already, or its time is over. Nothing was "
+            f"changed; `turnstile show {agent_id}` tells where the agent stands"
+        ) from error
+    return _standing(items["STATE"], asked)
+
+
+def wait_for_decision(stack: Stack, before: Standing, timeout: float = 900) -> None:
+    """Waits until the recovery has done what was decided, or asks again. Raises StackError if it ends without."""
+    _wait(stack, before, lambda: stack.execution(before.execution), timeout)
+
+
+# ---- resume
+
+
+def resume(stack: Stack, agent_id: str) -> tuple[Standing, Sent]:
+    """Sends an agent to recovery: puts the AgentError event that says that its turn has died.
+
+    Returns where the agent stood, and the event. Raises UnknownAgent; StackError if there is nothing to take over,
+    because the agent is finished, waits for somebody, or is being worked on.
+    """
+    items = {item["record"]: item for item in stack.read_agent(agent_id)}
+    state, before = items["STATE"], _standing(items["STATE"], items.get(OPERATOR))
+    _refuse_to_resume(stack, state, before)
+    free = before.execution == FREE
+    dead = state["lastUpdatedBy"] if free else before.execution
+    detail = AgentError(
+        agent_id=agent_id,
+        step=before.step,
+        error="TurnDied",
+        error_message=f"{'Nobody works on it' if free else f'{dead} has ended'}; an operator sent it to recovery.",
+        current_state=Status(state["status"]),
+        execution_arn=dead,
+    )
+    at = dt.datetime.now(dt.UTC)
+    event_id = stack.put("AgentError", detail)
+    return before, Sent(event_id, agent_id, stack.outputs.agent_recovery_arn, at)
+
+
+def wait_for_recovery(stack: Stack, before: Standing, sent: Sent, timeout: float = 900) -> None:
+    """Waits until the recovery has moved the agent, or asks its operator. Raises StackError if it does neither."""
+    started: list[str] = []
+
+    def find() -> Execution | None:
+        if not started:
+            started.extend(_executions_of(stack, sent))
+        if not started and dt.datetime.now(dt.UTC) > sent.at + dt.timedelta(seconds=UNANSWERED):
+            raise StackError(
+                f"The event {sent.event_id} was put on the bus and started no recovery in {UNANSWERED} seconds; look "
+                f"at the executions of {sent.machine}, and at the dead-letter queue of its rule"
+            )
+        return stack.execution(started[0]) if started else None
+
+    _wait(stack, before, find, timeout)
+
+
+def _refuse_to_resume(stack: Stack, state: Item, before: Standing) -> None:
+    agent_id, status = state["agentId"], Status(state["status"])
+    if status in FINISHED:
+        raise StackError(f"Agent {agent_id} is {status}: it is finished, and there is nothing to resume")
+    if status is Status.WAITING_FOR_INPUT:
+        raise StackError(f'Agent {agent_id} waits for its user: `turnstile input {agent_id} "…"` answers it')
+    if status in (Status.WAITING_FOR_APPROVAL, Status.WAITING_FOR_AGENT):
+        raise StackError(f"Agent {agent_id} is {status}: there is nothing to resume before that has come")
+    owner = stack.execution(before.execution) if before.execution != FREE else None
+    if owner is None or owner.status != "RUNNING":
+        return
+    if status is Status.WAITING_FOR_OPERATOR:
+        raise StackError(
+            f"Agent {agent_id} waits for its operator: `turnstile decide {agent_id} {'|'.join(OperatorDecision)}`"
+        )
+    raise StackError(
+        f"Agent {agent_id} is being worked on: {owner.arn} is RUNNING. If it hangs, stop that execution, then resume"
+    )
+
+
+# ----
+
+
+def _wait(stack: Stack, before: Standing, find: Callable[[], Execution | None], timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    check = 0.0
+    while not _moved(stack, before):
+        if time.monotonic() > check:
+            execution = find()
+            if execution and execution.status != "RUNNING":
+                _explain(stack, before, execution)
+                return
+            check = time.monotonic() + CHECK_INTERVAL
+        if time.monotonic() > deadline:
+            raise StackError(
+                f"Recovery has not moved agent {before.agent_id} in {timeout:.0f} seconds; "
+                f"`turnstile trace {before.agent_id}` shows what it does"
+            )
+        time.sleep(INTERVAL)
+
+
+def _moved(stack: Stack, before: Standing) -> bool:
+    """Whether the journal has gone on, or an operator has been asked since."""
+    now = _now(stack, before.agent_id)
+    return now.step > before.step or now.asked != before.asked
+
+
+def _explain(stack: Stack, before: Standing, execution: Execution) -> None:
+    """A recovery has ended. Raises StackError unless the agent has changed, by its hand or by another's."""
+    if _now(stack, before.agent_id).updated != before.updated:
+        return
+    if execution.error:
+        told = f"failed. {execution.error}: {reason(execution.cause)}"
+    else:
+        told = f"{execution.status}: it found nothing to do. `turnstile verify {before.agent_id}` tells more"
+    raise StackError(f"Agent {before.agent_id} has not changed; its recovery {execution.arn} {told}")
+
+
+def _now(stack: Stack, agent_id: str) -> Standing:
+    state = stack.item(agent_id, "STATE")
+    if state is None:
+        raise StackError(f"Agent {agent_id} is gone from the table {stack.outputs.table_name}")
+    return _standing(state, stack.item(agent_id, OPERATOR))
+
+
+def _standing(state: Item, asked: Item | None) -> Standing:
+    return Standing(
+        agent_id=state["agentId"],
+        step=int(state["step"]),
+        updated=state["lastUpdated"],
+        asked=asked["askedAt"] if asked else "",
+        execution=state["owner"].partition("#")[0],
+    )
+
+
+def _executions_of(stack: Stack, sent: Sent) -> list[str]:
+    """The executions that an event has started, among those that began since it was put on the bus."""
+    since = sent.at - dt.timedelta(minutes=1)  # AWS's clock and ours may differ
+    listed = stack.stepfunctions.list_executions(stateMachineArn=sent.machine, maxResults=100)["executions"]
+    recent = [stack.execution(each["executionArn"]) for each in listed if each["startDate"] >= since]
+    return [each.arn for each in recent if each and each.event.get("id") == sent.event_id]
