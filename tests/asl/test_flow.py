@@ -18,7 +18,7 @@ RECOVERIES = {
     ("agent_turn", "CloseTurn", "LoadTurn"): "an input came meanwhile; if it was the lease, LoadTurn says LeaseLost",
     (
         "agent_turn",
-        "RecordFailure",
+        "RouteUnrecorded",
         "LoadTurn",
     ): "an input came that was not heard; or LoadTurn says LeaseLost",
     ("agent_turn", "RouteEffect", "EffectKnown"): "the ledger knows the result of this call",

@@ -114,4 +114,4 @@ def test_an_agent_does_not_give_up_before_it_has_heard_everything(world: World) 
     state = world.settle(name)
     assert state["error"] == "BedrockRuntime.ValidationException"  # asked once more, and the scenario has no more
     states = [visit.state for visit in world.visited(name)]
-    assert states[states.index("RecordFailure") :][:4] == ["RecordFailure", "LoadTurn", "RouteEntry", "AskModel"]
+    assert states[states.index("RecordFailure") :][:4] == ["RecordFailure", "RouteUnrecorded", "LoadTurn", "RouteEntry"]
