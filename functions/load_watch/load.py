@@ -45,11 +45,18 @@ class Watch(Model):
 def find_stale(client: "DynamoDBClient", table: str, before: datetime) -> Watch:
     """The agents in a watched status whose record has not moved since `before`, at most LIMIT of them.
 
-    If there are more, chance decides: the oldest may be those that have a good reason, run after run.
+    If there are more, those that wait for an operator come last, for most of them have a good reason; beyond that
+    chance decides: the oldest may be those that have one, run after run.
     """
     limit = before.strftime("%Y-%m-%dT%H:%M:%SZ")
-    found = [agent_id for status in sorted(WATCHED) for agent_id in _candidates(client, table, status, limit)]
-    chosen = random.sample(found, min(LIMIT, len(found)))
+    waiting = _candidates(client, table, Status.WAITING_FOR_OPERATOR, limit)
+    working = [
+        agent_id
+        for status in sorted(WATCHED - {Status.WAITING_FOR_OPERATOR})
+        for agent_id in _candidates(client, table, status, limit)
+    ]
+    found = [*random.sample(working, len(working)), *random.sample(waiting, len(waiting))]
+    chosen = found[:LIMIT]
     states = [_state(client, table, agent_id) for agent_id in chosen]
     # The index tells of a moment ago.
     stale = [_stale(state) for state in states if state and state["status"] in WATCHED and state["lastUpdated"] < limit]

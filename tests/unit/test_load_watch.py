@@ -120,6 +120,17 @@ def test_of_too_many_everybody_has_a_turn(stack: Stack, monkeypatch: pytest.Monk
     assert seen == {"a-0", "a-1", "a-2"}
 
 
+def test_who_waits_for_an_operator_takes_nobodys_place(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "LIMIT", 2)
+    for number in range(9):
+        place(stack, f"waits-{number}", Status.WAITING_FOR_OPERATOR)
+    place(stack, "stands", Status.PLANNING_FAILED)
+    for _ in range(5):
+        watch = found(stack)
+        assert watch.agents[0].agent_id == "stands"
+        assert (len(watch.agents), watch.left_out) == (2, 8)
+
+
 def test_the_longest_answer_fits_a_state(stack: Stack) -> None:
     for number in range(load.LIMIT):
         words = {"owner": OWNER.ljust(400, "x"), "error": "E" * 100, "errorMessage": "ü" * 4000}
