@@ -16,6 +16,7 @@ from tools.flights import VOID, Booking, Flight, from_item, to_item
 from workflows.client import Run, Stack, StackError
 from workflows.console import Reporter, Screen
 from workflows.engines.embedded import FOLDER
+from workflows.engines.start import Start, start_embedded
 from workflows.journal import Entry
 from workflows.local import local_stack
 from workflows.scenarios import Scenario, ScenarioError, load_scenarios
@@ -52,8 +53,8 @@ def find_scenario(scenarios: Sequence[Scenario], name: str) -> Scenario:
     raise ScenarioError(f"There is no scenario {name}; there are: {known}")
 
 
-def play(name: str, reporter: Reporter) -> Report:
-    """Plays a scenario on a stack that is started for it and gone afterwards.
+def play(name: str, reporter: Reporter, start: Start = start_embedded) -> Report:
+    """Plays a scenario on a stack that is started for it, by `start`, and gone afterwards.
 
     Raises EngineError, ScenarioError or StackError; the engine's log stays in its folder then.
     """
@@ -62,7 +63,7 @@ def play(name: str, reporter: Reporter) -> Report:
     reporter.title(f"Turnstile plays {scenario.name}: {scenario.title}")
     with (
         _folder() as folder,
-        local_stack(scenarios, folder, scenario.agent, scenario.limits, reporter.progress) as local,
+        local_stack(scenarios, folder, scenario.agent, scenario.limits, reporter.progress, start=start) as local,
     ):
         others = [other.name for other in scenarios if other is not scenario]
         return _play(local.stack, scenario, others, reporter)

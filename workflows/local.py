@@ -9,6 +9,7 @@ from typing import Any
 from tools.flights import sample_flights, utc_today
 from workflows.client import Stack
 from workflows.engines.embedded import Embedded
+from workflows.engines.start import Start, start_embedded
 from workflows.registry import register
 from workflows.scenarios import AGENTS, Scenario
 from workflows.scripted_model import ScriptedModel
@@ -36,6 +37,7 @@ def local_stack(
     limits: Mapping[str, Any],
     on_progress: Callable[[str], None],
     wait_scale: float = 1,
+    start: Start = start_embedded,
 ) -> Iterator[Local]:
     """Starts everything on free ports of 127.0.0.1, and ends it with the context.
 
@@ -46,13 +48,14 @@ def local_stack(
         limits: limits that differ from its own, in camelCase.
         on_progress: gets a few words for each thing that is ready.
         wait_scale: what waits and retry intervals in the machines are multiplied by.
+        start: what starts the engine.
 
     Raises:
         EngineError, StackError: something did not start or could not be deployed.
     """
     with ScriptedModel(scenarios) as model:
         on_progress(f"the scripted model, on {model.url}")
-        with Embedded.start(model=model.url, folder=folder, wait_scale=wait_scale) as engine:
+        with start(model.url, folder, wait_scale) as engine:
             on_progress(f"the embedded engine, on {engine.url}")
             engine.deploy(TEMPLATE, on_progress=lambda kind: on_progress(f"template.yaml: {kind}"))
             stack = Stack.embedded(engine)

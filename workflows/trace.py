@@ -12,6 +12,7 @@ from typing import Any
 
 Event = Mapping[str, Any]
 
+_END_OF_MAP = ("MapStateSucceeded", "MapStateFailed", "MapStateAborted")
 _ATTEMPT = ("TaskScheduled", "LambdaFunctionScheduled", "ActivityScheduled")
 
 
@@ -58,13 +59,15 @@ def visits(history: Iterable[Event]) -> list[Visit]:
     places = {0: _Place()}
     for event in history:
         kind, place = event["type"], places[event.get("previousEventId", 0)]
+        if kind in _END_OF_MAP and place.around and not (place.visit and place.visit.kind == "Map"):
+            place = place.around  # an engine may let the end of a Map follow on the last state of an iteration
         if kind.endswith("StateEntered"):
             details = event["stateEnteredEventDetails"]
             visit = Visit(
                 state=details["name"],
                 kind=kind.removesuffix("StateEntered"),
                 entered=event["timestamp"],
-                input=_value(details.get("input")),
+                input=json_value(details.get("input")),
                 iteration=place.iteration,
             )
             found.append(visit)
@@ -91,12 +94,12 @@ def _note(visit: Visit, event: Event) -> None:
     visit.attempts += kind in _ATTEMPT
     if kind.endswith("StateExited"):
         visit.seconds = (event["timestamp"] - visit.entered).total_seconds()
-        visit.output = _value(event["stateExitedEventDetails"].get("output"))
+        visit.output = json_value(event["stateExitedEventDetails"].get("output"))
     for name, details in event.items():
         if name.endswith("EventDetails") and details.get("error"):
             visit.error, visit.cause = details["error"], details.get("cause", "")
 
 
-def _value(text: str | None) -> Any:
+def json_value(text: str | None) -> Any:
     """The data of a state; None where the history was read without it."""
     return None if text is None else json.loads(text)

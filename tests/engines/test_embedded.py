@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from tests.engines.sample_stack import TEMPLATE, Sample, wait_for
-from workflows.engines.embedded import HOST, Embedded, attach
+from workflows.engines.embedded import Embedded, attach
 from workflows.engines.errors import EngineError
+from workflows.engines.process import HOST
 
 pytestmark = pytest.mark.xdist_group("engines")
 
@@ -130,7 +131,7 @@ def test_a_crash_tells_how_and_where_to_look(tmp_path: Path) -> None:
 
 
 def test_a_child_that_does_not_come_up_is_noticed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workflows.engines.embedded._free_port", lambda: 99_999)
+    monkeypatch.setattr("workflows.engines.embedded.free_port", lambda: 99_999)
     with pytest.raises(EngineError, match="ended with exit status 1; its last words") as error:
         Embedded.start(folder=tmp_path)
     assert "99999" in str(error.value) or "0-65535" in str(error.value)

@@ -99,6 +99,13 @@ def test_iterations_that_run_side_by_side_are_told_apart() -> None:
     assert found[-1].seconds is None
 
 
+def test_the_end_of_a_map_belongs_to_the_map_whatever_it_follows_on() -> None:
+    after_a_state_inside = {**SIDE_BY_SIDE[21], "previousEventId": 16}
+    found = visits([*SIDE_BY_SIDE[:21], after_a_state_inside, *SIDE_BY_SIDE[22:]])
+    assert names(found)[-1] == ("CheckpointResults", None)
+    assert found[0].seconds == 21
+
+
 def test_the_error_of_a_state_that_ends_the_execution_is_its_own() -> None:
     history = [
         event(1, 0, "ExecutionStarted", input="{}"),

@@ -1,12 +1,8 @@
 """The embedded engine: MiniStack in a child process on 127.0.0.1, with our own template.yaml deployed into it."""
 
-import contextlib
 import json
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -20,18 +16,16 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from workflows.engines.bridge import STEP_FUNCTIONS
 from workflows.engines.errors import EngineError
 from workflows.engines.ministack_child import MODEL_ENDPOINT
+from workflows.engines.process import HOST, Child, answers, free_port
 from workflows.engines.template import BUCKET, package
 
-HOST = "127.0.0.1"
 REGION = "us-east-1"
 STACK = "turnstile"
 FOLDER = Path(".turnstile")
-START_SECONDS = 60
 DEPLOY_SECONDS = 120
-STOP_SECONDS = 6
-"""How long an orderly end may take before the process is killed."""
 NOT_HERE = "No embedded engine runs here; start one with `turnstile up`"
 
 _SETTINGS = {
@@ -68,6 +62,8 @@ class Running:
     model: str | None
     """The URL that answers for the model; None for Bedrock itself."""
     log: str
+    step_functions: str | None = None
+    """The URL of another Step Functions that runs the machines; None if this engine does."""
 
 
 class Connection:
@@ -89,13 +85,19 @@ class Connection:
         self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
-        """The boto3 client of a service of this engine; the same one each time."""
+        """The boto3 client of a service of this engine, or of the other Step Functions; the same one each time."""
         if service not in self._clients:
-            config = Config(proxies={}, connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
-            self._clients[service] = self._session.create_client(
-                service, region_name=REGION, endpoint_url=self.url, config=config
-            )
+            other = self.running.step_functions if service == "stepfunctions" else None
+            self._clients[service] = self._create_client(service, other or self.url)
         return self._clients[service]
+
+    def own_client(self, service: str) -> Any:
+        """A new boto3 client of a service of this engine itself."""
+        return self._create_client(service, self.url)
+
+    def _create_client(self, service: str, url: str) -> Any:
+        config = Config(proxies={}, connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
+        return self._session.create_client(service, region_name=REGION, endpoint_url=url, config=config)
 
     def read_outputs(self) -> dict[str, str]:
         """Asks for the stack's outputs, keeps them as `outputs` and returns them.
@@ -134,15 +136,20 @@ class Embedded(Connection):
     It ends with this process, however that ends.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], running: Running, folder: Path) -> None:
+    def __init__(self, child: Child, running: Running, folder: Path) -> None:
         super().__init__(running)
-        self._process = process
+        self._child = child
         self._folder = folder
-        self._stopped = False
 
     @classmethod
     def start(
-        cls, *, port: int | None = None, model: str | None = None, folder: Path = FOLDER, wait_scale: float = 1
+        cls,
+        *,
+        port: int | None = None,
+        model: str | None = None,
+        folder: Path = FOLDER,
+        wait_scale: float = 1,
+        step_functions: str | None = None,
     ) -> Self:
         """Starts the child process and waits until it answers.
 
@@ -151,6 +158,7 @@ class Embedded(Connection):
             model: the URL that answers Bedrock's Converse; Bedrock itself, with the developer's credentials, otherwise.
             folder: for the log, and for `embedded.json`, by which `attach` finds it.
             wait_scale: what waits and retry intervals in the machines are multiplied by.
+            step_functions: the URL of another Step Functions, on which rules and pipes then start the machines.
 
         Raises:
             EngineError: the port is taken, an engine runs in this folder already, or the child did not come up.
@@ -160,9 +168,9 @@ class Embedded(Connection):
         other = _read_running(folder)
         if other:
             raise EngineError(f"An embedded engine runs here already, on port {other.port} (process {other.pid})")
-        if port is not None and _answers(port):
+        if port is not None and answers(port):
             raise EngineError(f"Port {port} on {HOST} is taken; name another one, or none for any that is free")
-        port = port or _free_port()
+        port = port or free_port()
         log = folder / "embedded.log"
         temporary = _temporary(folder)
         shutil.rmtree(temporary, ignore_errors=True)
@@ -170,19 +178,12 @@ class Embedded(Connection):
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
         environment |= _SETTINGS | {"GATEWAY_PORT": str(port), "SFN_WAIT_SCALE": str(wait_scale)}
         environment |= {MODEL_ENDPOINT: model or "", "TMPDIR": str(temporary)}
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "workflows.engines.ministack_child"],
-                cwd=Path(__file__).parents[2],
-                env=environment,
-                stdin=subprocess.PIPE,  # stays open as long as this process lives: the child watches it
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for this process, which then stops the child in order
-            )
-        engine = cls(process, Running(port, process.pid, STACK, model, str(log)), folder)
+        environment |= {STEP_FUNCTIONS: step_functions or ""}
+        command = [sys.executable, "-m", "workflows.engines.ministack_child"]
+        child = Child("the embedded engine", command, environment, log)
+        engine = cls(child, Running(port, child.pid, STACK, model, str(log), step_functions), folder)
         try:
-            engine._wait_until_healthy()
+            child.wait_until(lambda: _healthy(port))
         except BaseException:
             engine.stop()
             raise
@@ -223,27 +224,13 @@ class Embedded(Connection):
 
     def check(self) -> None:
         """Raises an EngineError with its last words if the child has ended."""
-        status = self._process.poll()
-        if status is not None:
-            how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
-            raise EngineError(f"The embedded engine {how}; its last words:\n{self._last_words()}", self._log)
+        self._child.check()
 
     def stop(self) -> None:
         """Ends the child and every Lambda process of it; does nothing the second time."""
-        if self._stopped:
-            return
-        self._stopped = True
-        if self._process.poll() is None:
-            self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(STOP_SECONDS)
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody of its session is left
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        if self._process.stdin:
-            self._process.stdin.close()
+        self._child.stop()
         running = _load_running(self._folder)
-        if running and running.pid == self._process.pid:
+        if running and running.pid == self._child.pid:
             _state_file(self._folder).unlink()
         shutil.rmtree(_temporary(self._folder), ignore_errors=True)
 
@@ -258,18 +245,6 @@ class Embedded(Connection):
     @property
     def _log(self) -> Path:
         return Path(self.running.log)
-
-    def _last_words(self, lines: int = 12) -> str:
-        return "\n".join(self._log.read_text("utf-8", errors="replace").splitlines()[-lines:])
-
-    def _wait_until_healthy(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while not _healthy(self.running.port):
-            self.check()
-            if time.monotonic() > deadline:
-                raise EngineError(f"The embedded engine did not come up within {START_SECONDS} seconds", self._log)
-            time.sleep(0.05)
-        self.check()
 
     def _write_running(self) -> None:
         file = _state_file(self._folder)
@@ -362,15 +337,3 @@ def _healthy(port: int) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex((HOST, port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as server:
-        server.bind((HOST, 0))
-        port: int = server.getsockname()[1]
-        return port

@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
@@ -26,8 +25,10 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.parsers import ResponseParserError
 
-from workflows.engines import faults
+from workflows.engines import bridge, faults
 from workflows.engines.casing import UnknownField, from_wire, to_wire
+from workflows.engines.hooks import Hooked
+from workflows.engines.state_tests import answer_test_state
 
 MODEL_ENDPOINT = "TURNSTILE_MODEL_ENDPOINT"
 """The environment variable that names the model's URL; without it Bedrock itself is asked."""
@@ -38,6 +39,8 @@ PIPE_INTERVAL = 0.1
 """Seconds between two looks at a table's stream."""
 SHUTDOWN_GRACE = 5
 """Seconds that an orderly end may take once the parent is gone."""
+_MINISTACK = Hooked("MiniStack", __name__)
+need, changed = _MINISTACK.need, _MINISTACK.changed
 
 
 # -- Bedrock ---------------------------------------------------------------------------------------------------------
@@ -273,25 +276,6 @@ def poll_pipes_often(pipes: ModuleType) -> None:
 # -- the process -----------------------------------------------------------------------------------------------------
 
 
-def need(module: ModuleType, name: str) -> Any:
-    """A private name of MiniStack's.
-
-    Raises:
-        RuntimeError: it is gone.
-    """
-    if not hasattr(module, name):
-        changed(f"{module.__name__}.{name} is gone")
-    return getattr(module, name)
-
-
-def changed(what: str) -> NoReturn:
-    """Says that MiniStack is not what the hooks were written for."""
-    raise RuntimeError(
-        f"MiniStack {version('ministack')} does not fit: {what}. Install the version that pyproject.toml pins, "
-        f"or adapt {__name__}."
-    )
-
-
 def apply_hooks(model: Callable[[], Any]) -> None:
     """Changes MiniStack's modules; before they serve anything."""
     from ministack.core import lambda_runtime
@@ -301,7 +285,9 @@ def apply_hooks(model: Callable[[], Any]) -> None:
     report_exceptions_by_name(lambda_runtime, lambda_svc)
     keep_history(stepfunctions)
     take_timeouts_from_paths(stepfunctions)
+    answer_test_state(stepfunctions, need)
     # Before what takes hold of the same names.
+    bridge.install(lambda name: importlib.import_module(f"ministack.{name}"), need)
     faults.install(lambda name: importlib.import_module(f"ministack.{name}"), need)
     record_maps(stepfunctions)
     poll_pipes_often(pipes)

@@ -1,0 +1,143 @@
+"""Plays a scenario on Step Functions Local, from the event to the end, or every path on its mocks.
+
+    .venv/bin/python scripts/step_functions_local.py [--scenario NAME]
+    .venv/bin/python scripts/step_functions_local.py --mocks
+
+Docker runs the image. With --url, one that runs already is taken, from the image or from its jar. Exits with 1 unless
+the agent completes, or unless every path is what it is on the embedded engine.
+"""
+
+import json
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import boto3
+import typer
+from botocore.exceptions import BotoCoreError, ClientError
+
+from agent.events import AgentRequested
+from agent.record import Status
+from workflows.client import Stack, StackError
+from workflows.console import Screen
+from workflows.demo import play, show_report
+from workflows.engines import step_functions_local as sfn_local
+from workflows.engines.elsewhere import Registered, adapted, create, read_machines
+from workflows.engines.embedded import FOLDER, REGION
+from workflows.engines.errors import EngineError
+from workflows.engines.mocks import Case, cases, mock_config, run_mocked
+from workflows.engines.process import HOST, free_port
+from workflows.engines.start import STARTS, Engine
+from workflows.local import local_stack
+from workflows.registry import register
+from workflows.scenarios import AGENTS, Scenario, ScenarioError, load_scenarios
+
+MOCKS = FOLDER / "mocks"
+FILE = "MockConfigFile.json"
+
+
+def main(
+    scenario: Annotated[str, typer.Option(metavar="NAME", help="Which scenario to play.")] = "straight_booking",
+    url: Annotated[str | None, typer.Option(metavar="URL", help="A Step Functions Local that runs already.")] = None,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", help="With --url: where the embedded engine serves, as that one was told.")
+    ] = sfn_local.EMBEDDED_PORT,
+    mocks: Annotated[bool, typer.Option("--mocks", help=f"Write {MOCKS / FILE}, and run every path on it.")] = False,
+) -> None:
+    """Plays a scenario on Step Functions Local, or every path on its mocks."""
+    try:
+        survived = run_on_mocks(url) if mocks else run(scenario, url, port)
+    except (EngineError, ScenarioError, StackError) as error:
+        typer.echo(f"step_functions_local: {error}", err=True)
+        survived = False
+    except (BotoCoreError, ClientError) as error:
+        typer.echo(f"step_functions_local: AWS: {error}", err=True)
+        survived = False
+    if not survived:
+        raise typer.Exit(1)
+
+
+def run(scenario: str, url: str | None, port: int) -> bool:
+    """Plays a scenario; whether the agent completes."""
+    start = partial(sfn_local.attach, url, port) if url else STARTS[Engine.STEP_FUNCTIONS_LOCAL]
+    screen = Screen()
+    report = play(scenario, screen, start)
+    show_report(report, screen)
+    return report.agent.status is Status.COMPLETED
+
+
+def run_on_mocks(url: str | None) -> bool:
+    """Records every path on the embedded engine, writes the mocks, and runs each path on them."""
+    screen = Screen()
+    machines, found = record(screen)
+    MOCKS.mkdir(parents=True, exist_ok=True)
+    file = MOCKS / FILE
+    file.write_text(json.dumps(mock_config(found), indent=1), "utf-8")
+    for case in found:
+        (MOCKS / f"{case.machine}.{case.name}.json").write_text(json.dumps(case.input, indent=1), "utf-8")
+    screen.line(f"  {file} has {len(found)} cases; beside it is the input of each.")
+    if url:
+        return replay(url, machines, found, screen)
+    free = free_port()
+    with sfn_local.run_image(free, MOCKS, embedded=free_port(), mocks=file):
+        return replay(f"http://{HOST}:{free}", machines, found, screen)
+
+
+def record(screen: Screen) -> tuple[dict[str, Registered], list[Case]]:
+    """Plays every scenario on the embedded engine: its machines as they are adapted, and the cases."""
+    scenarios = load_scenarios()
+    found: list[Case] = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        local_stack(scenarios, Path(folder), "travel", {}, lambda _: None, wait_scale=0) as local,
+    ):
+        for scenario in scenarios:
+            found += cases(local.stack, scenario.name, settle(local.stack, scenario))
+            screen.progress(scenario.name)
+        return {machine.name: adapted(machine) for machine in read_machines(local.engine)}, found
+
+
+def settle(stack: Stack, scenario: Scenario) -> str:
+    """Plays a scenario until its executions are over; returns the agent's id."""
+    register(stack, AGENTS / scenario.agent / "agent.yaml", scenario.limits)
+    texts = iter(scenario.inputs)
+    sent, step = stack.request(AgentRequested(prompt=scenario.prompt, agent=scenario.agent)), 0
+    while True:
+        stack.wait_for(sent)
+        for change in stack.watch(sent.agent_id, since=step):
+            step = int(change.state["step"])
+        text = next(texts, None) if change.status is Status.WAITING_FOR_INPUT else None
+        if text is None:
+            break
+        sent = stack.send_input(sent.agent_id, text)
+    if change.status is not scenario.expect.status:
+        raise StackError(f"{scenario.name} ended as {change.status}, and is to end as {scenario.expect.status}")
+    while change.status is not Status.WAITING_FOR_OPERATOR and any(
+        execution.status == "RUNNING" for execution in stack.executions(stack.read_agent(sent.agent_id))
+    ):
+        time.sleep(0.05)
+    return sent.agent_id
+
+
+def replay(url: str, machines: dict[str, Registered], found: list[Case], screen: Screen) -> bool:
+    """Runs every case on the mocks; whether each is what was recorded."""
+    client: Any = boto3.client(
+        "stepfunctions", endpoint_url=url, region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test"
+    )
+    for machine in machines.values():
+        create(client, machine)
+    survived = True
+    for case in found:
+        got = run_mocked(client, machines[case.machine].arn, case)
+        same = got == (case.status, case.ways)
+        survived &= same
+        screen.line(f"  {'as recorded' if same else 'DIFFERS'}  {case.machine}#{case.name}")
+        if not same:
+            screen.line(f"    recorded {case.status} {case.ways}\n    got      {got[0]} {got[1]}")
+    return survived
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,164 @@
+"""What moto lacks and the hooks add, and what the bridge takes hold of. If one no longer bites, its test fails."""
+
+import importlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.engines.sample_stack import wait_for
+from workflows.engines import bridge, strict, strict_child
+from workflows.engines.errors import EngineError
+from workflows.engines.ministack_child import need
+from workflows.engines.process import HOST, free_port
+
+pytestmark = pytest.mark.xdist_group("engines")
+
+ROLE = "arn:aws:iam::000000000000:role/none"
+LONG = 600
+PARSER = "moto.stepfunctions.parser"
+WAIT = "asl.component.state.wait.wait_function"
+FUNCTION = f"arn:aws:lambda:us-east-1:{strict_child.ACCOUNT}:function:f"
+BRIDGED = ("_dispatch_to_stepfunctions", "_start_state_machine_from_records", "_emit_execution_status_event")
+CASES = {
+    "StateMachines": {"Mocked": {"TestCases": {"twice": {"Call": "calls", "Invoke": "invocations"}}}},
+    "MockedResponses": {
+        "calls": {
+            "0": {"Throw": {"Error": "Busy", "Cause": "not yet"}},
+            "1": {"Return": {"number": 1}},
+            "2": {"Return": {"number": 2}},
+        },
+        "invocations": {"0-1": {"Return": {"Payload": {"done": True}}}},
+    },
+}
+
+
+class Strict:
+    """A strict engine with nobody to call."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def run(self, name: str, definition: dict[str, Any], case: str = "") -> dict[str, Any]:
+        """Runs a machine once, without a name for the execution; describes it once it has ended."""
+        machine = self.client.create_state_machine(name=name, definition=json.dumps(definition), roleArn=ROLE)
+        arn = machine["stateMachineArn"] + (f"#{case}" if case else "")
+        started = self.client.start_execution(stateMachineArn=arn, input="{}")["executionArn"]
+
+        def ended() -> dict[str, Any] | None:
+            execution: dict[str, Any] = self.client.describe_execution(executionArn=started)
+            return None if execution["status"] == "RUNNING" else execution
+
+        return wait_for(ended, f"the end of {started}")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Strict]:
+    """A strict engine with waits of no length."""
+    folder: Path = tmp_path_factory.mktemp("strict")
+    mocks, port = folder / "mocks.json", free_port()
+    mocks.write_text(json.dumps(CASES), "utf-8")
+    with strict.serve(port, f"http://{HOST}:9", folder, wait_scale=0, mocks=mocks):
+        yield Strict(
+            boto3.client(
+                "stepfunctions",
+                endpoint_url=f"http://{HOST}:{port}",
+                region_name="us-east-1",
+                aws_access_key_id="test",
+                aws_secret_access_key="test",
+            )
+        )
+
+
+def test_waits_are_scaled(alone: Strict) -> None:
+    wait = {"Type": "Wait", "Seconds": LONG, "End": True}
+    assert alone.run("Wait", {"StartAt": "W", "States": {"W": wait}})["status"] == "SUCCEEDED"
+
+
+def test_retries_are_scaled(alone: Strict) -> None:
+    retry = [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": LONG, "MaxAttempts": 2}]
+    call = {"Type": "Task", "Resource": FUNCTION, "Retry": retry, "End": True}
+    execution = alone.run("Retry", {"StartAt": "C", "States": {"C": call}})
+    assert execution["status"] == "FAILED"
+    history = alone.client.get_execution_history(executionArn=execution["executionArn"])["events"]
+    assert [event["type"] for event in history].count("LambdaFunctionScheduled") == 3
+
+
+def test_executions_without_a_name_are_told_apart(alone: Strict) -> None:
+    done = {"StartAt": "D", "States": {"D": {"Type": "Succeed"}}}
+    assert alone.run("Done", done)["executionArn"] != alone.run("Done", done)["executionArn"]
+
+
+def test_a_machine_has_the_arn_that_it_has_on_the_embedded_engine(alone: Strict) -> None:
+    execution = alone.run("Name", {"StartAt": "D", "States": {"D": {"Type": "Succeed"}}})
+    assert execution["stateMachineArn"] == "arn:aws:states:us-east-1:000000000000:stateMachine:Name"
+
+
+def test_mocks_number_the_invocations_of_a_state(alone: Strict) -> None:
+    call = {
+        "Type": "Task",
+        "Resource": FUNCTION,
+        "Retry": [{"ErrorEquals": ["Busy"], "IntervalSeconds": LONG}],
+        "ResultPath": "$.call",
+        "Next": "Invoke",
+    }
+    invoke = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::lambda:invoke",
+        "Parameters": {"FunctionName": "f"},
+        "ResultSelector": {"done.$": "$.Payload.done"},
+        "ResultPath": "$.invoked",
+        "Next": "Again",
+    }
+    first = {"Variable": "$.call.number", "NumericEquals": 1, "Next": "Call"}
+    again = {"Type": "Choice", "Choices": [first], "Default": "Done"}
+    states = {"Call": call, "Invoke": invoke, "Again": again, "Done": {"Type": "Succeed"}}
+    execution = alone.run("Mocked", {"StartAt": "Call", "States": states}, "twice")
+    assert execution["status"] == "SUCCEEDED"
+    assert json.loads(execution["output"]) == {"call": {"number": 2}, "invoked": {"done": True}}
+
+
+@pytest.mark.parametrize(
+    ("hook", "module", "name"),
+    [
+        (lambda _: strict_child.use_endpoint("http://nobody"), "asl.utils.boto_client", "boto_client_for"),
+        (lambda _: strict_child.scale_waits(0), f"{WAIT}.wait_function", "WaitFunction._wait_interval"),
+        (lambda _: strict_child.parse_once(), "asl.parse.asl_parser", "AmazonStateLanguageParser.parse"),
+        (strict_child.answer_mocks, "backend.execution", "ExecutionWorker"),
+        (strict_child.answer_mocks, "asl.eval.environment", "Environment.get_current_mocked_response"),
+        (strict_child.answer_mocks, "mocking.mock_config", "MockTestCase"),
+    ],
+)
+def test_a_hook_says_what_it_misses(
+    hook: Callable[[Path], None], module: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    owner: Any = importlib.import_module(f"{PARSER}.{module}")
+    *around, last = name.split(".")
+    for each in around:
+        owner = getattr(owner, each)
+    monkeypatch.delattr(owner, last)
+    with pytest.raises(RuntimeError, match=rf"^moto \d+\.\d+\.\d+ does not fit: .*{last} is gone"):
+        hook(tmp_path / "mocks.json")
+
+
+@pytest.mark.parametrize("gone", BRIDGED)
+def test_the_bridge_says_what_it_misses(gone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(bridge.STEP_FUNCTIONS, f"http://{HOST}:9")
+    monkeypatch.setenv(bridge.BOTO3_ENDPOINT, "")
+    changed = ModuleType("changed")
+    changed.__dict__.update({name: None for name in BRIDGED if name != gone})
+    with pytest.raises(RuntimeError, match=rf"^MiniStack \d+\.\d+\.\d+ does not fit: changed\.{gone} is gone"):
+        bridge.install(lambda _: changed, need)
+
+
+def test_without_moto_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(strict, "NEEDED", ("moto", "not_installed_at_all"))
+    with (
+        pytest.raises(EngineError, match="not_installed_at_all cannot be imported; install it with `pip install"),
+        strict.start("", tmp_path),
+    ):
+        pass

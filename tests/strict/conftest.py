@@ -1,0 +1,86 @@
+"""The embedded engine and the strict one side by side, and scenarios that are played on both."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from agent.record import Status
+from tests.paths.conftest import World
+from workflows.engines import strict
+from workflows.engines.faults import FOLDER, Delivery, Faults
+from workflows.engines.start import Start, start_embedded
+from workflows.local import Local, local_stack
+from workflows.operator import OPERATOR
+from workflows.scenarios import Scenario, load_scenarios
+
+FAILURES = 3
+"""Failed executions in one scenario at most."""
+
+
+class Both:
+    """Both worlds, and what was played in them: each scenario once."""
+
+    def __init__(self, embedded: Local, strictly: Local, faults: tuple[Faults, Faults]) -> None:
+        self.embedded_engine, self.strict_engine = embedded.engine, strictly.engine
+        self.embedded = World(embedded.stack, faults[0], embedded.engine.client)
+        self.strictly = World(strictly.stack, faults[1], strictly.engine.client)
+        self.play = cache(self._play)
+
+    def _play(self, scenario: str) -> str:
+        """Plays a scenario in both worlds at the same time; returns the agent's id, which is the same in both."""
+        found = next(each for each in load_scenarios() if each.name == scenario)
+        agent_id = f"both-{scenario}"
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda world: _play_in(world, found, agent_id), (self.embedded, self.strictly)))
+        return agent_id
+
+
+def _play_in(world: World, scenario: Scenario, agent_id: str) -> None:
+    world.give_seats_back()
+    with _told_once(world):
+        world.play(scenario, agent_id)
+        if scenario.expect.status is Status.WAITING_FOR_OPERATOR:
+            await_question(world, agent_id)
+
+
+def await_question(world: World, agent_id: str) -> None:
+    """Waits until the question to the operator can be answered."""
+    world.wait(agent_id, lambda _: bool(world.items(agent_id, OPERATOR)))
+
+
+@contextmanager
+def _told_once(world: World) -> Iterator[None]:
+    """A failure is told twice, by AgentError and by the change of the execution's status, and either may come first.
+
+    Here only AgentError arrives.
+    """
+    lost = [
+        world.faults.put(Delivery(agent_id="aws.states", machine="AgentRecovery", how="lost", skip=number))
+        for number in range(FAILURES)
+    ]
+    try:
+        yield
+    finally:
+        for file in lost:
+            file.unlink()
+
+
+@pytest.fixture(scope="session")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    """One stack of each kind for all tests of a process."""
+
+    @contextmanager
+    def stack(start: Start, faults: Path) -> Iterator[Local]:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv(FOLDER, str(faults))
+            engine = tmp_path_factory.mktemp("engine")
+            with local_stack(load_scenarios(), engine, "travel", {}, lambda _: None, 0, start) as local:
+                yield local
+
+    folders = tmp_path_factory.mktemp("faults"), tmp_path_factory.mktemp("faults")
+    with stack(start_embedded, folders[0]) as embedded, stack(strict.start, folders[1]) as strictly:
+        yield Both(embedded, strictly, (Faults(folders[0]), Faults(folders[1])))

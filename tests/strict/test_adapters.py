@@ -1,0 +1,100 @@
+"""The adapter functions, called as Step Functions Local calls them, and what is registered."""
+
+import json
+from http.client import HTTPConnection
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.strict.conftest import Both
+from workflows.engines.elsewhere import read_machines
+from workflows.engines.listing import list_machines, told
+from workflows.engines.process import HOST
+from workflows.engines.start import Engine
+from workflows.local import TEMPLATE
+
+pytestmark = pytest.mark.xdist_group("strict")
+
+FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function:adapter-"
+
+
+def invoke(both: Both, call: str, parameters: dict[str, Any]) -> tuple[str | None, Any]:
+    """What the service of Lambda answers the Java SDK, which escapes the colons: whether it failed, and the payload."""
+    connection = HTTPConnection(HOST, both.strict_engine.running.port)
+    path = f"/2015-03-31/functions/{quote(FUNCTION + call, safe='')}/invocations"
+    connection.request("POST", path, json.dumps(parameters))
+    answer = connection.getresponse()
+    return answer.getheader("X-Amz-Function-Error"), json.loads(answer.read())
+
+
+def key(agent_id: str) -> dict[str, Any]:
+    return {"agentId": {"S": agent_id}, "record": {"S": "STATE"}}
+
+
+@pytest.mark.parametrize(
+    ("call", "parameters", "error"),
+    [
+        (
+            "aws-sdk-dynamodb-updateItem",
+            {
+                "TableName": "AgentWorkflows",
+                "Key": key("nobody"),
+                "UpdateExpression": "SET a = :a",
+                "ConditionExpression": "attribute_exists(agentId)",
+                "ExpressionAttributeValues": {":a": {"S": "a"}},
+            },
+            "DynamoDb.ConditionalCheckFailedException",
+        ),
+        ("aws-sdk-dynamodb-getItem", {"tableName": "AgentWorkflows"}, "UnknownField"),
+        ("aws-sdk-dynamodb-getItem", {"TableName": "AgentWorkflows"}, "DynamoDb.ValidationException"),
+        (
+            "aws-sdk-sfn-describeExecution",
+            {"ExecutionArn": "arn:aws:states:us-east-1:000000000000:execution:turnstile-AgentTurn:none"},
+            "Sfn.ExecutionDoesNotExistException",
+        ),
+        (
+            "aws-sdk-bedrockruntime-converse",
+            {"ModelId": "m", "Messages": [{"Role": "user", "Content": [{"Text": "Who are you?"}]}]},
+            "BedrockRuntime.ValidationException",
+        ),
+    ],
+)
+def test_an_error_has_the_name_of_the_service(both: Both, call: str, parameters: dict[str, Any], error: str) -> None:
+    failed, answer = invoke(both, call, parameters)
+    assert (failed, answer["errorType"]) == ("Unhandled", error)
+
+
+def test_an_answer_is_the_integration_s(both: Both) -> None:
+    agent_id = both.play("answer_only")
+    _, item = invoke(both, "aws-sdk-dynamodb-getItem", {"TableName": "AgentWorkflows", "Key": key(agent_id)})
+    assert item["Item"]["status"] == {"S": "COMPLETED"}
+    arn = item["Item"]["lastUpdatedBy"]["S"]
+    _, execution = invoke(both, "aws-sdk-sfn-describeExecution", {"ExecutionArn": arn})
+    assert (execution["Status"], execution["StartDate"][:2]) == ("SUCCEEDED", "20")
+
+
+def test_an_event_goes_to_the_bus_with_its_detail_as_text(both: Both) -> None:
+    entry = {"Source": "test", "DetailType": "Test", "EventBusName": "default", "Detail": {"a": [1, {"b": None}]}}
+    failed, answer = invoke(both, "events-putEvents", {"Entries": [entry]})
+    assert (failed, answer["FailedEntryCount"], len(answer["Entries"])) == (None, 0, 1)
+
+
+def test_what_is_listed_is_what_is_registered(both: Both) -> None:
+    listed = list_machines(Engine.STRICT, TEMPLATE)
+    client = both.strict_engine.client("stepfunctions")
+    for machine in listed:
+        registered = client.describe_state_machine(stateMachineArn=machine.arn)
+        assert json.loads(registered["definition"]) == machine.definition
+        assert registered["type"] == machine.kind
+    assert {machine["name"] for machine in client.list_state_machines()["stateMachines"]} == {m.name for m in listed}
+    lines = list(told(Engine.STRICT, listed))
+    assert "  AskModel: aws-sdk:bedrockruntime:converse → adapter-aws-sdk-bedrockruntime-converse" in lines
+
+
+def test_the_embedded_engine_gets_what_the_files_hold(both: Both) -> None:
+    listed = list_machines(Engine.EMBEDDED, TEMPLATE)
+    assert {machine.name: machine.definition for machine in listed} == {
+        machine.name: machine.machine.definition for machine in read_machines(both.embedded_engine)
+    }
+    assert not any(machine.redirected for machine in listed)

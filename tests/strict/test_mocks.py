@@ -1,0 +1,141 @@
+"""The mocks of every scenario: they fit what the services and the handlers answer, and each path runs on them alone."""
+
+import importlib
+import inspect
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from agent.tool import ToolHandler
+from tests.asl.services import called
+from tests.strict.conftest import Both
+from workflows.engines import strict
+from workflows.engines.casing import UnknownField, to_wire
+from workflows.engines.elsewhere import Registered, adapted, create, read_machines
+from workflows.engines.mocks import Answer, Case, cases, mock_config, run_mocked
+from workflows.engines.process import HOST, free_port
+from workflows.engines.template import load_template
+from workflows.local import TEMPLATE
+from workflows.machines import State
+from workflows.scenarios import load_scenarios
+
+pytestmark = pytest.mark.xdist_group("strict")
+
+NOBODY = f"http://{HOST}:9"
+
+
+@dataclass(frozen=True)
+class Mocked:
+    """A Step Functions with mocks, and no other service; `machines` are as the stack has them."""
+
+    client: Any
+    machines: dict[str, Registered]
+    cases: dict[str, list[Case]]
+
+
+@pytest.fixture(scope="module")
+def mocked(both: Both, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mocked]:
+    """The mocks of every scenario, recorded on the embedded engine, on a strict one that has nobody to call."""
+    world = both.embedded
+    found = {each.name: list(cases(world.stack, each.name, both.play(each.name))) for each in load_scenarios()}
+    folder: Path = tmp_path_factory.mktemp("mocked")
+    file = folder / "MockConfigFile.json"
+    file.write_text(json.dumps(mock_config(case for each in found.values() for case in each)), "utf-8")
+    machines = {each.name: each for each in read_machines(both.embedded_engine)}
+    port = free_port()
+    with strict.serve(port, NOBODY, folder, wait_scale=0, mocks=file):
+        client = boto3.client(
+            "stepfunctions",
+            endpoint_url=f"http://{HOST}:{port}",
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        for machine in machines.values():
+            create(client, adapted(machine))
+        yield Mocked(client, machines, found)
+
+
+@pytest.mark.parametrize("scenario", [each.name for each in load_scenarios()])
+class TestMocks:
+    def test_each_path_runs_with_no_other_service(self, mocked: Mocked, scenario: str) -> None:
+        found = mocked.cases[scenario]
+        assert [case.machine for case in found][:2] == ["turnstile-AgentStart", "turnstile-AgentTurn"]
+        for case in found:
+            assert run_mocked(mocked.client, mocked.machines[case.machine].arn, case) == (case.status, case.ways)
+
+    def test_each_mock_has_the_shape_of_the_real_answer(self, mocked: Mocked, scenario: str) -> None:
+        for case in mocked.cases[scenario]:
+            states = {state.name: state for state in mocked.machines[case.machine].machine.tasks()}
+            for answer in case.answers:
+                assert_fits(states[answer.state], answer)
+
+
+def assert_fits(state: State, answer: Answer) -> None:
+    """Holds an answer to botocore's output shape, and a function's to the handler's own output model."""
+    if answer.error:
+        return
+    if state.service == "lambda":
+        payload = answer.result["Payload"]
+        called_function = state.fields["Parameters"].get("FunctionName", "").rpartition(":")[2]
+        if called_function:
+            output_models()[called_function].model_validate(payload)
+        else:  # the data say which tool it is
+            assert any(fits(model, payload) for name, model in output_models().items() if "-tool-" in name), payload
+        return
+    shape = called(state).operation.output_shape
+    assert shape
+    try:
+        to_wire(answer.result, shape)
+    except UnknownField as error:
+        pytest.fail(f"{state.path}: {state.service}:{state.action} answers no {error}")
+
+
+def fits(model: type[BaseModel], value: Any) -> bool:
+    """Whether a value is a dump of a model."""
+    try:
+        model.model_validate(value)
+    except ValidationError:
+        return False
+    return True
+
+
+@cache
+def output_models() -> dict[str, type[BaseModel]]:
+    """What each function of the template answers, by its name there."""
+    found = {}
+    for resource in load_template(TEMPLATE)["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            properties = resource["Properties"]
+            name = properties["FunctionName"]["Fn::Sub"].replace("${AWS::StackName}", "turnstile")
+            found[name] = output_model(properties["Handler"])
+    return found
+
+
+def output_model(handler: str) -> type[BaseModel]:
+    """The model that a handler's answer is a dump of: a tool's, or what its own package's function returns."""
+    module = importlib.import_module(handler.rpartition(".")[0])
+    if isinstance(module.handler, ToolHandler):
+        return module.handler.output_model
+    package = module.__name__.split(".")[0]
+    own = [each for each in vars(module).values() if getattr(each, "__module__", "").startswith(f"{package}.")]
+    answers = [inspect.signature(each).return_annotation for each in own if inspect.isfunction(each)]
+    [model] = [each for each in answers if inspect.isclass(each) and issubclass(each, BaseModel)]
+    return model
+
+
+def test_an_answer_that_does_not_fit_is_noticed(mocked: Mocked) -> None:
+    states = {state.name: state for machine in mocked.machines.values() for state in machine.machine.tasks()}
+    with pytest.raises(pytest.fail.Exception, match="ClaimTurn: aws-sdk:dynamodb:updateItem answers no"):
+        assert_fits(states["ClaimTurn"], Answer("ClaimTurn", {"Atributes": {}}))
+    with pytest.raises(ValidationError):
+        assert_fits(states["LoadTurn"], Answer("LoadTurn", {"Payload": {}}))
+    with pytest.raises(AssertionError):
+        assert_fits(states["CallReadTool"], Answer("CallReadTool", {"Payload": {"nothing": 1}}))

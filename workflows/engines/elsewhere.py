@@ -1,0 +1,153 @@
+"""Registers the machines of an embedded stack on another Step Functions, adapted to what that one can run.
+
+The definitions are those that the stack deployed, with their substitutions filled in. Each machine gets the ARN there
+that it has here, so that nothing else has to know of the move.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from workflows.engines import adapters
+from workflows.engines.adapt import Redirected, adapt, function_name, lacking
+from workflows.engines.embedded import REGION, STACK, Connection, Embedded
+from workflows.engines.errors import EngineError
+from workflows.engines.ministack_child import CONVERSE
+from workflows.machines import Machine
+
+ACCOUNT = "000000000000"
+"""The embedded engine's."""
+FUNCTIONS = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:"
+PACKAGE = Path(__file__).parents[1]
+ADAPTER_FILES = ("__init__.py", "engines/__init__.py", "engines/adapters.py", "engines/casing.py")
+TIMEOUT = 180
+"""Seconds that an adapter may take: as long as the longest task that it stands for."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A machine as it is registered, and what is different from the definition in the stack."""
+
+    arn: str
+    kind: str
+    """STANDARD or EXPRESS."""
+    role: str
+    machine: Machine
+    redirected: list[Redirected]
+
+    @property
+    def name(self) -> str:
+        return self.arn.rpartition(":")[2]
+
+
+class Elsewhere(Embedded):
+    """An embedded engine whose machines run on another Step Functions: deploying registers them there."""
+
+    def deploy(
+        self,
+        template: Path,
+        *,
+        stack: str = STACK,
+        parameters: Mapping[str, str] | None = None,
+        on_progress: Callable[[str], None] = lambda _: None,
+    ) -> dict[str, str]:
+        """Deploys the template, and then registers its machines. Raises EngineError."""
+        outputs = super().deploy(template, stack=stack, parameters=parameters, on_progress=on_progress)
+        registered = register(self)
+        redirected = sum(len(machine.redirected) for machine in registered)
+        on_progress(f"{len(registered)} machines on {self.running.step_functions}, {redirected} tasks redirected")
+        return outputs
+
+
+def register(connection: Connection) -> list[Registered]:
+    """Registers every machine of the stack, and the adapter functions that they call.
+
+    Raises:
+        EngineError: it was refused; the message says by whom and why.
+    """
+    machines = list(read_machines(connection))
+    try:
+        _create_adapters(connection, {call for each in machines for call in lacking(each.machine)})
+    except (BotoCoreError, ClientError) as error:
+        raise EngineError(f"The adapter functions could not be created: {error}") from error
+    registered = [adapted(machine) for machine in machines]
+    for machine in registered:
+        create(connection.client("stepfunctions"), machine)
+    return registered
+
+
+def read_machines(connection: Connection) -> Iterator[Registered]:
+    """The machines that the stack deployed, as they stand in its template."""
+    client = connection.own_client("stepfunctions")
+    for page in client.get_paginator("list_state_machines").paginate():
+        for listed in page["stateMachines"]:
+            told = client.describe_state_machine(stateMachineArn=listed["stateMachineArn"])
+            machine = Machine(told["name"], json.loads(told["definition"]))
+            yield Registered(told["stateMachineArn"], told["type"], told["roleArn"], machine, [])
+
+
+def adapted(machine: Registered) -> Registered:
+    """The machine as it is registered elsewhere."""
+    definition, redirected = adapt(machine.machine, FUNCTIONS)
+    return Registered(machine.arn, machine.kind, machine.role, definition, redirected)
+
+
+def create(client: Any, machine: Registered) -> None:
+    """Registers a machine on the Step Functions of a client; one that has it already gets the new definition.
+
+    Raises EngineError.
+    """
+    definition, url = json.dumps(machine.machine.definition), client.meta.endpoint_url
+    try:
+        try:
+            arn = client.create_state_machine(
+                name=machine.name, definition=definition, roleArn=machine.role, type=machine.kind
+            )["stateMachineArn"]
+        except client.exceptions.StateMachineAlreadyExists:
+            client.update_state_machine(stateMachineArn=machine.arn, definition=definition)
+            return
+    except (BotoCoreError, ClientError) as error:
+        raise EngineError(f"{url} did not take the machine {machine.name}: {error}") from error
+    if arn != machine.arn:
+        raise EngineError(
+            f"{url} calls the machine {arn}, and the stack calls it {machine.arn}; "
+            f"start it with AWS_ACCOUNT_ID={ACCOUNT} and AWS_DEFAULT_REGION={REGION}"
+        )
+
+
+def _create_adapters(connection: Connection, calls: set[str]) -> None:
+    client = connection.client("lambda")
+    code = _zip()
+    there = {
+        each["FunctionName"] for page in client.get_paginator("list_functions").paginate() for each in page["Functions"]
+    }
+    for call in sorted(calls):
+        name = function_name(call)
+        if name in there:
+            continue
+        variables = {adapters.RESOURCE: call}
+        if CONVERSE.endswith(call) and connection.running.model:
+            variables[adapters.ENDPOINT] = connection.running.model
+        client.create_function(
+            FunctionName=name,
+            Runtime="python3.12",
+            Role=f"arn:aws:iam::{ACCOUNT}:role/adapter",
+            Handler=f"{adapters.MODULE}.handler",
+            Code={"ZipFile": code},
+            Timeout=TIMEOUT,
+            Environment={"Variables": variables},
+        )
+
+
+def _zip() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in ADAPTER_FILES:
+            archive.write(PACKAGE / file, f"{PACKAGE.name}/{file}")
+    return buffer.getvalue()

@@ -1,0 +1,74 @@
+"""What an engine is given to run: each machine as it is registered, and which of its tasks are redirected."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from agent.record import Model
+from workflows.engines.adapt import PREFIX
+from workflows.engines.elsewhere import Registered, adapted, read_machines
+from workflows.engines.embedded import Embedded
+from workflows.engines.start import Engine
+
+
+class RedirectedTask(Model):
+    """A task that calls a function instead of a service."""
+
+    state: Annotated[str, Field(description="Its path, as CallTools/ReserveEffect")]
+    resource: Annotated[str, Field(description="What stands in the definition")]
+    function: Annotated[str, Field(description="The ARN of the function that does the same")]
+
+
+class ListedMachine(Model):
+    """A machine as it is registered."""
+
+    name: str
+    arn: str
+    kind: Annotated[str, Field(description="STANDARD or EXPRESS")]
+    states: Annotated[int, Field(description="How many, wherever they stand")]
+    redirected: list[RedirectedTask]
+    definition: dict[str, Any]
+
+
+def list_machines(engine: Engine, template: Path) -> list[ListedMachine]:
+    """The machines of a template as an engine gets them. The template is deployed for that, and gone afterwards.
+
+    Raises:
+        EngineError: it could not be deployed.
+    """
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Embedded.start(folder=Path(folder)) as embedded,
+    ):
+        embedded.deploy(template)
+        found = list(read_machines(embedded))
+    own = engine is Engine.EMBEDDED
+    return sorted((_listed(each if own else adapted(each)) for each in found), key=lambda machine: machine.name)
+
+
+def told(engine: Engine, machines: Iterable[ListedMachine]) -> Iterator[str]:
+    """The machines in lines of text."""
+    for machine in machines:
+        what = f"{len(machine.redirected)} tasks redirected" if machine.redirected else "as in asl/, to the letter"
+        yield f"{machine.name}  {machine.kind}, {machine.states} states, {what}"
+        for task in machine.redirected:
+            yield f"  {task.state}: {task.resource.removeprefix(PREFIX)} → {task.function.rpartition(':')[2]}"
+    if engine is not Engine.EMBEDDED:
+        yield "A task that is redirected keeps its Parameters and its result."
+
+
+def _listed(machine: Registered) -> ListedMachine:
+    redirected = [
+        RedirectedTask(state=each.state, resource=each.resource, function=each.function) for each in machine.redirected
+    ]
+    return ListedMachine(
+        name=machine.name,
+        arn=machine.arn,
+        kind=machine.kind,
+        states=len(list(machine.machine.states())),
+        redirected=redirected,
+        definition=machine.machine.definition,
+    )

@@ -1,0 +1,128 @@
+"""Mocks for Step Functions Local: each path of the scenarios without any service, not even the embedded stack.
+
+A scenario is played once, and what its tasks were answered becomes a MockConfigFile. It has a case for each execution
+of the scenario: `...:stateMachine:turnstile-AgentTurn#straight_booking`, and for the second one of the same machine
+`#undo_then_another_2`. Calls that run in parallel inside a Map answer in the order in which they once did.
+"""
+
+import json
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from workflows.client import Stack
+from workflows.engines.errors import EngineError
+from workflows.trace import Event, json_value, visits
+
+END_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one attempt of a task was answered."""
+
+    state: str
+    result: Any
+    """As the service gave it; nothing yet is selected from it."""
+    error: str = ""
+    cause: str = ""
+
+
+Ways = dict[int | None, list[str]]
+"""The states that an execution visited: outside of Maps, and in each iteration."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One execution of a scenario, that has ended."""
+
+    machine: str
+    name: str
+    input: Any
+    status: str
+    ways: Ways
+    answers: list[Answer]
+
+
+def cases(stack: Stack, scenario: str, agent_id: str) -> Iterator[Case]:
+    """The cases of a scenario that an agent has played."""
+    count: dict[str, int] = defaultdict(int)
+    ended = [each for each in stack.executions(stack.read_agent(agent_id)) if each.status != "RUNNING"]
+    for execution in ended:
+        count[execution.machine] += 1
+        number = count[execution.machine]
+        history = stack.history(execution.arn)
+        yield Case(
+            execution.machine,
+            scenario if number == 1 else f"{scenario}_{number}",
+            execution.input,
+            execution.status,
+            ways(history),
+            list(answers(history)),
+        )
+
+
+def ways(history: Iterable[Event]) -> Ways:
+    """The states that an execution visited."""
+    found: Ways = defaultdict(list)
+    for visit in visits(history):
+        found[visit.iteration].append(visit.state)
+    return dict(found)
+
+
+def run_mocked(client: Any, machine_arn: str, case: Case) -> tuple[str, Ways]:
+    """Runs a case on a Step Functions that was given the mocks; returns its status, and the states that it visited.
+
+    Raises EngineError if it does not end.
+    """
+    started = client.start_execution(
+        stateMachineArn=f"{machine_arn}#{case.name}", name=str(uuid.uuid4()), input=json.dumps(case.input)
+    )
+    arn = started["executionArn"]
+    deadline = time.monotonic() + END_SECONDS
+    while (status := client.describe_execution(executionArn=arn)["status"]) == "RUNNING":
+        if time.monotonic() > deadline:
+            raise EngineError(f"{case.machine}#{case.name} still runs after {END_SECONDS} seconds")
+        time.sleep(0.02)
+    pages = client.get_paginator("get_execution_history").paginate(executionArn=arn)
+    return status, ways(event for page in pages for event in page["events"])
+
+
+def answers(history: Iterable[Event]) -> Iterator[Answer]:
+    """What the tasks of an execution were answered, in the order in which that came."""
+    states: dict[int, str] = {0: ""}
+    for event in history:
+        kind = event["type"]
+        state = states[event.get("previousEventId", 0)]
+        if kind.endswith("StateEntered"):
+            state = event["stateEnteredEventDetails"]["name"]
+        states[event["id"]] = state
+        details: Mapping[str, Any] = next((each for name, each in event.items() if name.endswith("EventDetails")), {})
+        if kind in ("TaskSucceeded", "LambdaFunctionSucceeded"):
+            yield Answer(state, json_value(details["output"]))
+        elif kind.startswith(("Task", "LambdaFunction")) and details.get("error"):
+            yield Answer(state, None, details["error"], details.get("cause", ""))
+
+
+def mock_config(found: Iterable[Case]) -> dict[str, Any]:
+    """The MockConfigFile of some cases."""
+    machines: dict[str, Any] = {}
+    mocks: dict[str, Any] = {}
+    for case in found:
+        by_state: dict[str, list[Answer]] = defaultdict(list)
+        for answer in case.answers:
+            by_state[answer.state].append(answer)
+        names = {state: f"{case.machine}.{case.name}.{state}" for state in by_state}
+        machines.setdefault(case.machine, {"TestCases": {}})["TestCases"][case.name] = names
+        for state, given in by_state.items():
+            mocks[names[state]] = {str(number): _mock(answer) for number, answer in enumerate(given)}
+    return {"StateMachines": machines, "MockedResponses": mocks}
+
+
+def _mock(answer: Answer) -> Mapping[str, Any]:
+    if answer.error:
+        return {"Throw": {"Error": answer.error, "Cause": answer.cause}}
+    return {"Return": answer.result}

@@ -1,0 +1,168 @@
+"""Step Functions Local, the official image, in the place of Step Functions; all else stays on the embedded engine.
+
+Docker runs it, or it runs already, from the image or from its jar, on a URL that is given. Its last version, 2.0.0, is
+of May 2024, and AWS calls it unsupported: it knows neither JSONata nor most SDK integrations.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from workflows.engines.elsewhere import ACCOUNT, Elsewhere
+from workflows.engines.embedded import REGION
+from workflows.engines.errors import EngineError
+from workflows.engines.process import HOST, Child, free_port
+from workflows.engines.relay import relay
+
+IMAGE = "amazon/aws-stepfunctions-local:2.0.0"
+PORT = 8083
+"""Where it serves in its container."""
+EMBEDDED_PORT = 4566
+"""Where the embedded engine serves if the other one was started before it, and has to know already."""
+SERVICES = ("LAMBDA", "DYNAMODB", "SNS", "SQS")
+MOCKS = "/home/StepFunctionsLocal/MockConfigFile.json"
+PULL_SECONDS = 600
+ANSWER_SECONDS = 15
+"""How long one that was just started may refuse."""
+OTHERWISE = (
+    "start its jar and give its URL to `python scripts/step_functions_local.py --url`, "
+    "or take --engine strict, which needs no Docker"
+)
+
+
+@contextmanager
+def start(model: str, folder: Path, wait_scale: float = 1) -> Iterator[Elsewhere]:
+    """An embedded engine whose machines run on a Step Functions Local of its own, by Docker.
+
+    Raises:
+        EngineError: there is no Docker, or something did not come up.
+    """
+    check_docker()
+    port = free_port()
+    with (
+        Elsewhere.start(model=model, folder=folder, step_functions=f"http://{HOST}:{port}") as engine,
+        run_image(port, folder, engine.running.port, wait_scale),
+    ):
+        yield engine
+
+
+@contextmanager
+def attach(url: str, port: int, model: str, folder: Path, wait_scale: float = 1) -> Iterator[Elsewhere]:  # noqa: ARG001
+    """An embedded engine on a port whose machines run on the Step Functions Local of that URL, which waits as it waits.
+
+    Raises:
+        EngineError: nobody answers there; the message says how to start one.
+    """
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while not (up := _is_up(url)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    if not up:
+        settings = " ".join(f"{name}={value}" for name, value in settings_for(f"http://{HOST}:{port}").items())
+        raise EngineError(f"No Step Functions Local answers on {url}; start one, jar or image, with {settings}")
+    with Elsewhere.start(port=port, model=model, folder=folder, step_functions=url) as engine:
+        yield engine
+
+
+@contextmanager
+def run_image(
+    port: int, folder: Path, embedded: int, wait_scale: float = 1, mocks: Path | None = None
+) -> Iterator[Child]:
+    """Runs the image as long as the context is open.
+
+    Args:
+        port: the port of 127.0.0.1 on which it is reached; it has to be free.
+        folder: for the log.
+        embedded: the port of 127.0.0.1 on which its tasks reach everything else.
+        wait_scale: what waits in the machines are multiplied by.
+        mocks: a MockConfigFile; `...:stateMachine:NAME#CASE` then runs on mocks.
+
+    Raises:
+        EngineError: there is no Docker, or it did not come up.
+    """
+    check_docker()
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"turnstile-step-functions-{os.getpid()}"
+    with ExitStack() as stack:
+        settings = settings_for(_endpoint(stack, embedded)) | {"WAIT_TIME_SCALE": str(wait_scale)}
+        command = docker_command(name, port, settings, mocks)
+        child = Child("Step Functions Local", command, os.environ, (folder / "step_functions_local.log").resolve())
+        stack.callback(_docker, "rm", "--force", name)
+        stack.callback(child.stop)
+        child.wait_until(lambda: _is_up(f"http://{HOST}:{port}"), PULL_SECONDS)
+        yield child
+
+
+def docker_command(name: str, port: int, settings: Mapping[str, str], mocks: Path | None) -> list[str]:
+    """What starts the container."""
+    command = ["docker", "run", "--rm", "--name", name, "--publish", f"{HOST}:{port}:{PORT}"]
+    command += ["--add-host", "host.docker.internal:host-gateway"]
+    for key, value in settings.items():
+        command += ["--env", f"{key}={value}"]
+    if mocks:
+        command += ["--env", f"SFN_MOCK_CONFIG={MOCKS}"]
+        command += ["--mount", f"type=bind,readonly,source={mocks.resolve()},destination={MOCKS}"]
+    return [*command, IMAGE]
+
+
+def settings_for(endpoint: str) -> dict[str, str]:
+    """What it has to be told: where the services are, and by which names the stack calls things."""
+    return {
+        **{f"{service}_ENDPOINT": endpoint for service in SERVICES},
+        "AWS_ACCOUNT_ID": ACCOUNT,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }
+
+
+def check_docker() -> None:
+    """Raises an EngineError, of one line, if no Docker runs here."""
+    if shutil.which("docker") is None:
+        raise EngineError(f"Step Functions Local needs Docker, which is not installed: {OTHERWISE}")
+    found = _docker("info", "--format", "{{.ServerVersion}}")
+    if found.returncode:
+        raise EngineError(f"Step Functions Local needs Docker, whose daemon does not answer: {OTHERWISE}")
+
+
+def _endpoint(stack: ExitStack, port: int) -> str:
+    """The URL by which a container reaches a port of 127.0.0.1.
+
+    Docker Desktop has a name for it. On Linux the container sees this machine by the address of Docker's bridge alone,
+    on which somebody has to listen.
+    """
+    found = _docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
+    address = found.stdout.strip()
+    if address:
+        with suppress(OSError):  # the bridge is in a machine of Docker Desktop's
+            return f"http://{address}:{stack.enter_context(relay(address, port))}"
+    return f"http://host.docker.internal:{port}"
+
+
+def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+
+
+def _is_up(url: str) -> bool:
+    """Whether a Step Functions answers; the image has no route for its health."""
+    config = Config(proxies={}, connect_timeout=2, read_timeout=2, retries={"total_max_attempts": 1})
+    client = boto3.client(
+        "stepfunctions",
+        region_name=REGION,
+        endpoint_url=url,
+        config=config,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    try:
+        client.list_state_machines()
+    except (BotoCoreError, ClientError):
+        return False
+    return True

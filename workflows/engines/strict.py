@@ -1,0 +1,74 @@
+"""The strict engine: moto's interpreter in the place of Step Functions; all else stays on the embedded engine.
+
+It is a second opinion on the definitions: of another making than the embedded engine's interpreter, it fails where that
+one is lenient, as over a path that is missing.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from workflows.engines.elsewhere import Elsewhere
+from workflows.engines.errors import EngineError
+from workflows.engines.process import HOST, Child, answers, free_port
+from workflows.engines.strict_child import ENDPOINT, MOCKS, PORT, WAIT_SCALE
+
+NEEDED = ("moto", "antlr4", "jsonpath_ng")
+
+
+@contextmanager
+def start(model: str, folder: Path, wait_scale: float = 1) -> Iterator[Elsewhere]:
+    """An embedded engine whose machines run on a strict one of its own.
+
+    Raises:
+        EngineError: moto is not installed, or something did not come up.
+    """
+    check_installed()
+    port = free_port()
+    with (
+        Elsewhere.start(model=model, folder=folder, step_functions=f"http://{HOST}:{port}") as engine,
+        serve(port, engine.url, folder, wait_scale=wait_scale),
+    ):
+        yield engine
+
+
+@contextmanager
+def serve(
+    port: int, endpoint: str, folder: Path, *, wait_scale: float = 1, mocks: Path | None = None
+) -> Iterator[Child]:
+    """Serves Step Functions on a port of 127.0.0.1, as long as the context is open.
+
+    Args:
+        port: where; it has to be free.
+        endpoint: the URL of everything else, which tasks call.
+        folder: for the log.
+        wait_scale: what waits and retry intervals in the machines are multiplied by.
+        mocks: a MockConfigFile; `...:stateMachine:NAME#CASE` then runs on mocks.
+
+    Raises:
+        EngineError: moto is not installed, or the process did not come up.
+    """
+    check_installed()
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MOTO_")}
+    environment |= {PORT: str(port), ENDPOINT: endpoint, WAIT_SCALE: str(wait_scale), MOCKS: str(mocks or "")}
+    command = [sys.executable, "-m", "workflows.engines.strict_child"]
+    child = Child("the strict engine", command, environment, (folder / "strict.log").resolve())
+    try:
+        child.wait_until(lambda: answers(port))
+        yield child
+    finally:
+        child.stop()
+
+
+def check_installed() -> None:
+    """Raises an EngineError if moto's interpreter is not installed."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise EngineError(
+            f"The strict engine needs moto, and {', '.join(missing)} cannot be imported; "
+            "install it with `pip install --group dev`, or leave --engine out"
+        )

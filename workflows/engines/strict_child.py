@@ -1,0 +1,233 @@
+"""moto's interpreter as a server of Step Functions, in a process of its own.
+
+Started as a module by `workflows.engines.strict`, which sets the environment and holds the other end of stdin. Of moto
+only the interpreter is used: what its tasks call is another endpoint's. Each hook below names the private names that it
+takes hold of, and refuses to start when one is not what moto 5.2.5 has.
+"""
+
+import copy
+import functools
+import importlib
+import io
+import json
+import logging
+import os
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from workflows.engines.hooks import Hooked
+from workflows.engines.ministack_child import end_with_parent, keep_developer_out
+from workflows.engines.process import HOST
+from workflows.machines import Machine
+
+PORT = "TURNSTILE_STRICT_PORT"
+ENDPOINT = "TURNSTILE_STRICT_ENDPOINT"
+"""The environment variable that names the URL of everything but Step Functions."""
+WAIT_SCALE = "TURNSTILE_STRICT_WAIT_SCALE"
+MOCKS = "SFN_MOCK_CONFIG"
+"""A MockConfigFile, by the name that the official image has for it."""
+ACCOUNT = "000000000000"
+"""The embedded engine's, so that a machine has the same ARN here as there."""
+PARSER = "moto.stepfunctions.parser"
+COMPONENT = f"{PARSER}.asl.component"
+_MOTO = Hooked("moto", __name__)
+need, changed = _MOTO.need, _MOTO.changed
+
+
+def use_endpoint(endpoint: str) -> None:
+    """Sends what tasks call to an endpoint.
+
+    Needs `asl.utils.boto_client.boto_client_for(region, service, state_credentials)`, which the modules that use it
+    have imported by name.
+    """
+    original = need(importlib.import_module(f"{PARSER}.asl.utils.boto_client"), "boto_client_for")
+
+    @functools.cache
+    def client(region: str, service: str) -> Any:
+        # How long a task may take, and how often it is tried, is the machine's to say.
+        config = Config(
+            parameter_validation=False,
+            retries={"total_max_attempts": 1},
+            read_timeout=86_400,
+            max_pool_connections=50,
+            proxies={},
+        )
+        return boto3.client(service, region_name=region, endpoint_url=endpoint, config=config)  # type: ignore[call-overload]
+
+    def client_for(region: str, service: str, state_credentials: Any = None) -> Any:  # noqa: ARG001
+        return client(region, service)
+
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith(PARSER)]
+    users = [module for module in modules if getattr(module, "boto_client_for", None) is original]
+    if len(users) < 2:
+        changed("its tasks do not make their clients by boto_client_for any more")
+    for user in users:
+        user.boto_client_for = client_for  # type: ignore[attr-defined]
+
+
+def scale_waits(scale: float) -> None:
+    """Multiplies what Wait states and retries wait.
+
+    Needs `WaitFunction._wait_interval(env, wait_seconds)`, and the name `time` in the module of the retrier, of which
+    nothing there uses more than `sleep`.
+    """
+    waits = importlib.import_module(f"{COMPONENT}.state.wait.wait_function.wait_function").WaitFunction
+    wait_interval = need(waits, "_wait_interval")
+
+    def wait(self: Any, env: Any, wait_seconds: float) -> None:
+        wait_interval(self, env, wait_seconds * scale)
+
+    waits._wait_interval = wait
+    retrier = importlib.import_module(f"{COMPONENT}.common.retry.retrier_decl")
+    need(retrier, "time")
+    retrier.time = SimpleNamespace(sleep=lambda seconds: time.sleep(seconds * scale))  # type: ignore[attr-defined]
+
+
+def parse_once() -> None:
+    """Parses a definition once instead of at each execution, which takes a quarter of a second for a large one.
+
+    Needs `asl.parse.asl_parser.AmazonStateLanguageParser.parse(definition)`, which gives a program and its tree; of
+    the tree nothing is used here. Each execution gets a copy of its own.
+    """
+    parser = importlib.import_module(f"{PARSER}.asl.parse.asl_parser").AmazonStateLanguageParser
+    parse = functools.lru_cache(maxsize=64)(need(parser, "parse"))
+    parser.parse = staticmethod(lambda definition: (copy.deepcopy(parse(definition)[0]), None))
+
+
+def answer_mocks(file: Path) -> None:
+    """Runs an execution of `...:stateMachine:NAME#CASE` on that case's mocks.
+
+    The keys of a mock number the state's invocations in an execution, as they do in the official image; moto counts
+    retries. Needs the argument `mock_test_case` of `backend.execution.ExecutionWorker`, `next_state_name` and
+    `get_current_mocked_response()` of `Environment`, and the classes of `mocking.mock_config`.
+    """
+    execution = importlib.import_module(f"{PARSER}.backend.execution")
+    environment = importlib.import_module(f"{PARSER}.asl.eval.environment").Environment
+    mocking = importlib.import_module(f"{PARSER}.mocking.mock_config")
+    worker = need(execution, "ExecutionWorker")
+    need(environment, "get_current_mocked_response")
+    need(mocking, "MockTestCase")
+    config = json.loads(file.read_text("utf-8"))
+    invocations: Counter[tuple[str, str]] = Counter()
+    lock = threading.Lock()
+
+    def start(evaluation_details: Any, **arguments: Any) -> Any:
+        case = _cases.pop(evaluation_details.execution_details.name, "")
+        if case:
+            machine = evaluation_details.state_machine_details
+            arguments["mock_test_case"] = test_case(machine.name, json.loads(machine.definition), case)
+        return worker(evaluation_details=evaluation_details, **arguments)
+
+    def test_case(name: str, definition: dict[str, Any], case: str) -> Any:
+        tasks = Machine(name, definition).tasks()
+        functions = {state.name for state in tasks if state.fields["Resource"].startswith("arn:aws:lambda:")}
+        found = [
+            mocking.StateMockedResponses(
+                state, mock, list(responses(config["MockedResponses"][mock], state in functions))
+            )
+            for state, mock in config["StateMachines"][name]["TestCases"][case].items()
+        ]
+        return mocking.MockTestCase(name, case, found)
+
+    def responses(mock: dict[str, Any], of_function: bool) -> Iterator[Any]:
+        for key, answer in mock.items():
+            first, _, last = key.partition("-")
+            numbers = int(first), int(last or first)
+            if "Throw" in answer:
+                yield mocking.MockedResponseThrow(*numbers, answer["Throw"]["Error"], answer["Throw"]["Cause"])
+            else:
+                # moto takes a function's answer out of Lambda's; in the file is the task's result.
+                result = {"Payload": answer["Return"]} if of_function else answer["Return"]
+                yield mocking.MockedResponseReturn(*numbers, result)
+
+    def current(self: Any) -> Any:
+        state = self.next_state_name
+        key = (self.states.context_object.context_object_data["Execution"]["Id"], state)
+        with lock:
+            number = invocations[key]
+            invocations[key] += 1
+        mocked = self.mock_test_case.state_mocked_responses[state].mocked_responses
+        if number >= len(mocked):
+            raise RuntimeError(f"{state} was invoked {number + 1} times, and mocked {len(mocked)} times")
+        return mocked[number]
+
+    execution.ExecutionWorker = start  # type: ignore[attr-defined]
+    environment.get_current_mocked_response = current
+
+
+_cases: dict[str, str] = {}
+"""The mocked case of each execution that is about to start, by the execution's name."""
+
+
+def application() -> Any:
+    """What answers requests: moto's own handler for Step Functions, without the rest of moto's server.
+
+    Needs `moto.stepfunctions.responses.StepFunctionResponse.dispatch(request, url, headers)`, and StartExecution to
+    want a name, which is given here.
+    """
+    from moto.core.request import Request
+    from werkzeug.wrappers import Response
+
+    handler = need(importlib.import_module("moto.stepfunctions.responses"), "StepFunctionResponse")
+    dispatch = need(handler, "dispatch")
+
+    def answer(environ: Any, start_response: Any) -> Any:
+        request = Request(environ)
+        if request.path == "/health":
+            return Response("here")(environ, start_response)
+        if request.headers.get("X-Amz-Target", "").endswith(".StartExecution"):
+            data = json.loads(request.get_data())
+            data.setdefault("name", str(uuid.uuid4()))
+            data["stateMachineArn"], _, case = data["stateMachineArn"].partition("#")
+            if case:
+                _cases[data["name"]] = case
+            body = json.dumps(data).encode()
+            request = Request({**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))})
+        status, headers, answered = dispatch(request, request.url, dict(request.headers))
+        named = {name: str(value) for name, value in headers.items()}
+        return Response(answered, status, named)(environ, start_response)
+
+    return answer
+
+
+def main() -> None:
+    """Serves until SIGTERM, or until the parent is gone."""
+    keep_developer_out()
+    os.environ["MOTO_ACCOUNT_ID"] = ACCOUNT
+    end_with_parent()
+    from moto.core.config import default_user_config
+    from werkzeug.serving import make_server
+
+    importlib.import_module(f"{PARSER}.models")  # and with it every module of the interpreter
+    default_user_config["stepfunctions"]["execute_state_machine"] = True
+    use_endpoint(os.environ[ENDPOINT])
+    scale_waits(float(os.environ[WAIT_SCALE]))
+    parse_once()
+    if os.environ.get(MOCKS):
+        answer_mocks(Path(os.environ[MOCKS]))
+    make_server(HOST, int(os.environ[PORT]), application(), threaded=True).serve_forever()
+
+
+if __name__ == "__main__":
+    code = 1
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except Exception:
+        logging.getLogger(__name__).exception("The strict engine ended")
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # an execution that still runs must not keep the process
