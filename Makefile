@@ -3,7 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: demo test check format clean
+# The SAM CLI pins other versions than ours, so it has an environment of its own.
+SAM_VERSION := 1.170.0
+SAM := .venv-sam/bin/sam
+SAM_READY := .venv-sam/ready-$(SAM_VERSION)
+export SAM_CLI_TELEMETRY := 0
+# `sam build` needs the functions' Python in PATH; pyenv keeps it here if it is not the one in use.
+WITH_PYTHON313 := PATH="$(abspath .venv-sam/bin):$(lastword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin)):$$PATH"
+STACK ?= turnstile
+# More of template.yaml's parameters: make deploy PARAMETERS="OperatorEmail=ops@example.com WatchMinutes=10"
+MODEL ?= us.anthropic.claude-sonnet-4-6
+PARAMETERS ?=
+DEPLOY := --capabilities CAPABILITY_IAM --resolve-s3 --no-confirm-changeset --no-fail-on-empty-changeset
+
+.PHONY: demo test check build deploy delete deploy-scripted live format clean
 
 demo: .venv/ready
 	$(BIN)/turnstile demo
@@ -18,12 +31,35 @@ check: .venv/ready
 	$(BIN)/cfn-lint template.yaml
 	$(BIN)/python scripts/lint_machines.py
 
+build: $(SAM_READY)
+	@if $(WITH_PYTHON313) python3.13 -c '' 2>/dev/null; then \
+	    $(WITH_PYTHON313) $(SAM) validate --lint && $(WITH_PYTHON313) $(SAM) build; \
+	else echo "Not built: sam build needs python3.13 in PATH."; fi
+
+deploy: build
+	@$(WITH_PYTHON313) python3.13 -c ''
+	$(SAM) deploy --stack-name $(STACK) --parameter-overrides ModelId=$(MODEL) $(PARAMETERS) $(DEPLOY)
+
+delete: $(SAM_READY)
+	$(SAM) delete --stack-name $(STACK) --no-prompts
+
+# A stack for `make live`, whose model says what the scenarios say. Not for work: the tests delete its bookings.
+deploy-scripted: STACK := turnstile-scripted
+deploy-scripted: .venv/ready $(SAM_READY)
+	$(BIN)/python -m tests.live.stack .aws-sam/scripted
+	$(WITH_PYTHON313) $(SAM) build --template .aws-sam/scripted/template.json --build-dir .aws-sam/scripted-build
+	$(SAM) deploy --template .aws-sam/scripted-build/template.yaml --stack-name $(STACK) \
+	    --parameter-overrides TableName=$(STACK) BusName=$(STACK) $(PARAMETERS) $(DEPLOY)
+
+live: .venv/ready
+	TURNSTILE_STACK=$(or $(TURNSTILE_STACK),turnstile-scripted) $(BIN)/pytest -q -m live
+
 format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .turnstile .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-sam .aws-sam .turnstile .mypy_cache .ruff_cache .pytest_cache
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -32,4 +68,10 @@ clean:
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --upgrade "pip>=25.1"
 	@$(BIN)/pip install --quiet --editable . --group dev
+	@touch $@
+
+$(SAM_READY):
+	@echo "Setting up .venv-sam (once) ..."
+	@$(PYTHON) -m venv .venv-sam
+	@.venv-sam/bin/pip install --quiet "aws-sam-cli==$(SAM_VERSION)"
 	@touch $@

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,9 +21,13 @@ from workflows.chaos.suite import chaos as run_chaos
 from workflows.client import Stack, StackError
 from workflows.console import Lines, Reporter, Screen, print_json
 from workflows.demo import find_scenario, play, show_report
+from workflows.draw import DrawError, find_machine, mermaid, svg, way
 from workflows.engines.embedded import FOLDER, attach
 from workflows.engines.errors import EngineError
-from workflows.local import local_stack
+from workflows.engines.listing import list_machines, told
+from workflows.engines.start import STARTS, Engine
+from workflows.graph import folded, graph
+from workflows.local import TEMPLATE, local_stack
 from workflows.operator import OperatorDecision, wait_for_decision, wait_for_recovery
 from workflows.operator import decide as give_decision
 from workflows.operator import resume as send_to_recovery
@@ -36,6 +41,13 @@ DEMO = "straight_booking"
 FAILED = {Status.FAILED, Status.CANCELLED, Status.PLANNING_FAILED, Status.TOOL_EXECUTION_FAILED}
 
 
+class PictureFormat(StrEnum):
+    """What `turnstile draw` writes."""
+
+    MERMAID = "mermaid"
+    SVG = "svg"
+
+
 class Commands(TyperGroup):
     """Tells an error that is to be expected in one line on stderr, and exits with 1."""
 
@@ -43,7 +55,7 @@ class Commands(TyperGroup):
         """Runs the command."""
         try:
             return super().invoke(ctx)
-        except (EngineError, ScenarioError, StackError, UnknownCase) as error:
+        except (DrawError, EngineError, ScenarioError, StackError, UnknownCase) as error:
             message = str(error)
         except ValidationError as error:
             message = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
@@ -66,17 +78,19 @@ StackOption = Annotated[
     typer.Option("--stack", metavar="NAME", help="A stack in AWS; the embedded engine of `turnstile up` otherwise."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON on stdout, for programs.")]
+EngineOption = Annotated[Engine, typer.Option("--engine", help="What executes the machines.")]
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the agent until it stays where it is.")]
 
 
 @app.command()
 def demo(
     scenario: Annotated[str, typer.Option(metavar="NAME", help="Which scenario to play.")] = DEMO,
+    engine: EngineOption = Engine.EMBEDDED,
     as_json: JsonOption = False,
 ) -> None:
     """Play a scenario on an engine of its own, and show what happens. Exits with 0 if the agent completes."""
     reporter: Reporter = Lines() if as_json else Screen()
-    report = play(scenario, reporter)
+    report = play(scenario, reporter, STARTS[engine])
     if isinstance(reporter, Screen):
         show_report(report, reporter)
     else:
@@ -86,14 +100,15 @@ def demo(
 
 
 @app.command()
-def up(as_json: JsonOption = False) -> None:
-    """Start the embedded engine with a scripted model and the travel agent, and keep it until Ctrl-C."""
+def up(engine: EngineOption = Engine.EMBEDDED, as_json: JsonOption = False) -> None:
+    """Start a local engine with a scripted model and the travel agent, and keep it until Ctrl-C."""
     screen = Screen()
     scenarios = load_scenarios()
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell ignores SIGINT for what it runs in the background
         signal.signal(number, signal.default_int_handler)
     try:
-        with local_stack(scenarios, FOLDER, "travel", {}, (lambda _: None) if as_json else screen.progress) as local:
+        progress = (lambda _: None) if as_json else screen.progress
+        with local_stack(scenarios, FOLDER, "travel", {}, progress, start=STARTS[engine]) as local:
             if as_json:
                 print_json({"url": local.engine.url, "stack": local.stack.name, "outputs": local.engine.outputs})
             else:
@@ -110,6 +125,18 @@ def up(as_json: JsonOption = False) -> None:
     except KeyboardInterrupt:
         if not as_json:
             screen.line("Ended.")
+
+
+@app.command()
+def machines(engine: EngineOption = Engine.EMBEDDED, as_json: JsonOption = False) -> None:
+    """Show what an engine is given to run: each machine, and what of it is adapted. With --json, the definitions."""
+    found = list_machines(engine, TEMPLATE)
+    if as_json:
+        print_json([machine.dump() for machine in found])
+        return
+    screen = Screen()
+    for line in told(engine, found):
+        screen.line(line)
 
 
 @app.command()
@@ -222,6 +249,9 @@ def send_input(
 def trace(
     agent: AgentArgument,
     data: Annotated[bool, typer.Option("--data", help="With each state's input and output.")] = False,
+    draw_to: Annotated[
+        Path | None, typer.Option("--draw", metavar="FILE", help="Draw the way through the machines, as SVG.")
+    ] = None,
     stack: StackOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -234,6 +264,8 @@ def trace(
         if not executions:
             raise
     runs = [target.run(execution) for execution in executions]
+    if draw_to:
+        draw_to.write_text(way(runs), "utf-8")
     if as_json:
         print_json(
             {"agentId": agent, "transitions": sum(r.transitions for r in runs), "runs": [r.dump() for r in runs]}
@@ -242,6 +274,23 @@ def trace(
     screen = Screen()
     for run in runs:
         screen.run(run, data)
+
+
+@app.command()
+def draw(
+    machine: Annotated[str, typer.Argument(metavar="MACHINE", help="Its file's name in asl/, as agent_turn.")],
+    picture_format: Annotated[PictureFormat, typer.Option("--format", help="What to write.")] = PictureFormat.MERMAID,
+    fold: Annotated[bool, typer.Option("--folded", help="Without what failures lead to.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write it; stdout otherwise.")] = None,
+) -> None:
+    """Draw a machine: its states, what leads from one to another, and where failures lead."""
+    found = graph(find_machine(machine))
+    shown = folded(found) if fold else found
+    picture = mermaid(shown) if picture_format is PictureFormat.MERMAID else svg([shown])
+    if out:
+        out.write_text(picture, "utf-8")
+    else:
+        typer.echo(picture, nl=False)
 
 
 @app.command()

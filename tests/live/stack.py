@@ -1,0 +1,83 @@
+"""Writes a template for tests on AWS: ours, with a model that says what the scenarios say.
+
+    .venv/bin/python -m tests.live.stack FOLDER
+
+No parameter of a deployed stack can turn an SDK integration to another endpoint. So the machines of this stack are not
+those in asl/ to the byte: where they ask Bedrock, they call a Lambda with the same Parameters, and get the same result.
+That is all the difference, and a test holds it to that.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from workflows.engines.template import load_template
+from workflows.machines import load_machine
+
+ROOT = Path(__file__).parents[2]
+CONVERSE = "arn:aws:states:::aws-sdk:bedrockruntime:converse"
+MODEL = "ScriptedModel"
+OUTPUT = f"{MODEL}Arn"
+"""The substitution in the machines, and the stack's output by which a test knows that it may use the stack."""
+FUNCTION: dict[str, Any] = {
+    "Type": "AWS::Serverless::Function",
+    "Properties": {
+        # Named as a tool: those the machines may call already, so that no role changes.
+        "FunctionName": {"Fn::Sub": "${AWS::StackName}-tool-scripted_model"},
+        "Handler": "handler.handler",
+        "CodeUri": "model",
+        "Timeout": 30,
+    },
+}
+PACKAGED = ("__init__.py", "scenarios.py", "scripted_model.py", "converse_rules.py", "agents")
+"""What the function needs of workflows/."""
+
+
+def write_stack(folder: Path) -> Path:
+    """Writes the template and what it refers to into a folder, and gives the template's path."""
+    template = load_template(ROOT / "template.yaml")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    template["Globals"]["Function"]["CodeUri"] = str(ROOT / "functions")
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::StateMachine":
+            _redirect(resource["Properties"], folder)
+    template["Resources"][MODEL] = FUNCTION
+    template["Outputs"][OUTPUT] = {"Value": {"Fn::GetAtt": [MODEL, "Arn"]}}
+    _package_model(folder / "model")
+    path = folder / "template.json"
+    path.write_text(json.dumps(template, indent=2, default=str), "utf-8")
+    return path
+
+
+def _redirect(properties: dict[str, Any], folder: Path) -> None:
+    machine = load_machine(ROOT / properties["DefinitionUri"])
+    asking = [task for task in machine.tasks() if task.fields["Resource"] == CONVERSE]
+    properties["DefinitionUri"] = str(ROOT / properties["DefinitionUri"])
+    if asking:
+        for task in asking:
+            task.fields["Resource"] = f"${{{OUTPUT}}}"
+        definition = folder / f"{machine.name}.asl.json"
+        definition.write_text(json.dumps(machine.definition, indent=2), "utf-8")
+        properties["DefinitionUri"] = str(definition)
+        properties["DefinitionSubstitutions"] |= {OUTPUT: {"Fn::GetAtt": [MODEL, "Arn"]}}
+
+
+def _package_model(folder: Path) -> None:
+    source = ROOT / "workflows"
+    engines = folder / "workflows" / "engines"
+    engines.mkdir(parents=True)
+    for name in PACKAGED:
+        copy = shutil.copytree if (source / name).is_dir() else shutil.copy
+        copy(source / name, folder / "workflows" / name)
+    for name in ("__init__.py", "casing.py"):
+        shutil.copy(source / "engines" / name, engines / name)
+    shutil.copytree(ROOT / "functions" / "agent", folder / "agent")
+    shutil.copy(Path(__file__).parent / "model" / "handler.py", folder / "handler.py")
+    (folder / "requirements.txt").write_text("pydantic>=2.13,<3\npyyaml>=6.0.3,<7\n", "utf-8")
+
+
+if __name__ == "__main__":
+    print(write_stack(Path(sys.argv[1]).resolve()))

@@ -1,0 +1,60 @@
+"""The stack for tests on AWS, proven on the embedded engine: it differs from ours by the model alone, and it plays."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.stack import CONVERSE, MODEL, OUTPUT, ROOT, write_stack
+from tests.paths.conftest import World
+from tests.paths.conftest import scenario as named
+from tests.paths.test_scenarios import test_scenario as check_scenario
+from workflows.client import Stack
+from workflows.engines.embedded import Embedded
+from workflows.engines.faults import Faults
+from workflows.engines.template import load_template
+from workflows.local import seed_flights
+from workflows.machines import load_machine
+
+pytestmark = pytest.mark.xdist_group("live")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The stack on the embedded engine, which has no other model."""
+    template = write_stack(tmp_path_factory.mktemp("scripted") / "stack")
+    with Embedded.start(folder=tmp_path_factory.mktemp("engine"), wait_scale=0) as engine:
+        outputs = engine.deploy(template)
+        assert outputs[OUTPUT]
+        stack = Stack.embedded(engine)
+        seed_flights(stack)
+        yield World(stack, Faults(tmp_path_factory.mktemp("none")), engine.client)
+
+
+@pytest.mark.parametrize("name", ["model_throttled", "two_tools_at_once", "no_seats"])
+def test_it_plays_scenarios_and_their_faults(world: World, name: str) -> None:
+    check_scenario(world, named(name))
+
+
+def test_nothing_is_different_but_who_answers_for_the_model(tmp_path: Path) -> None:
+    ours = load_template(ROOT / "template.yaml")
+    written: dict[str, Any] = json.loads(write_stack(tmp_path / "stack").read_text("utf-8"))
+    assert written["Outputs"].pop(OUTPUT)
+    assert written["Resources"].pop(MODEL)
+    code = [template["Globals"]["Function"].pop("CodeUri") for template in (written, ours)]
+    assert Path(code[0]) == ROOT / code[1]
+    asking = 0
+    for name, resource in written["Resources"].items():
+        if resource["Type"] == "AWS::Serverless::StateMachine":
+            theirs, own = resource["Properties"], ours["Resources"][name]["Properties"]
+            source = ROOT / own.pop("DefinitionUri")
+            definition = load_machine(source).definition
+            asking += theirs["DefinitionSubstitutions"].pop(OUTPUT, None) is not None
+            file = Path(theirs.pop("DefinitionUri"))
+            text = file.read_text("utf-8")
+            if file != source:
+                assert json.loads(text.replace(f"${{{OUTPUT}}}", CONVERSE)) == definition
+    assert asking >= 1
+    assert written == json.loads(json.dumps(ours, default=str))

@@ -1,0 +1,85 @@
+"""What is tested of each state, from the definitions. As a command it counts:
+
+.venv/bin/python -m tests.states.cases
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.asl.support import MACHINES
+from tests.states.walk import named
+from workflows.machines import Machine, State
+
+WORKING = ("Task", "Map", "Parallel")
+"""The states that do some work, which can be mocked."""
+
+
+class Case(NamedTuple):
+    """A state, and for a retry or a catch an error and the place of the retrier or catcher that names it."""
+
+    machine: str
+    path: str
+    place: int = 0
+    error: str = ""
+
+    def __str__(self) -> str:
+        return "-".join([self.machine, self.path, *([self.error] if self.error else [])])
+
+
+def results(machine: Machine) -> Iterator[Case]:
+    """Each state that works: it works."""
+    return (Case(machine.name, state.path) for state in machine.states() if state.type in WORKING)
+
+
+def retries(machine: Machine) -> Iterator[Case]:
+    """Each error that a retrier names."""
+    return _named_by(machine, "Retry")
+
+
+def catches(machine: Machine) -> Iterator[Case]:
+    """Each error that a catcher names; for States.ALL one that nobody names."""
+    return _named_by(machine, "Catch")
+
+
+def others(machine: Machine) -> Iterator[Case]:
+    """Each state that only decides, prepares or ends. A Wait would wait."""
+    return (Case(machine.name, state.path) for state in machine.states() if state.type not in (*WORKING, "Wait"))
+
+
+def every(kind: Callable[[Machine], Iterable[Case]]) -> list[Case]:
+    """The cases of every machine."""
+    return [case for machine in MACHINES.values() for case in kind(machine)]
+
+
+def _named_by(machine: Machine, kind: str) -> Iterator[Case]:
+    for state in machine.states():
+        for index, handler in enumerate(state.fields.get(kind, [])):
+            for error in handler["ErrorEquals"]:
+                yield Case(machine.name, state.path, index, named({"ErrorEquals": [error]}))
+
+
+def untested(machine: Machine) -> list[State]:
+    """The states that no case is about."""
+    tested = {case.path for case in (*results(machine), *others(machine))}
+    return [state for state in machine.states() if state.path not in tested]
+
+
+def main() -> None:
+    """Counts."""
+    kinds: dict[str, Callable[[Machine], Iterable[Case]]] = {"Tasks and Maps": results, "retried errors": retries}
+    kinds |= {"caught errors": catches, "other states": others}
+    table = Table("Machine", *kinds, "Waits, not tested")
+    for machine in MACHINES.values():
+        counts = [len(list(kind(machine))) for kind in kinds.values()]
+        table.add_row(machine.name, *map(str, [*counts, len(untested(machine))]))
+    table.add_section()
+    totals = [len(every(kind)) for kind in kinds.values()]
+    table.add_row("all", *map(str, [*totals, sum(len(untested(machine)) for machine in MACHINES.values())]))
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()

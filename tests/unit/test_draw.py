@@ -1,0 +1,362 @@
+"""Machines as pictures: what leads where, what stands apart, which way an agent took."""
+
+import datetime as dt
+import re
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from scripts.draw_readme import README, picture, with_picture
+from workflows.cli import app
+from workflows.client import Execution, Run
+from workflows.draw import ASL, DrawError, dot, mermaid, svg, way
+from workflows.graph import Box, Edge, Node, folded, graph, walked
+from workflows.machines import Machine, load_machines
+from workflows.trace import Visit
+
+MACHINES = load_machines(ASL)
+NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
+SAMPLE = Machine(
+    "sample",
+    {
+        "StartAt": "Check",
+        "States": {
+            "Check": {
+                "Type": "Choice",
+                "Choices": [
+                    {
+                        "And": [
+                            {"Variable": "$.detail.text", "IsPresent": True},
+                            {"Not": {"Variable": "$.detail.text", "StringEquals": ""}},
+                        ],
+                        "Next": "Work",
+                    },
+                    {
+                        "Or": [
+                            {"Variable": "$.item.kind.S", "StringEquals": "A"},
+                            {"Variable": "$.item.kind.S", "StringEquals": "B"},
+                        ],
+                        "Next": "Work",
+                    },
+                    {"Variable": "$.used", "NumericGreaterThanEqualsPath": "$.limits.steps", "Next": "Each"},
+                ],
+                "Default": "Refused",
+            },
+            "Work": {
+                "Type": "Task",
+                "Resource": "arn:aws:states:::aws-sdk:dynamodb:putItem.waitForTaskToken",
+                "Catch": [
+                    {"ErrorEquals": ["Busy", "DynamoDb.LateException"], "Next": "Done"},
+                    {"ErrorEquals": ["States.ALL"], "Next": "Broken"},
+                ],
+                "Next": "Done",
+            },
+            "Each": {
+                "Type": "Map",
+                "ItemProcessor": {
+                    "StartAt": "Call",
+                    "States": {
+                        "Call": {
+                            "Type": "Task",
+                            "Resource": "arn:aws:states:::lambda:invoke",
+                            "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "CallFailed"}],
+                            "End": True,
+                        },
+                        "CallFailed": {"Type": "Pass", "End": True},
+                    },
+                },
+                "Next": "Done",
+            },
+            "Done": {"Type": "Succeed"},
+            "Broken": {"Type": "Pass", "Next": "Failed"},
+            "Failed": {"Type": "Fail"},
+            "Refused": {"Type": "Fail"},
+        },
+    },
+)
+
+
+def visit(state: str, iteration: int | None = None, error: str = "", seconds: float | None = 1) -> Visit:
+    return Visit(state, "Task", NOON, {}, iteration, seconds, {}, 1, error)
+
+
+def nodes(box: Box) -> dict[str, Node]:
+    return {node.name: node for part in (box, *box.boxes) for node in part.nodes}
+
+
+def edges(box: Box) -> dict[tuple[str, str, bool], Edge]:
+    return {(edge.source, edge.target, edge.caught): edge for part in (box, *box.boxes) for edge in part.edges}
+
+
+def run(machine: str, *visits: Visit) -> Run:
+    execution = Execution(
+        arn="arn", machine=machine, status="FAILED", started=NOON, stopped=NOON, input={}, error="", cause=""
+    )
+    return Run(execution=execution, visits=list(visits), transitions=len(visits))
+
+
+# ---- The graph
+
+
+def test_a_choice_says_in_a_few_words_what_it_asks() -> None:
+    found = edges(graph(SAMPLE))
+    assert found["Check", "Work", False].label == "text ≠ nothing …\nkind = A or B"
+    assert found["Check", "Each", False].label == "used ≥ steps"
+    assert found["Check", "Refused", False].label == "otherwise"
+
+
+def test_a_task_says_what_it_calls_and_what_its_errors_lead_to() -> None:
+    box = graph(SAMPLE)
+    assert nodes(box)["Work"].about == "DynamoDB putItem, waits for an answer"
+    assert nodes(box)["Call"].about == "Lambda"
+    assert edges(box)["Work", "Done", True].label == "Busy, DynamoDb.Late"
+    assert edges(box)["Work", "Broken", True].label == ""
+
+
+def test_what_only_failures_lead_to_and_what_leads_only_to_a_failure_stands_apart() -> None:
+    apart = {name for name, node in nodes(graph(SAMPLE)).items() if node.apart}
+    assert apart == {"Broken", "Failed", "Refused", "CallFailed"}
+
+
+def test_folded_keeps_one_node_for_the_failures() -> None:
+    found = folded(graph(SAMPLE))
+    assert set(nodes(found)) == {"Check", "Work", "Each", "Done", "Call", "A failure"}
+    assert nodes(found)["A failure"].about == "3 states"
+    assert ("Check", "A failure", False) in edges(found)
+    assert not any(edge.caught for edge in edges(found).values())
+
+
+def test_where_nothing_leads_to_a_failure_but_errors_no_node_stands_for_it() -> None:
+    machine = Machine(
+        "m",
+        {
+            "StartAt": "A",
+            "States": {
+                "A": {
+                    "Type": "Task",
+                    "Resource": "arn:aws:states:::sns:publish",
+                    "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "B"}],
+                    "End": True,
+                },
+                "B": {"Type": "Fail"},
+            },
+        },
+    )
+    assert set(nodes(folded(graph(machine)))) == {"A"}
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
+def test_every_state_and_every_way_of_a_machine_is_in_its_graph(machine: Machine) -> None:
+    box = graph(machine)
+    assert sorted(nodes(box)) == sorted(state.name for state in machine.states())
+    led = {(edge.source, edge.target) for edge in edges(box).values()}
+    assert led == {(state.name, target) for state in machine.states() for target in state.successors}
+    apart = {name for name, node in nodes(box).items() if node.apart}
+    assert {node.name for node in nodes(box).values() if node.kind == "Fail"} <= apart
+    assert machine.definition["StartAt"] not in apart
+
+
+# ---- A way through it
+
+
+def test_visits_and_steps_are_counted_each_iteration_by_itself() -> None:
+    found = walked(
+        graph(SAMPLE),
+        [
+            [visit("Check"), visit("Each"), visit("Call", 0), visit("Call", 1), visit("CallFailed", 0), visit("Done")],
+            [visit("Check"), visit("Work"), visit("Done")],
+        ],
+    )
+    assert {name: node.times for name, node in nodes(found).items() if node.times} == {
+        "Check": 2,
+        "Each": 1,
+        "Call": 2,
+        "CallFailed": 1,
+        "Work": 1,
+        "Done": 2,
+    }
+    steps = {pair: edge.times for pair, edge in edges(found).items() if edge.times}
+    # No step from the end of an execution to the start of the next, nor from one iteration to another.
+    assert {pair[:2] for pair in steps} == {
+        ("Check", "Each"),
+        ("Each", "Done"),
+        ("Check", "Work"),
+        ("Work", "Done"),
+    }
+
+
+def test_a_caught_error_and_one_that_ended_the_execution_are_failures_a_retried_one_is_not() -> None:
+    caught = walked(graph(SAMPLE), [[visit("Check"), visit("Work", error="Late"), visit("Broken")]])
+    assert (nodes(caught)["Work"].failed, nodes(caught)["Work"].error) == (True, "Late")
+    assert edges(caught)["Work", "Broken", True].times == 1
+    ended = walked(graph(SAMPLE), [[visit("Check"), visit("Refused", error="No", seconds=None)]])
+    assert nodes(ended)["Refused"].failed
+    retried = walked(graph(SAMPLE), [[visit("Check"), visit("Each"), visit("Call", 0, error="Slow"), visit("Done")]])
+    assert (nodes(retried)["Call"].failed, nodes(retried)["Call"].error) == (False, "Slow")
+
+
+def test_where_failures_lead_is_left_out_if_nobody_went_there() -> None:
+    found = walked(graph(SAMPLE), [[visit("Check"), visit("Refused", error="No", seconds=None)]])
+    assert set(nodes(found)) == {"Check", "Work", "Each", "Call", "Done", "Refused"}
+
+
+# ---- Mermaid
+
+
+def test_mermaid_draws_each_state_once_with_its_kind() -> None:
+    text = mermaid(graph(SAMPLE))
+    assert 'Check{"Check"}:::Choice' in text
+    assert 'Refused(["Refused"]):::Fail' in text
+    assert "Busy, DynamoDb.Late → Done" in text
+    assert "Work --> Done" in text
+    assert "Work --> Broken" not in text
+    assert re.search(r"subgraph Each .*?Call\[.*?end", text, re.DOTALL)
+    for name in nodes(graph(SAMPLE)):
+        assert len(re.findall(rf"^ *(?:subgraph )?{name}[ \[\({{]", text, re.MULTILINE)) >= 1
+
+
+def test_mermaid_leads_into_a_box_and_out_of_it_by_its_states() -> None:
+    text = mermaid(graph(SAMPLE))
+    assert 'Check -->|"used ≥ steps"| Call' in text
+    assert "Call --> Done" in text
+    assert "CallFailed --> Done" not in text
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
+def test_mermaid_refers_only_to_what_it_has_declared(machine: Machine) -> None:
+    for box in (graph(machine), folded(graph(machine))):
+        text = mermaid(box)
+        declared = set(re.findall(r"^ *(\w+)(?:\[|\{|\()", text, re.MULTILINE))
+        for source, target in re.findall(r"^ *(\w+) -->(?:\|[^|]*\|)? (\w+)$", text, re.MULTILINE):
+            assert {source, target} <= declared
+        classes = set(re.findall(r":::(\w+)", text))
+        assert classes == set(re.findall(r"classDef (\w+)", text))
+
+
+# ---- SVG
+
+
+def texts(drawn: str) -> list[str]:
+    root = ElementTree.fromstring(drawn)
+    return [text for element in root.iter() if element.tag.endswith("}text") for text in element.itertext()]
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
+def test_the_svg_names_every_state(machine: Machine) -> None:
+    drawn = " ".join(texts(svg([graph(machine)])))
+    assert [state.name for state in machine.states() if state.name not in drawn] == []
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
+def test_every_catch_is_told(machine: Machine) -> None:
+    targets = {(state.name, target) for state in machine.states() for target in state.caught}
+    drawn = svg([graph(machine)])
+    in_svg = Counter(re.findall(r"→ (\w+)", " ".join(texts(drawn))))
+    in_mermaid = Counter(re.findall(r"→ (\w+)", mermaid(graph(machine))))
+    told = Counter(target for _, target in targets)
+    assert (in_svg, in_mermaid) == (told, told)
+
+
+def test_the_branches_of_a_parallel_are_boxes_of_their_own() -> None:
+    branches = [{"StartAt": name, "States": {name: {"Type": "Pass", "End": True}}} for name in ("Left", "Right")]
+    both = {"Type": "Parallel", "Branches": branches, "Next": "Done"}
+    box = graph(Machine("m", {"StartAt": "Both", "States": {"Both": both, "Done": {"Type": "Succeed"}}}))
+    assert [part.title for part in box.inner["Both"]] == ["Both[0]", "Both[1]"]
+    assert {"Both", "Left", "Right", "Done"} <= set(texts(svg([box])))
+    assert {"Left --> Done", "Right --> Done"} <= {line.strip() for line in mermaid(box).splitlines()}
+
+
+def test_the_svg_is_the_same_each_time() -> None:
+    assert svg([graph(SAMPLE)]) == svg([graph(SAMPLE)])
+
+
+def test_the_happy_path_goes_down_and_a_map_is_a_box() -> None:
+    root = ElementTree.fromstring(svg([graph(SAMPLE)]))
+    groups = {title.text: group for group in root.iter() for title in group if title.tag.endswith("}title")}
+    heights = [_top(groups[f"m0.{name}"]) for name in ("Check", "Call", "Done")]
+    assert heights == sorted(heights)
+    assert "cluster m0.Each" in groups
+
+
+def _top(group: ElementTree.Element) -> float:
+    return min(float(text.attrib["y"]) for text in group.iter() if text.tag.endswith("}text"))
+
+
+def test_what_failed_is_red_and_what_was_not_visited_steps_back() -> None:
+    drawn = dot([walked(graph(SAMPLE), [[visit("Check"), visit("Check"), visit("Work", error="Late", seconds=None)]])])
+    assert 'fillcolor="#ffb4b4", color="#c62828"' in _line(drawn, "m0.Work")
+    assert "Late" in _line(drawn, "m0.Work")
+    assert "×2" in _line(drawn, "m0.Check")
+    assert 'fillcolor="white"' in _line(drawn, "m0.Done")
+
+
+def _line(drawn: str, name: str) -> str:
+    return next(line for line in drawn.splitlines() if line.strip().startswith(f'"{name}" ['))
+
+
+def test_machines_with_states_of_the_same_name_stand_beside_each_other() -> None:
+    drawn = way([run("turnstile-AgentTurn", visit("ClaimTurn")), run("turnstile-AgentStart", visit("CheckPrompt"))])
+    assert {"agent_turn", "agent_start", "ClaimTurn", "CheckPrompt"} <= set(texts(drawn))
+
+
+def test_several_turns_are_one_picture() -> None:
+    drawn = way([run("my-stack-AgentTurn", visit("ClaimTurn")), run("my-stack-AgentTurn", visit("ClaimTurn"))])
+    assert any("×2" in text for text in texts(drawn))
+
+
+def test_an_execution_of_an_unknown_machine_is_refused() -> None:
+    with pytest.raises(DrawError, match="no machine other; there are agent_"):
+        way([run("turnstile-Other")])
+
+
+def test_a_layout_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("workflows.draw.sysconfig.get_path", lambda _: str(tmp_path))
+    with pytest.raises(DrawError, match="could not be run: No such file"):
+        svg([graph(SAMPLE)])
+    program = tmp_path / "graphviz-pure"
+    program.write_text("#!/bin/sh\necho 'syntax error' >&2\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(DrawError, match="could not draw the graph: syntax error"):
+        svg([graph(SAMPLE)])
+
+
+# ---- The commands, and the README
+
+
+def test_draw_writes_mermaid_or_svg_to_stdout_or_a_file(tmp_path: Path) -> None:
+    cli = CliRunner()
+    assert cli.invoke(app, ["draw", "agent_watch"]).stdout.startswith("flowchart TD\n")
+    file = tmp_path / "machine.svg"
+    assert cli.invoke(app, ["draw", "agent_watch", "--format", "svg", "--folded", "--out", str(file)]).exit_code == 0
+    assert "LookAfterAgents" in texts(file.read_text("utf-8"))
+
+
+def test_draw_of_an_unknown_machine_says_which_there_are() -> None:
+    result = CliRunner().invoke(app, ["draw", "agent"])
+    assert result.exit_code == 1
+    assert "There is no machine agent; there are agent_input, " in result.output
+
+
+def test_trace_draws_the_way_of_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = run("turnstile-AgentTurn", visit("ClaimTurn"), visit("LoadTurn", error="LeaseLost"), visit("TurnLost"))
+    stack = SimpleNamespace(read_agent=lambda agent_id: [agent_id], executions=lambda items: items, run=lambda _: turn)
+    monkeypatch.setattr("workflows.cli._stack", lambda _: stack)
+    file = tmp_path / "way.svg"
+    result = CliRunner().invoke(app, ["trace", "agent-1", "--draw", str(file)])
+    assert result.exit_code == 0, result.output
+    assert "ClaimTurn" in result.output
+    assert {"LoadTurn", "LeaseLost", "TurnLost"} <= set(texts(file.read_text("utf-8")))
+
+
+def test_the_picture_in_the_readme_is_made_from_the_machine() -> None:
+    readme = README.read_text("utf-8")
+    assert readme == with_picture(readme, picture()), "run scripts/draw_readme.py"
+
+
+def test_a_readme_without_a_place_for_the_picture_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs the lines"):
+        with_picture("# Turnstile\n", "")

@@ -1,0 +1,68 @@
+"""docs/operations.md tells of every state that fails, every error and every alarm, and of none that there is not."""
+
+import re
+from collections.abc import Iterator
+
+from agent import errors
+from tests.asl.support import MACHINES, ROOT
+from workflows.engines.template import load_template
+from workflows.machines import State
+
+PAGE = (ROOT / "docs" / "operations.md").read_text("utf-8")
+
+
+def rows(title: str) -> list[list[str]]:
+    """The cells of the table under a heading."""
+    section = PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| `")]
+    return [[cell.strip(" `") for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def told(state: State) -> Iterator[str]:
+    """The errors that a state names: as its own, or as the reason that it records."""
+    parameters = state.fields.get("Parameters", {})
+    failure = parameters.get("failure", {})
+    for place in (
+        state.fields.get("Error"),
+        parameters.get("error"),
+        isinstance(failure, dict) and failure.get("error"),
+    ):
+        if isinstance(place, str):
+            yield place
+    for handler in [*state.fields.get("Retry", []), *state.fields.get("Catch", [])]:
+        yield from handler["ErrorEquals"]
+
+
+def test_every_state_that_fails_is_told_of() -> None:
+    failing = {
+        (machine.name, state.name)
+        for machine in MACHINES.values()
+        for state in machine.states()
+        if state.type == "Fail"
+    }
+    assert {(machine, state) for machine, state, *_ in rows("States that fail")} == failing
+
+
+def test_every_error_is_told_of() -> None:
+    names = {name for machine in MACHINES.values() for state in machine.states() for name in told(state)}
+    names |= {name for name in vars(errors) if name[0].isupper()}
+    # A service's errors are told of together.
+    known = {re.sub(r"\..*", ".*", name) for name in names}
+    assert {row[0] for row in rows("Errors")} == known
+
+
+def test_every_alarm_is_told_of() -> None:
+    resources = load_template(ROOT / "template.yaml")["Resources"].items()
+    alarms = {name for name, resource in resources if resource["Type"].endswith("Alarm")}
+    assert {row[0] for row in rows("Alarms")} == alarms
+
+
+def test_every_row_says_what_to_do() -> None:
+    widths = {"States that fail": 4, "Errors": 4, "Alarms": 3}
+    for title, width in widths.items():
+        assert [row for row in rows(title) if len(row) != width or not all(row)] == []
+
+
+def test_what_the_page_links_to_exists() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", PAGE):
+        assert (ROOT / "docs" / target).exists(), target
