@@ -1,6 +1,7 @@
 """The command line: `turnstile`."""
 
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,15 +10,17 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 from rich.console import Console
+from rich.live import Live
 from typer.core import TyperGroup
 
 from agent.events import AgentInputReceived, AgentRequested
-from agent.record import Status
+from agent.record import FINISHED, SETTLED, Status, Verdict
+from agent.view import AgentView
 from workflows.chaos.cases import SEED, UnknownCase, all_cases, case_of, representative_cases
 from workflows.chaos.report import page
 from workflows.chaos.report import write as write_report
 from workflows.chaos.suite import chaos as run_chaos
-from workflows.client import Stack, StackError
+from workflows.client import Stack, StackError, Standing
 from workflows.console import Lines, Reporter, Screen, print_json
 from workflows.demo import find_scenario, play, show_report
 from workflows.engines.embedded import FOLDER, attach
@@ -87,26 +90,31 @@ def demo(
 
 @app.command()
 def up(as_json: JsonOption = False) -> None:
-    """Start the embedded engine with a scripted model and the travel agent, and keep it until Ctrl-C."""
+    """Start the embedded engine with a scripted model and the sample agents, and keep it until Ctrl-C."""
     screen = Screen()
     scenarios = load_scenarios()
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell ignores SIGINT for what it runs in the background
         signal.signal(number, signal.default_int_handler)
     try:
-        with local_stack(scenarios, FOLDER, "travel", {}, (lambda _: None) if as_json else screen.progress) as local:
+        with local_stack(scenarios, FOLDER, "trip", {}, (lambda _: None) if as_json else screen.progress) as local:
+            engine = local.engine
             if as_json:
-                print_json({"url": local.engine.url, "stack": local.stack.name, "outputs": local.engine.outputs})
+                found = {"url": engine.url, "apiUrl": engine.api_url, "stack": local.stack.name}
+                print_json({**found, "outputs": engine.outputs})
             else:
                 screen.title("Ready. In another terminal")
                 prompt = find_scenario(scenarios, DEMO).prompt
                 for line in (f'start "{prompt}"', "list", "show AGENT", "trace AGENT"):
                     screen.line(f"  turnstile {line}")
+                screen.title("The HTTP API")
+                screen.line(f"  {engine.api_url}")
                 screen.title("The scripted model knows these prompts")
                 for scenario in scenarios:
-                    screen.line(f"  {scenario.prompt}")
+                    agent = "" if scenario.agent == "travel" else f" (--agent {scenario.agent})"
+                    screen.line(f"  {scenario.prompt}{agent}")
                 screen.hint("Ctrl-C ends it.")
             while not threading.Event().wait(1):
-                local.engine.check()
+                engine.check()
     except KeyboardInterrupt:
         if not as_json:
             screen.line("Ended.")
@@ -157,10 +165,20 @@ def start(
 
 
 @app.command()
-def watch(agent: AgentArgument, stack: StackOption = None, as_json: JsonOption = False) -> None:
-    """Follow an agent until it stays where it is. With --json, a line for each change."""
+def watch(
+    agent: Annotated[str | None, typer.Argument(metavar="AGENT", help="The agent's id.")] = None,
+    everybody: Annotated[bool, typer.Option("--all", help="All agents that are not finished, until Ctrl-C.")] = False,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow an agent until it stays where it is, or all of them. With --json, a line for each change."""
+    if everybody == (agent is not None):
+        raise StackError("Name an agent to watch it, or give --all to watch all that are not finished: one of the two")
     target = _stack(stack)
-    _follow(target, agent, as_json, lines=True)
+    if agent is None:
+        _watch_all(target, as_json)
+    else:
+        _follow(target, agent, as_json, lines=True)
 
 
 @app.command()
@@ -216,6 +234,86 @@ def send_input(
         return
     target.wait_for(sent)
     _follow(target, agent, as_json, since=int(known["step"]) if known else 0)
+
+
+@app.command()
+def approve(
+    agent: AgentArgument,
+    approval: Annotated[str | None, typer.Argument(metavar="APPROVAL", help="As `turnstile show` names it.")] = None,
+    refuse: Annotated[bool, typer.Option("--refuse", help="Do not let the calls happen.")] = False,
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Why; the model reads it.")] = "",
+    wait: WaitOption = True,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let an agent make the calls that wait for approval. Without APPROVAL it shows them and asks."""
+    target = _stack(stack)
+    view = target.view(agent)
+    waits_for = view.approval
+    if waits_for is None:
+        raise StackError(f"Agent {agent} is {view.status} and waits for no approval; nothing was changed")
+    number, screen = waits_for.approval_id, Screen()
+    if approval is None:
+        if as_json or not _somebody_is_there():
+            raise StackError(
+                f"Nobody is here to be asked: `turnstile approve {agent} {number}` decides about "
+                f"{', '.join(call.tool_name for call in waits_for.calls)}, `turnstile show {agent}` shows it"
+            )
+        screen.approval(waits_for)
+        if not typer.confirm("Refuse it?" if refuse else "Approve it?"):
+            screen.line("Nothing was decided.")
+            raise typer.Exit(1)
+    elif approval != number:
+        raise StackError(f"Agent {agent} waits for approval {number}, not {approval}; nothing was changed")
+    verdict = Verdict.REFUSE if refuse else Verdict.APPROVE
+    known = target.item(agent, "STATE")
+    # From the asking on: the results belong to its calls.
+    since = int(known["step"]) - 1 if known else 0
+    sent = target.decide_approval(agent, number, verdict, note)
+    if not wait:
+        if as_json:
+            print_json({"agentId": agent, "approvalId": number, "decision": verdict, "eventId": sent.event_id})
+        else:
+            screen.line(f"Decided for agent {agent}: {verdict}.")
+        return
+    target.wait_for(sent)
+    _follow(target, agent, as_json, since=since)
+
+
+@app.command()
+def cancel(
+    agent: AgentArgument,
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Why; it is kept in the record.")] = "",
+    wait: WaitOption = True,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop an agent, and those that it delegated to: at its next checkpoint. Says what stands of what it did."""
+    target = _stack(stack)
+    known = next(item for item in target.read_agent(agent) if item["record"] == "STATE")
+    if known["status"] in FINISHED:
+        raise StackError(f"Agent {agent} is {known['status']}: it is finished, and there is nothing to cancel")
+    sent = target.cancel(agent, note)
+    if not wait:
+        if as_json:
+            print_json({"agentId": agent, "eventId": sent.event_id})
+        else:
+            Screen().line(f"Asked agent {agent} to stop.")
+        return
+    target.wait_for(sent)
+    screen = Screen()
+    for change in target.watch(agent, int(known["step"]), to_the_end=True):
+        if not as_json:
+            screen.change(change)
+    view = target.view(agent)
+    if as_json:
+        print_json(view.dump())
+    else:
+        screen.settled(view)
+        screen.title("What stands")
+        _show_what_stands(target, screen, view)
+    if view.status is not Status.CANCELLED:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -340,6 +438,37 @@ def _stack(name: str | None) -> Stack:
     return Stack.embedded(attach()) if name is None else Stack.named(name)
 
 
+def _show_what_stands(stack: Stack, screen: Screen, view: AgentView) -> None:
+    """Of an agent, and of those that it has delegated to: they are stopped after it."""
+    screen.standing(view)
+    for child in view.children or []:
+        if stack.item(child, "STATE"):
+            _show_what_stands(stack, screen, stack.view(child))
+
+
+def _somebody_is_there() -> bool:
+    return sys.stdin.isatty()
+
+
+def _watch_all(stack: Stack, as_json: bool) -> None:
+    """Watches all agents: in a table that lives on a terminal, otherwise with a line for each change of one."""
+    screen = Screen()
+    try:
+        if screen.console.is_terminal and not as_json:
+            with Live(screen.everybody([]), console=screen.console, auto_refresh=False) as live:
+                for agents in stack.watch_all():
+                    live.update(screen.everybody(agents), refresh=True)
+        else:
+            told: dict[str, Standing] = {}
+            for agents in stack.watch_all():
+                for agent in reversed(agents):
+                    if told.get(agent.agent_id) != agent:
+                        told[agent.agent_id] = agent
+                        print_json(agent.dump()) if as_json else screen.line(screen.one_line(agent))
+    except KeyboardInterrupt:
+        return
+
+
 def _follow(stack: Stack, agent_id: str, as_json: bool, since: int = 0, lines: bool = False) -> None:
     """Follows an agent until it stays where it is; as JSON with a line per change, or with what it is in the end."""
     screen = Screen()
@@ -352,5 +481,9 @@ def _follow(stack: Stack, agent_id: str, as_json: bool, since: int = 0, lines: b
         screen.settled(view)
     elif not lines:
         print_json(view.dump())
+    if view.status is Status.WAITING_FOR_AGENT and not as_json:
+        for child in map(stack.view, view.children or []):
+            if child.status in SETTLED - FINISHED:
+                screen.settled(child)
     if view.status in FAILED:
         raise typer.Exit(1)
