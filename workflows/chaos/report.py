@@ -19,7 +19,7 @@ from workflows.chaos.run import Outcome
 SIMULATED = (
     "Waits and back-offs are skipped, so seconds tell what recovery does, not how long AWS would let it wait.",
     "killed: the engine keeps its tables, streams and definitions and ends by SIGKILL while the agents of these cases "
-    "are held at their states, all in one kill; what ran is FAILED afterwards, and no event tells of it.",
+    "are held at their states, many in one kill; what ran is FAILED afterwards, and no event tells of it.",
     "taken_over: the lease is taken from a turn that still runs, by hand, since no machine does that.",
     "malformed: where an SDK reads the answer, its SdkClientException after the call took effect; where the machine "
     "looks into it, States.Runtime, which AWS raises for a missing path and the engine does not.",

@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 AT_ONCE = 8
 """Lives side by side: most of each is waiting."""
+HELD_AT_ONCE = 24
+"""Lives that one kill of the engine ends: nothing is held longer than `faults.HOLD_SECONDS`."""
 LOOK = 0.2
 """Seconds between two looks at an agent."""
 QUIET = 0.8
@@ -162,6 +164,7 @@ class Life:
         last = dt.datetime.fromisoformat(state["lastUpdated"]).timestamp() if state else None
         for _, file in self._files:
             file.unlink(missing_ok=True)
+            file.with_suffix(".met").unlink(missing_ok=True)
         return Outcome(
             case=self.case.id,
             place=str(self.case.faults[0].place) if self.case.faults else "",
@@ -415,7 +418,7 @@ def run(
     guards: Guards,
     on_outcome: Callable[[Outcome], None] = lambda _: None,
 ) -> list[Outcome]:
-    """Runs cases: first, many at once, those that the engine survives, then those in which it is killed, with one kill.
+    """Runs cases, many at once: first those in which the engine is killed, then those that it survives.
 
     Gives the outcomes in the order of the cases; `on_outcome` gets each as it comes. Raises StackError if a play goes
     wrong without any fault.
@@ -444,13 +447,15 @@ def run(
         outcomes[life] = life.outcome(baseline)
         on_outcome(outcomes[life])
 
-    _at_once(live, quiet)
-    if killed:
-        _at_once(_hold, killed)
+    # The killed first: what an engine keeps and loads again grows with every life.
+    for start in range(0, len(killed), HELD_AT_ONCE):
+        held = killed[start : start + HELD_AT_ONCE]
+        _at_once(_hold, held)
         bench.restart()
-        for life in killed:
+        for life in held:
             life.release()
-        _at_once(live_on, killed)
+        _at_once(live_on, held)
+    _at_once(live, quiet)
     return [outcomes[life] for life in lives]
 
 

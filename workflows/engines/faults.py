@@ -141,6 +141,7 @@ class _Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._seen: Counter[Path] = Counter()
+        self._read: dict[Path, Fault | Delivery] = {}
         self._lock = threading.Lock()
         self._change = threading.Condition()
         self._busy = 0
@@ -168,10 +169,14 @@ class _Folder:
     def standing(self, kind: type[F]) -> Iterator[tuple[Path, F]]:
         """The faults of a kind, in the order in which they were put there."""
         for file in sorted(self.path.glob("*.task" if kind is Fault else "*.event")):
-            try:
-                yield file, kind.model_validate_json(file.read_text("utf-8"))
-            except FileNotFoundError:  # removed between the two looks
-                continue
+            if file not in self._read:
+                try:
+                    self._read[file] = kind.model_validate_json(file.read_text("utf-8"))
+                except FileNotFoundError:  # removed between the two looks
+                    continue
+            fault = self._read[file]
+            assert isinstance(fault, kind)
+            yield file, fault
 
     def meets(self, file: Path, skip: int, times: int = 1) -> bool:
         """Counts who comes to a fault, and says whether this one meets it."""
