@@ -236,7 +236,7 @@ def test_a_decision_wakes_who_waits_for_it(world: World, verdict: Verdict) -> No
 
 
 @pytest.mark.parametrize(
-    ("status", "waits_for"), [(Status.WAITING_FOR_APPROVAL, "3"), *((s, "4") for s in (*WORKING, *FINISHED))]
+    ("status", "waits_for"), [(Status.WAITING_FOR_APPROVAL, "3"), *((s, "4") for s in (*WORKING, *sorted(FINISHED)))]
 )
 def test_a_decision_that_nobody_waits_for_is_refused(world: World, status: Status, waits_for: str) -> None:
     agent_id = standing(world, status, waitsFor=waits_for)

@@ -241,8 +241,12 @@ def test_deciding_by_number(stack: Stack, options: list[str], verdict: str, note
     assert sent == decided_is(verdict, note) * 2
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
-def test_nobody_is_asked_on_a_pipe(stack: Stack, options: list[str]) -> None:
+@pytest.mark.parametrize(("options", "terminal"), [([], False), (["--json"], True)])
+def test_nobody_is_asked_on_a_pipe_or_by_a_program(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, options: list[str], terminal: bool
+) -> None:
+    if terminal:
+        monkeypatch.setattr(cli, "_somebody_is_there", lambda: True)
     asking(stack)
     sent = bus(stack)
     result = run("approve", "a-1", *options, typed="y\n")
@@ -354,15 +358,17 @@ def test_an_agent_that_waits_for_somebody_is_followed_until_it_is_cancelled(stac
     """Its operator is still asked when the wish is known."""
     store(stack, user(), standing("WAITING_FOR_OPERATOR"))
     bus(stack, cancelling("", "e-1"))
-    watch = stack.watch
+    watch, seen = stack.watch, []
 
     def until_cancelled(*arguments: Any, **options: Any) -> Iterator[Change]:
         for change in watch(*arguments, **options):
             yield change
+            seen.append(change.status.value)
             store(stack, standing("CANCELLED"))
 
     stack.watch = until_cancelled  # type: ignore[method-assign]
     assert run("cancel", "a-1").exit_code == 0
+    assert seen == ["WAITING_FOR_OPERATOR", "CANCELLED"]
 
 
 def test_a_cancellation_that_comes_too_late(stack: Stack) -> None:

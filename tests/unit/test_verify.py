@@ -501,12 +501,21 @@ def test_a_child_that_was_never_made() -> None:
 
 
 def test_a_parent_that_has_heard_of_all_and_sleeps_on() -> None:
-    """An earlier delegation's child does not count: it is not waited for."""
     lost = delegating(reported("child-1"), reported("child-2"))
     over = {"child_1": ("COMPLETED", JUST_NOW), "child_2": ("CANCELLED", JUST_NOW)}
     assert family(lost, **over) == [("a-1", "AGENT_LOST", "STATE")]
-    lost["STATE"]["children"] = '["child-0", "child-1", "child-2"]'
-    assert family(lost, **over) == [("a-1", "AGENT_LOST", "STATE")]
+
+
+def test_a_child_that_is_not_waited_for_any_more_does_not_count() -> None:
+    """It was delegated to before the parent was told to plan again."""
+    given_up = decision("DELEGATE", children=[child("u2", "child-0")], waits_for="2")
+    waited_for = decision("DELEGATE", children=PAIR, waits_for="4")
+    journal = [user(), decided(2, given_up), recovered(3, "REPLAN", "Plan."), decided(4, waited_for)]
+    fields = {"status": "WAITING_FOR_AGENT", "waitsFor": "4", "children": '["child-0", "child-1", "child-2"]'}
+    lost = record(*journal, reported("child-1"), reported("child-2"), replans="1", **fields)
+    assert family(lost, child_0=("PLANNING", LONG_AGO)) == [("a-1", "AGENT_LOST", "STATE")]
+    waits = record(*journal, reported("child-1"), replans="1", **fields)
+    assert family(waits, child_0=("COMPLETED", LONG_AGO), child_2=("PLANNING", LONG_AGO)) == []
 
 
 # ---- The inventory
