@@ -33,6 +33,7 @@ class Stale(Model):
     next_action: Annotated[str, Field(description="The turn that was announced, or NONE")]
     owner: Annotated[str, Field(description="The execution that holds the lease, or NONE")]
     waits_for: Annotated[str, Field(description="What has to come before it goes on, if it waits")]
+    parent: Annotated[str, Field(description="The agent that delegated to it; empty if none did")]
     error: Annotated[str, Field(description="What a recovery is about; empty while a turn works")]
     error_message: str
 
@@ -133,6 +134,7 @@ def _stale(state: Item) -> Stale:
         next_action=state["nextAction"],
         owner=state["owner"].partition("#")[0],
         waits_for=state["waitsFor"],
+        parent=state["parent"],
         error=state["error"],
         error_message=reason(state["errorMessage"])[:MESSAGE_LIMIT],
     )
