@@ -31,7 +31,7 @@ from workflows.engines.mocks import Case, cases, mock_config, run_mocked
 from workflows.engines.process import HOST, free_port
 from workflows.engines.start import STARTS, Engine
 from workflows.local import local_stack
-from workflows.registry import register
+from workflows.registry import read_agent_file, register
 from workflows.scenarios import AGENTS, Scenario, ScenarioError, load_scenarios
 
 MOCKS = FOLDER / "mocks"
@@ -101,17 +101,23 @@ def record(screen: Screen) -> tuple[dict[str, Registered], list[Case]]:
 
 def settle(stack: Stack, scenario: Scenario) -> str:
     """Plays a scenario until its executions are over; returns the agent's id."""
-    register(stack, AGENTS / scenario.agent / "agent.yaml", scenario.limits)
-    texts = iter(scenario.inputs)
+    file = AGENTS / scenario.agent / "agent.yaml"
+    others = [delegate.name for delegate in read_agent_file(file).delegates if delegate.name != scenario.agent]
+    for path, limits in [*((AGENTS / other / "agent.yaml", {}) for other in others), (file, scenario.limits)]:
+        register(stack, path, limits)
+    texts, rulings = iter(scenario.inputs), iter(scenario.decisions)
     sent, step = stack.request(AgentRequested(prompt=scenario.prompt, agent=scenario.agent)), 0
     while True:
         stack.wait_for(sent)
         for change in stack.watch(sent.agent_id, since=step):
             step = int(change.state["step"])
-        text = next(texts, None) if change.status is Status.WAITING_FOR_INPUT else None
-        if text is None:
+        if change.status is Status.WAITING_FOR_INPUT and (text := next(texts, "")):
+            sent = stack.send_input(sent.agent_id, text)
+        elif change.status is Status.WAITING_FOR_APPROVAL and (ruling := next(rulings, None)):
+            approval = change.state["waitsFor"]
+            sent = stack.decide_approval(sent.agent_id, approval, ruling.decision, ruling.note)
+        else:
             break
-        sent = stack.send_input(sent.agent_id, text)
     if change.status is not scenario.expect.status:
         raise StackError(f"{scenario.name} ended as {change.status}, and is to end as {scenario.expect.status}")
     while change.status is not Status.WAITING_FOR_OPERATOR and any(

@@ -15,12 +15,12 @@ from pydantic.alias_generators import to_pascal
 
 from agent.conversation import Item, reason
 from agent.definition import Definition, definition_key, version_record
-from agent.events import SOURCE, AgentInputReceived, AgentRequested
-from agent.record import FREE, GOAL_LIMIT, SETTLED, Model, Status, step_record
+from agent.events import SOURCE, AgentCancelRequested, AgentDecisionGiven, AgentInputReceived, AgentRequested
+from agent.journal import Entry, read_journal
+from agent.record import FINISHED, FREE, GOAL_LIMIT, SETTLED, Model, Status, Verdict, step_record
+from agent.view import AgentView, public_view
 from workflows.engines.embedded import Connection
-from workflows.journal import Entry, read_entry
 from workflows.trace import Visit, transitions, visits
-from workflows.view import AgentView, public_view
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -33,6 +33,8 @@ INTERVAL = 0.2
 CHECK_INTERVAL = 1.0
 """Seconds between two looks at an execution, which AWS throttles sooner than the table."""
 STATUS_INDEX = "ByStatus"
+_TELLING = frozenset(status for status in Status if status.startswith("WAITING_")) | {Status.FAILED}
+"""In one of these, the record says more of an agent than the index."""
 
 
 class StackError(Exception):
@@ -72,7 +74,12 @@ class Outputs(BaseModel):
     agent_publish_arn: str
     agent_recovery_arn: str
     agent_watch_arn: str
+    agent_notify_arn: str
     operator_topic_arn: str
+    agent_topic_arn: str
+    agent_changes_url: str
+    api_id: str
+    api_url: str
     model_id: str
 
 
@@ -84,6 +91,15 @@ class Sent:
     agent_id: str
     machine: str
     at: dt.datetime
+    what: str
+    """How it is called when it is refused."""
+    known_as: str = ""
+    """The id that its sender gave it; the event's otherwise."""
+
+    @property
+    def key(self) -> str:
+        """By what the record knows it."""
+        return self.known_as or self.event_id
 
 
 @dataclass(frozen=True)
@@ -107,6 +123,13 @@ class AgentSummary(Model):
     last_updated: str
     agent: str
     goal: str
+
+
+class Standing(AgentSummary):
+    """An agent while all are watched."""
+
+    step: int
+    waits_for: Annotated[str, Field(description="What has to come from outside, or what it ended with; often empty")]
 
 
 class Execution(Model):
@@ -188,13 +211,21 @@ class Stack:
             raise StackError(f"The goal has more than {GOAL_LIMIT} bytes; give a short goal beside a long prompt")
         at = dt.datetime.now(dt.UTC)
         event_id = self.put("AgentRequested", requested)
-        return Sent(event_id, requested.agent_id or event_id, self.outputs.agent_start_arn, at)
+        start, known_as = self.outputs.agent_start_arn, requested.request_id or ""
+        return Sent(event_id, requested.agent_id or event_id, start, at, "request", known_as)
 
     def send_input(self, agent_id: str, text: str) -> Sent:
         """Says something to an agent. Whether it takes it: see `wait_for`."""
-        at = dt.datetime.now(dt.UTC)
-        event_id = self.put("AgentInputReceived", AgentInputReceived(agent_id=agent_id, text=text))
-        return Sent(event_id, agent_id, self.outputs.agent_input_arn, at)
+        return self._bring(agent_id, "input", AgentInputReceived(agent_id=agent_id, text=text))
+
+    def decide_approval(self, agent_id: str, approval_id: str, decision: Verdict, note: str = "") -> Sent:
+        """Decides about calls that wait for approval. Whether they still do: see `wait_for`."""
+        given = AgentDecisionGiven(agent_id=agent_id, approval_id=approval_id, decision=decision, note=note)
+        return self._bring(agent_id, "decision", given)
+
+    def cancel(self, agent_id: str, note: str = "") -> Sent:
+        """Asks for an agent to be stopped. `wait_for` waits until it knows, and `watch` until it has stopped."""
+        return self._bring(agent_id, "cancellation", AgentCancelRequested(agent_id=agent_id, note=note))
 
     def put(self, detail_type: str, detail: Model) -> str:
         """Puts an event on the bus and returns its id. Raises StackError if the bus does not take it."""
@@ -257,14 +288,33 @@ class Stack:
 
     def agents(self, status: Status | None = None) -> list[AgentSummary]:
         """The agents in a status, or all of them, the last updated first."""
-        found = [agent for each in ([status] if status else Status) for agent in self._in_status(each)]
+        found = [_summary(item) for each in ([status] if status else Status) for item in self._in_status(each)]
         return sorted(found, key=lambda agent: agent.last_updated, reverse=True)
 
-    def watch(self, agent_id: str, since: int = 0, timeout: float = 900) -> Iterator[Change]:
-        """Follows an agent until it stays where it is (`agent.record.SETTLED`): yields whenever its record has changed.
+    def watch_all(self) -> Iterator[list[Standing]]:
+        """Looks at all agents again and again, for ever: at those that are not finished, and those that were not when
+        it began. Yields them whenever one has changed, the last updated first."""
+        begun = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        seen: list[Standing] | None = None
+        known: dict[str, Standing] = {}
+        while True:
+            items = [item for status in Status for item in self._in_status(status, begun if status in FINISHED else "")]
+            # An agent that moves between two of these queries is in both, or in neither: then in the next look.
+            found = {item["agentId"]: item for item in sorted(items, key=lambda item: item["lastUpdated"])}
+            known = {agent_id: self._standing(item, known.get(agent_id)) for agent_id, item in found.items()}
+            standing = [*known.values()][::-1]
+            if standing != seen:
+                yield standing
+                seen = standing
+            time.sleep(CHECK_INTERVAL)
 
-        The journal is told from the step after `since` on. Raises UnknownAgent; TurnDied if the agent will not move
-        any more because its turn ended without saying so; StackError if it is not settled after `timeout` seconds.
+    def watch(self, agent_id: str, since: int = 0, timeout: float = 900, to_the_end: bool = False) -> Iterator[Change]:
+        """Follows an agent until it stays where it is: yields whenever its record has changed.
+
+        The journal is told from the step after `since` on. It stays where it is once somebody outside has to act
+        (`agent.record.SETTLED`), for it or for the children that it waits for; `to_the_end`: only once it is finished.
+        Raises UnknownAgent; TurnDied if the agent will not move any more because its turn ended without saying so;
+        StackError if it still moves after `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
         check = time.monotonic() + CHECK_INTERVAL
@@ -279,9 +329,11 @@ class Stack:
                 yield Change(state, self._entries(agent_id, since + 1, step))
                 seen, since = (state["status"], step), max(since, step)
                 check = time.monotonic() + CHECK_INTERVAL
-            if state["status"] in SETTLED:
+            if state["status"] in (FINISHED if to_the_end else SETTLED):
                 return
             if time.monotonic() > check:
+                if not to_the_end and self._stands(state):
+                    return
                 self._raise_dead(agent_id, state)
                 check = time.monotonic() + CHECK_INTERVAL
             if time.monotonic() > deadline:
@@ -365,17 +417,32 @@ class Stack:
 
     # ----
 
+    def _bring(self, agent_id: str, what: str, detail: Model) -> Sent:
+        at = dt.datetime.now(dt.UTC)
+        return Sent(self.put(type(detail).__name__, detail), agent_id, self.outputs.agent_input_arn, at, what)
+
     def _arrived(self, sent: Sent) -> bool:
-        if sent.machine == self.outputs.agent_start_arn:
+        if sent.what == "request":
             state = self._state(sent.agent_id)
-            return state is not None and state["createdBy"] == sent.event_id
-        return self.item(sent.agent_id, f"INPUT#{sent.event_id}") is not None
+            return state is not None and state["createdBy"] == sent.key
+        if self.item(sent.agent_id, f"INPUT#{sent.key}"):
+            return True
+        # One that has finished is not cancelled any more, and nothing is kept of the wish.
+        state = self._state(sent.agent_id) if sent.what == "cancellation" else None
+        return state is not None and state["status"] in FINISHED
 
     def _raise_refusal(self, sent: Sent) -> None:
         for execution in self._failed(sent.machine, sent.at):
             if execution.event.get("id") == sent.event_id:
-                what = "The request" if sent.machine == self.outputs.agent_start_arn else "The input"
-                raise RequestRefused(what, execution.error, execution.cause, execution.arn)
+                raise RequestRefused(f"The {sent.what}", execution.error, execution.cause, execution.arn)
+
+    def _stands(self, state: Item) -> bool:
+        """Whether nothing moves before somebody outside acts, for the agent or for those that it waits for."""
+        if state["status"] != Status.WAITING_FOR_AGENT:
+            return state["status"] in SETTLED
+        children = [self._state(child) for child in json.loads(state["children"])]
+        working = [child for child in children if child is None or child["status"] not in FINISHED]
+        return bool(working) and all(child is not None and self._stands(child) for child in working)
 
     def _raise_dead(self, agent_id: str, state: Item) -> None:
         arn = state["owner"].split("#")[0]
@@ -412,23 +479,23 @@ class Stack:
             f"There is no agent {agent_id} in the stack {self.name}; `turnstile list` shows those there are"
         )
 
-    def _in_status(self, status: Status) -> list[AgentSummary]:
-        items = self._query(
+    def _in_status(self, status: Status, since: str = "") -> list[Item]:
+        """What the index knows of the agents in a status: those whose last change is not before `since`."""
+        return self._query(
             IndexName=STATUS_INDEX,
-            KeyConditionExpression="#status = :status",
+            KeyConditionExpression="#status = :status AND lastUpdated >= :since",
             ExpressionAttributeNames={"#status": "status"},
-            ExpressionAttributeValues={":status": {"S": status}},
+            # An attribute of an index may not be compared with an empty text.
+            ExpressionAttributeValues={":status": {"S": status}, ":since": {"S": since or "0"}},
         )
-        return [
-            AgentSummary(
-                agent_id=item["agentId"],
-                status=status,
-                last_updated=item["lastUpdated"],
-                agent=item["agent"],
-                goal=item["goal"],
-            )
-            for item in items
-        ]
+
+    def _standing(self, item: Item, before: Standing | None) -> Standing:
+        """`before`: the agent at the last look, so that only one that has changed is read."""
+        summary = _summary(item)
+        if before and (before.status, before.last_updated) == (summary.status, summary.last_updated):
+            return before
+        what = _waits_for(self.view(summary.agent_id)) if summary.status in _TELLING else ""
+        return Standing(**summary.model_dump(), step=int(item["step"]), waits_for=what)
 
     def _state(self, agent_id: str) -> Item | None:
         return self.item(agent_id, "STATE")
@@ -436,21 +503,48 @@ class Stack:
     def _entries(self, agent_id: str, first: int, last: int) -> list[Entry]:
         if first > last:
             return []
-        items = self._query(
-            KeyConditionExpression="agentId = :agentId AND #record BETWEEN :first AND :last",
-            ExpressionAttributeNames={"#record": "record"},
-            ExpressionAttributeValues={
-                ":agentId": {"S": agent_id},
-                ":first": {"S": step_record(first)},
-                ":last": {"S": step_record(last)},
-            },
-            ConsistentRead=True,
-        )
-        return [read_entry(item) for item in items]
+        # The entry before tells whether the first one follows from what somebody decided.
+        ranges = [(step_record(first - 1), step_record(last)), ("INPUT#", "INPUT$")]
+        items = [
+            item
+            for start, end in ranges
+            for item in self._query(
+                KeyConditionExpression="agentId = :agentId AND #record BETWEEN :start AND :end",
+                ExpressionAttributeNames={"#record": "record"},
+                ExpressionAttributeValues={":agentId": {"S": agent_id}, ":start": {"S": start}, ":end": {"S": end}},
+                ConsistentRead=True,
+            )
+        ]
+        return [entry for entry in read_journal(items) if entry.step >= first]
 
     def _query(self, **arguments: Any) -> list[Item]:
         pages = self.dynamodb.get_paginator("query").paginate(TableName=self.outputs.table_name, **arguments)
         return [_plain(item) for page in pages for item in page["Items"]]
+
+
+def _summary(item: Item) -> AgentSummary:
+    return AgentSummary(
+        agent_id=item["agentId"],
+        status=Status(item["status"]),
+        last_updated=item["lastUpdated"],
+        agent=item["agent"],
+        goal=item["goal"],
+    )
+
+
+def _waits_for(view: AgentView) -> str:
+    """What an agent waits for, or what it has failed with, in a few words."""
+    match view:
+        case AgentView(approval=approval) if approval:
+            calls = ", ".join(call.tool_name for call in approval.calls if call.approval)
+            return f"approval {approval.approval_id}: {calls}"
+        case AgentView(status=Status.WAITING_FOR_AGENT, children=children) if children:
+            return ", ".join(children)
+        case AgentView(question=str(question)):
+            return question
+        case AgentView(error=error) if error:
+            return f"{error.name}: {error.message}"
+    return ""
 
 
 def _plain(item: Mapping[str, Any]) -> Item:

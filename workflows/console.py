@@ -4,7 +4,8 @@ import datetime as dt
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -13,16 +14,20 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from agent.record import FINISHED, SETTLED, Call, Outcome, PlanStep, Status
+from agent.conversation import Item
+from agent.journal import Entry, corrections, outcome_text
+from agent.record import FINISHED, SETTLED, Call, Outcome, PlanStep, Status, Verdict
+from agent.view import AgentView, ApprovalView
 from tools.flights import Booking, Flight
-from workflows.client import AgentSummary, Change, Run
-from workflows.journal import Entry, corrections, outcome_text
+from workflows.client import AgentSummary, Change, Run, Standing
 from workflows.trace import Visit
-from workflows.verify import Verdict
-from workflows.view import AgentView
+from workflows.verify import Verdict as Findings
 
 RESULT_LENGTH = 240
 """Characters of a tool's answer that are shown."""
+_DONE = frozenset({"COMMITTED", "COMPENSATING"})
+_STANDING = _DONE | {"UNCERTAIN"}
+"""Of a call that changes the world: it has happened, or may have."""
 _MARKS = {"PENDING": "○", "DONE": "●", "SKIPPED": "–"}
 
 
@@ -49,6 +54,9 @@ class Reporter(Protocol):
 
     def states(self, visited: Sequence[str]) -> None:
         """States that were visited after the last entry."""
+
+    def child(self, state: Item) -> AbstractContextManager[None]:
+        """What is told in it concerns an agent that was delegated to; `state` is its STATE."""
 
 
 class Lines:
@@ -81,6 +89,12 @@ class Lines:
         """`{"type": "states", "states": […]}`."""
         print_json({"type": "states", "states": list(visited)})
 
+    @contextmanager
+    def child(self, state: Item) -> Iterator[None]:
+        """`{"type": "child", "agentId": …, "agent": …, "goal": …}`; each change says whose it is."""
+        print_json({"type": "child", **{name: state[name] for name in ("agentId", "agent", "goal")}})
+        yield
+
 
 class Screen:
     """A Reporter for a person, and whatever else a person is shown."""
@@ -88,6 +102,7 @@ class Screen:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
         self._calls: list[Call] = []
+        self._inset = 0
 
     def line(self, text: str | Text = "") -> None:
         """Writes a line as it is: the terminal wraps it, so that it can be copied."""
@@ -107,14 +122,37 @@ class Screen:
         plan = [PlanStep.model_validate(step) for step in json.loads(change.state["plan"])]
         for index, entry in enumerate(change.entries):
             states = visited[index] if index < len(visited) else ()
+            if entry.ruling:
+                # It is what set these states going.
+                approved = entry.ruling.decision is Verdict.APPROVE
+                mark = ("✓ ", "green") if approved else ("✗ ", "red")
+                self.console.print()
+                self.console.print(
+                    _grid([("decided", Text.assemble(mark, (entry.ruling.text, "bold")))], "", self._inset)
+                )
             self.states(states)
-            self._entry(entry, plan, states_above=bool(states))
+            self._entry(entry, plan, blank=not (states or entry.ruling))
 
     def states(self, visited: Sequence[str]) -> None:
         """The states, in the background."""
         if visited:
             self.console.print()
-            self.console.print(Padding(Text(" → ".join(visited), style="dim"), (0, 0, 0, 12), expand=False))
+            states = Text(" → ".join(visited), style="dim")
+            self.console.print(Padding(states, (0, 0, 0, 12 + self._inset), expand=False))
+
+    @contextmanager
+    def child(self, state: Item) -> Iterator[None]:
+        """Further to the right, below its name and its goal."""
+        self._inset += 4
+        name = Text.assemble("┌ ", (state["agent"], "cyan"), f": {state['goal']}\n", (f"  {state['agentId']}", "dim"))
+        self.console.print()
+        self.console.print(Padding(name, (0, 0, 0, 8 + self._inset), expand=False))
+        calls = self._calls
+        try:
+            yield
+        finally:
+            self._inset -= 4
+            self._calls = calls
 
     def verdict(self, status: Status, what: str) -> None:
         """The last word on a run."""
@@ -133,6 +171,10 @@ class Screen:
             self.console.print(_grid([("error", Text(f"{view.error.name}: {outcome(view.error.message)}"))]))
         if view.status is Status.WAITING_FOR_INPUT:
             self.hint(f'`turnstile input {view.agent_id} "…"` answers it.')
+        elif view.status is Status.WAITING_FOR_APPROVAL:
+            self.hint(f"`turnstile approve {view.agent_id}` decides about what it asks for.")
+        elif view.status is Status.WAITING_FOR_AGENT:
+            self.hint(f"It waits for {_count(len(view.children or []), 'agent')}, which wait in their turn.")
         elif view.status is Status.WAITING_FOR_OPERATOR:
             self.hint(f"`turnstile decide {view.agent_id} RETRY|REPLAN|COMPENSATE|ABORT` goes on with it.")
         else:
@@ -146,6 +188,9 @@ class Screen:
             ("status", Text(view.status, style=tone(view.status))),
             ("goal", Text(view.goal)),
             *((label, Text(text)) for label, text in _verdict(view)),
+            *([("asks", _approval(view.approval))] if view.approval else []),
+            *([("parent", Text(view.parent))] if view.parent else []),
+            *([("agents", Text("\n").join(map(Text, view.children)))] if view.children else []),
             ("kind", Text(f"{view.agent}, version {view.definition_version}")),
             (
                 "work",
@@ -239,7 +284,44 @@ class Screen:
             route = f"{flight.from_city} → {flight.to_city}"
             self.line(f"  {number} {route} has {_count(flight.seats_left, 'seat')} left on {flight.date}.")
 
-    def inconsistencies(self, verdict: Verdict) -> None:
+    def approval(self, approval: ApprovalView) -> None:
+        """The calls that wait for approval."""
+        self.console.print(_grid([("asks", _approval(approval))]))
+
+    def standing(self, view: AgentView) -> None:
+        """What an agent that was stopped has done, and is not undone; or that it has yet to stop."""
+        writes = {tool.name for tool in view.tools if tool.effect == "write"}
+        rows: list[tuple[str, Text]] = [("agent", Text(f"{view.agent_id} {view.status}"))]
+        for each in view.plan:
+            if each.tool_name in writes and each.status in _STANDING:
+                doubt = ("", "") if each.status in _DONE else (f" {each.status}", "red")
+                rows.append(("stands", _call_text(each.tool_name or "", each.parameters or {}).append(*doubt)))
+        if view.status not in FINISHED:
+            rows.append(("", Text("has yet to stop")))
+        elif len(rows) == 1:
+            rows.append(("", Text("nothing that it did stands")))
+        self.console.print(_grid(rows))
+
+    def everybody(self, agents: Sequence[Standing]) -> Table:
+        """A line per agent, for a table that lives."""
+        table = _table("Status", "Step", "Agent", "Goal", "Waits for")
+        for column in table.columns[:3]:
+            column.no_wrap = True  # the others give way
+        for agent in agents:
+            goal, waits_for = (
+                Text(" ".join(text.split()), no_wrap=True, overflow="ellipsis")
+                for text in (agent.goal, agent.waits_for)
+            )
+            status = Text(agent.status, style=tone(agent.status))
+            table.add_row(status, str(agent.step), agent.agent_id, goal, waits_for)
+        return table
+
+    def one_line(self, agent: Standing) -> Text:
+        """An agent, for a list that only grows."""
+        what = " ".join((agent.waits_for or agent.goal).split())
+        return Text.assemble((f"{agent.status:<24}", tone(agent.status)), f" {agent.step:>3}  {agent.agent_id}  {what}")
+
+    def inconsistencies(self, verdict: Findings) -> None:
         """What `turnstile verify` has found; a line if nothing."""
         agents = _count(verdict.agents, "agent")
         if not verdict.findings:
@@ -252,14 +334,19 @@ class Screen:
         self.console.print()
         self.line(f"{agents}, {_count(len(verdict.findings), 'finding')}")
 
-    def _entry(self, entry: Entry, plan: list[PlanStep], states_above: bool) -> None:
-        said: list[tuple[str, Text]] = [("user", Text(text, style="bold")) for text in entry.heard]
+    def _entry(self, entry: Entry, plan: list[PlanStep], blank: bool) -> None:
+        said: list[tuple[str, Text]] = [("child", Text(_short(text))) for text in entry.reported]
+        said += [("user", Text(text, style="bold")) for text in entry.heard]
         decision = entry.decision
         if decision:
             model: list[Text] = [Text(text) for text in entry.said] if entry.uses or not decision.reflection else []
             if decision.reflection:
                 model.append(Text(decision.reflection, style="italic"))
-            model += [Text.assemble("→ ", _call_text(call.name, call.input)) for call in decision.calls]
+            model += [_call_line(call) for call in decision.calls]
+            for child in decision.children:
+                model.append(
+                    Text.assemble("→ ", (child.agent, "cyan"), f": {child.goal}\n", (f"  {child.agent_id}", "dim"))
+                )
             if decision.action in ("PLAN", "REPLAN"):
                 model += [Text(f"{_MARKS[step.status]} {step.action}") for step in plan]
             model += [Text.assemble(("✗ ", "red"), text) for text in corrections(decision)]
@@ -277,11 +364,11 @@ class Screen:
             said.append(("recover", Text(f"{recovery.reason} → {recovery.action}")))
             words = [("note", recovery.note), ("told", recovery.text), ("asks", recovery.question)]
             said += [(label, Text(text, style="bold" if label == "asks" else "")) for label, text in words if text]
-        if not states_above:
+        if blank:
             self.console.print()
         number = str(entry.step)
         for who, text in said:
-            self.console.print(_grid([(who, text)], number))
+            self.console.print(_grid([(who, text)], number, self._inset))
             number = ""
 
 
@@ -303,7 +390,7 @@ def _verdict(view: AgentView) -> list[tuple[str, str]]:
     return [(label, text) for label, text in rows if text]
 
 
-def _grid(rows: Sequence[tuple[str, Text]], number: str = "") -> Padding:
+def _grid(rows: Sequence[tuple[str, Text]], number: str = "", inset: int = 0) -> Padding:
     """Labels on the left, text that wraps on the right."""
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(width=2, justify="right", style="dim")
@@ -311,7 +398,7 @@ def _grid(rows: Sequence[tuple[str, Text]], number: str = "") -> Padding:
     grid.add_column(overflow="fold")
     for label, text in rows:
         grid.add_row(number, label, text)
-    return Padding(grid, (0, 0, 0, 1), expand=False)
+    return Padding(grid, (0, 0, 0, 1 + inset), expand=False)
 
 
 def _table(*columns: str) -> Table:
@@ -324,6 +411,20 @@ def _table(*columns: str) -> Table:
 def _call_text(name: str, arguments: dict[str, Any]) -> Text:
     given = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in arguments.items())
     return Text.assemble((name, "cyan"), f"({given})")
+
+
+def _call_line(call: Call) -> Text:
+    line = Text.assemble("→ ", _call_text(call.name, call.input))
+    return line.append(" needs approval", style="yellow") if call.approval else line
+
+
+def _approval(approval: ApprovalView) -> Text:
+    """The calls on lines of their own, and which of them it takes."""
+    lines = []
+    for call in approval.calls:
+        line = _call_text(call.tool_name, call.parameters)
+        lines.append(line if call.approval else line.append(" along with it", style="dim"))
+    return Text("\n").join([Text(f"approval {approval.approval_id} of"), *lines])
 
 
 def _fields(value: Any) -> str:

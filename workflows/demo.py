@@ -1,5 +1,7 @@
 """The demo: plays one scenario on a stack of its own, and tells what happens while it happens."""
 
+import datetime as dt
+import json
 import os
 import shutil
 import time
@@ -10,18 +12,19 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field
 
+from agent.conversation import Item
 from agent.events import AgentRequested
+from agent.journal import Entry
 from agent.record import Model, Status
+from agent.view import AgentView
 from tools.flights import VOID, Booking, Flight, from_item, to_item
-from workflows.client import Run, Stack, StackError
+from workflows.client import Change, Run, Sent, Stack, StackError
 from workflows.console import Reporter, Screen
 from workflows.engines.embedded import FOLDER
 from workflows.engines.start import Start, start_embedded
-from workflows.journal import Entry
 from workflows.local import local_stack
 from workflows.scenarios import Scenario, ScenarioError, load_scenarios
 from workflows.trace import visits
-from workflows.view import AgentView
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -36,6 +39,7 @@ class Report(Model):
 
     scenario: str
     agent: AgentView
+    children: Annotated[list[AgentView], Field(description="The agents that it delegated to, and those that they did")]
     bookings: list[Booking]
     flights: Annotated[list[Flight], Field(description="The flights of the bookings, with the seats that are left")]
     runs: list[Run]
@@ -72,27 +76,17 @@ def play(name: str, reporter: Reporter, start: Start = start_embedded) -> Report
 def _play(stack: Stack, scenario: Scenario, others: list[str], reporter: Reporter) -> Report:
     reporter.title("What happens")
     begun = time.monotonic()
-    states = _States(stack)
     sent = stack.request(AgentRequested(prompt=scenario.prompt, agent=scenario.agent))
-    inputs = iter(scenario.inputs)
-    step = 0
-    while True:
-        stack.wait_for(sent)
-        for change in stack.watch(sent.agent_id, since=step):
-            reporter.change(change, [states.before(entry) for entry in change.entries])
-            step = int(change.state["step"])
-        text = next(inputs, None) if change.status is Status.WAITING_FOR_INPUT else None
-        if text is None:
-            break
-        reporter.states(states.rest())
-        sent = stack.send_input(sent.agent_id, text)
+    family = _Family(stack, scenario, reporter)
+    family.live(sent)
     seconds = time.monotonic() - begun
     bookings = _bookings(stack)
     runs = list(_finished_runs(stack))
-    reporter.states(states.rest())
+    family.states[sent.agent_id].tell(reporter)
     return Report(
         scenario=scenario.name,
         agent=stack.view(sent.agent_id),
+        children=[stack.view(agent_id) for agent_id in family.states if agent_id != sent.agent_id],
         bookings=bookings,
         flights=[_flight(stack, flight_id) for flight_id in sorted({booking.flight_id for booking in bookings})],
         runs=runs,
@@ -106,6 +100,9 @@ def show_report(report: Report, screen: Screen) -> None:
     """Shows what came of it."""
     screen.title("What the record holds")
     screen.agent(report.agent)
+    for child in report.children:
+        screen.line()
+        screen.agent(child)
     if report.bookings:
         screen.title("What the tables Bookings and Flights hold")
         screen.bookings(report.bookings, report.flights)
@@ -120,8 +117,57 @@ def show_report(report: Report, screen: Screen) -> None:
     screen.hint("`turnstile up` keeps a stack running for `turnstile start`, `list`, `show`, `trace` and the others.")
 
 
+class _Family:
+    """An agent and those that it delegates to, with what a scenario says to them."""
+
+    def __init__(self, stack: Stack, scenario: Scenario, reporter: Reporter) -> None:
+        self.states: dict[str, _States] = {}
+        self._stack = stack
+        self._reporter = reporter
+        self._inputs = iter(scenario.inputs)
+        self._decisions = iter(scenario.decisions)
+
+    def live(self, sent: Sent | None) -> None:
+        """Tells an agent's life until it stays where it is. The children's are told one after the other."""
+        step = 0
+        while sent:
+            self._stack.wait_for(sent)
+            agent_id = sent.agent_id
+            states = self.states.setdefault(agent_id, _States(self._stack))
+            for change in self._stack.watch(agent_id, since=step):
+                self._reporter.change(change, [states.before(entry) for entry in change.entries])
+                step = int(change.state["step"])
+                if change.status is Status.WAITING_FOR_AGENT:
+                    states.tell(self._reporter)
+                    self._children(change.state)
+            sent = self._answer(change)
+            if sent:
+                states.tell(self._reporter)
+
+    def _children(self, parent: Item) -> None:
+        for child in json.loads(parent["children"]):
+            if child in self.states:
+                continue
+            start = self._stack.outputs.agent_start_arn
+            requested = Sent(child, child, start, dt.datetime.now(dt.UTC), "request", known_as=child)
+            self._stack.wait_for(requested)
+            state = self._stack.item(child, "STATE") or {}
+            with self._reporter.child(state):
+                self.live(requested)
+                self.states[child].tell(self._reporter)
+
+    def _answer(self, change: Change) -> Sent | None:
+        """Says what the agent waits for; None if nobody has it to say."""
+        agent_id = change.state["agentId"]
+        if change.status is Status.WAITING_FOR_INPUT and (text := next(self._inputs, "")):
+            return self._stack.send_input(agent_id, text)
+        if change.status is Status.WAITING_FOR_APPROVAL and (ruling := next(self._decisions, None)):
+            return self._stack.decide_approval(agent_id, change.state["waitsFor"], ruling.decision, ruling.note)
+        return None
+
+
 class _States:
-    """Which states each execution has visited, told once."""
+    """Which states the executions of an agent have visited, told once."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -137,6 +183,10 @@ class _States:
         self._told[self._last] = self._told.get(self._last, 0) + end
         return rest + new[:end]
 
+    def tell(self, reporter: Reporter) -> None:
+        """Tells the rest."""
+        reporter.states(self.rest())
+
     def rest(self) -> list[str]:
         """The states that the execution has visited since its last entry."""
         new = self._new()
@@ -149,7 +199,7 @@ class _States:
 
 
 def _finished_runs(stack: Stack) -> Iterator[Run]:
-    """Every execution of the stack's Standard machines; the stack has one agent only."""
+    """Every execution that has worked on an agent; the stack has one family of agents only."""
     outputs = stack.outputs
     deadline = time.monotonic() + END_SECONDS
     machines = (outputs.agent_start_arn, outputs.agent_input_arn, outputs.agent_turn_arn, outputs.agent_recovery_arn)

@@ -173,7 +173,7 @@ def _leads(state: State) -> Iterator[Edge]:
     if "Next" in fields:
         yield Edge(state.name, fields["Next"])
     for rule in fields.get("Choices", []):
-        yield Edge(state.name, rule["Next"], _short(_condition(rule)))
+        yield Edge(state.name, rule["Next"], _condition(rule))
     if "Default" in fields:
         yield Edge(state.name, fields["Default"], "otherwise")
     for catcher in fields.get("Catch", []):
@@ -187,8 +187,10 @@ def _merged(edges: Iterable[Edge]) -> Iterator[Edge]:
     for edge in edges:
         labels.setdefault((edge.source, edge.target, edge.caught), []).append(edge.label)
     for (source, target, caught), texts in labels.items():
-        every = caught and "" in texts
-        yield Edge(source, target, "" if every else "\n".join(dict.fromkeys(texts)), caught)
+        if caught:
+            yield Edge(source, target, "" if "" in texts else "\n".join(dict.fromkeys(texts)), caught)
+        else:
+            yield Edge(source, target, "\n".join(map(_short, _together(texts))))
 
 
 def _condition(rule: dict[str, Any]) -> str:
@@ -229,6 +231,16 @@ def _or(texts: list[str]) -> str:
     if all(text.rpartition(" ")[0] == start for text in texts):
         return f"{start} {' or '.join(text.rpartition(' ')[2] for text in texts)}"
     return " or ".join(texts)
+
+
+def _together(texts: Iterable[str]) -> list[str]:
+    """Conditions of which any will do; those that compare the same thing are one: `action = PLAN or REPLAN`."""
+    values: dict[str, dict[str, None]] = {}
+    for text in texts:
+        simple = text.count(" = ") == 1 and " and " not in text
+        thing, equals, value = text.partition(" = ") if simple else (text, "", "")
+        values.setdefault(thing + equals, {})[value] = None
+    return [thing + " or ".join(each) for thing, each in values.items()]
 
 
 def _last(path: str) -> str:

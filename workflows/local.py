@@ -10,7 +10,7 @@ from tools.flights import sample_flights, utc_today
 from workflows.client import Stack
 from workflows.engines.embedded import Embedded
 from workflows.engines.start import Start, start_embedded
-from workflows.registry import register
+from workflows.registry import read_agent_file, register
 from workflows.scenarios import AGENTS, Scenario
 from workflows.scripted_model import ScriptedModel
 
@@ -44,7 +44,7 @@ def local_stack(
     Args:
         scenarios: what the model can say.
         folder: for the engine's log, and for what other processes find it by.
-        agent: the sample agent to register, by its folder's name.
+        agent: the sample agent to register, by its folder's name, after those that it delegates to.
         limits: limits that differ from its own, in camelCase.
         on_progress: gets a few words for each thing that is ready.
         wait_scale: what waits and retry intervals in the machines are multiplied by.
@@ -61,8 +61,14 @@ def local_stack(
             stack = Stack.embedded(engine)
             seed_flights(stack)
             on_progress(f"flights for {DAYS} days")
-            definition = register(stack, AGENTS / agent / "agent.yaml", limits)
-            on_progress(f"the agent {definition.name}, with {len(definition.tools)} tools")
+            file = AGENTS / agent / "agent.yaml"
+            # It may delegate to itself too.
+            others = [delegate.name for delegate in read_agent_file(file).delegates if delegate.name != agent]
+            for path, own in [*((AGENTS / other / "agent.yaml", {}) for other in others), (file, limits)]:
+                definition = register(stack, path, own)
+                delegates = ", ".join(delegate.name for delegate in definition.delegates)
+                what = f"which delegates to {delegates}" if delegates else f"with {len(definition.tools)} tools"
+                on_progress(f"the agent {definition.name}, {what}")
             yield Local(engine, stack)
 
 

@@ -14,6 +14,12 @@ from workflows.client import CHECK_INTERVAL, INTERVAL, Execution, Sent, Stack, S
 
 OPERATOR = "OPERATOR"
 """The `record` that holds the question, and the token of the task that waits for the answer."""
+_INSTEAD = {
+    Status.WAITING_FOR_INPUT: '`turnstile input {agent} "…"` answers it',
+    Status.WAITING_FOR_APPROVAL: "`turnstile approve {agent}` decides about its calls",
+    Status.WAITING_FOR_AGENT: "`turnstile show {agent}` names the agents that it waits for",
+}
+"""What is to be done with an agent that waits for something else than an operator."""
 UNANSWERED = 60
 """Seconds after which an event that started no execution is taken for lost."""
 
@@ -50,9 +56,10 @@ def decide(stack: Stack, agent_id: str, decision: OperatorDecision, note: str = 
     comes too late or twice: then nothing has changed.
     """
     items = {item["record"]: item for item in stack.read_agent(agent_id)}
-    status = items["STATE"]["status"]
+    status = Status(items["STATE"]["status"])
     if status != Status.WAITING_FOR_OPERATOR:
-        raise StackError(f"Agent {agent_id} is {status} and waits for no operator; nothing was changed")
+        what = f"Agent {agent_id} is {status} and waits for no operator; nothing was changed"
+        raise StackError(f"{what}. {_INSTEAD[status].format(agent=agent_id)}" if status in _INSTEAD else what)
     asked = items.get(OPERATOR)
     if asked is None:
         raise StackError(f"Agent {agent_id} is just about to ask its operator; decide again in a moment")
@@ -97,7 +104,7 @@ def resume(stack: Stack, agent_id: str) -> tuple[Standing, Sent]:
     )
     at = dt.datetime.now(dt.UTC)
     event_id = stack.put("AgentError", detail)
-    return before, Sent(event_id, agent_id, stack.outputs.agent_recovery_arn, at)
+    return before, Sent(event_id, agent_id, stack.outputs.agent_recovery_arn, at, "error")
 
 
 def wait_for_recovery(stack: Stack, before: Standing, sent: Sent, timeout: float = 900) -> None:
@@ -121,10 +128,9 @@ def _refuse_to_resume(stack: Stack, state: Item, before: Standing) -> None:
     agent_id, status = state["agentId"], Status(state["status"])
     if status in FINISHED:
         raise StackError(f"Agent {agent_id} is {status}: it is finished, and there is nothing to resume")
-    if status is Status.WAITING_FOR_INPUT:
-        raise StackError(f'Agent {agent_id} waits for its user: `turnstile input {agent_id} "…"` answers it')
-    if status in (Status.WAITING_FOR_APPROVAL, Status.WAITING_FOR_AGENT):
-        raise StackError(f"Agent {agent_id} is {status}: there is nothing to resume before that has come")
+    if status in _INSTEAD:
+        what = f"Agent {agent_id} is {status}, and there is nothing to resume before that has come"
+        raise StackError(f"{what}. {_INSTEAD[status].format(agent=agent_id)}")
     owner = stack.execution(before.execution) if before.execution != FREE else None
     if owner is None or owner.status != "RUNNING":
         return

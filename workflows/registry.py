@@ -17,6 +17,7 @@ from agent.built_in import BUILT_INS
 from agent.definition import (
     Compensation,
     Definition,
+    Delegate,
     Limits,
     ModelSettings,
     Tool,
@@ -74,6 +75,7 @@ class FileTool(Model):
     reconcile: ToolName | None = None
     function: Annotated[str | None, Field(min_length=1, description="The Lambda; <stack>-tool-<name> otherwise")] = None
     timeout_seconds: Annotated[int, Field(ge=1, le=900, description="The function's own timeout")] = DEFAULT_TIMEOUT
+    approval: Literal["never", "always"] | dict[str, Any] = "never"
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -98,14 +100,15 @@ class AgentFile(Model):
     instructions: Annotated[str, Field(min_length=1)]
     model: FileModel = FileModel()
     limits: FileLimits = FileLimits()
-    tools: Annotated[list[FileTool], Field(min_length=1)]
+    tools: list[FileTool] = []
+    delegates: list[Delegate] = []
 
     @model_validator(mode="after")
     def _unique_names(self) -> Self:
-        names = [tool.name for tool in self.tools]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"two tools are named {', '.join(twice)}")
+        for kind, named in (("tools", self.tools), ("delegates", self.delegates)):
+            names = [one.name for one in named]
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"two {kind} are named {', '.join(twice)}")
         return self
 
 
@@ -118,7 +121,8 @@ def register(stack: Stack, path: Path, limits: Mapping[str, Any] | None = None) 
 
     Raises:
         AgentFileError: the file is wrong, or names a tool that cannot be found here.
-        StackError: a tool's function is not deployed, or somebody else registered this agent meanwhile.
+        StackError: a tool's function is not deployed, an agent that it delegates to is not registered, or somebody else
+            registered this one meanwhile.
     """
     file = read_agent_file(path)
     with _importable(path.parent):
@@ -135,9 +139,12 @@ def register(stack: Stack, path: Path, limits: Mapping[str, Any] | None = None) 
             model=ModelSettings.model_validate({**settings, "id": file.model.id or stack.outputs.model_id}),
             limits=Limits.model_validate(limits),
             tools=tools,
+            delegates=file.delegates,
         )
     for tool in tools:
         _check_function(stack, tool)
+    for delegate in file.delegates:
+        _check_delegate(stack, file.name, delegate.name)
     if latest and definition == latest.model_copy(update={"version": definition.version}):
         return latest
     _write(stack, definition)
@@ -171,6 +178,10 @@ def _tool(path: Path, index: int, tool: FileTool, stack: str) -> Tool:
         assert tool.description and tool.input_schema is not None and tool.effect  # FileTool has made sure of it
         description, schema, effect = tool.description, tool.input_schema, tool.effect
     _check_schema(f"{place}.inputSchema", schema)
+    if schema.get("type") != "object":
+        raise AgentFileError(f"{place}.inputSchema: the arguments of a tool are an object; say `type: object`")
+    if isinstance(tool.approval, dict):
+        _check_condition(f"{place}.approval", tool.approval, schema)
     return Tool(
         name=tool.name,
         description=description,
@@ -183,6 +194,7 @@ def _tool(path: Path, index: int, tool: FileTool, stack: str) -> Tool:
         compensation=tool.compensation,
         on_unknown=tool.on_unknown,
         reconcile=tool.reconcile,
+        approval=tool.approval,
     )
 
 
@@ -208,8 +220,17 @@ def _check_schema(place: str, schema: dict[str, Any]) -> None:
         raise AgentFileError(f"{place}: no JSON schema: {error.json_path}: {error.message}") from error
     if elsewhere := sorted(reference for reference in _references(schema) if not reference.startswith("#/$defs/")):
         raise AgentFileError(f"{place}: {elsewhere[0]} is not in the schema; only what is in its `$defs` can be named")
-    if schema.get("type") != "object":
-        raise AgentFileError(f"{place}: the arguments of a tool are an object; say `type: object`")
+
+
+def _check_condition(place: str, condition: dict[str, Any], arguments: dict[str, Any]) -> None:
+    """A condition that is a slip of the pen would let calls through that somebody wanted to see."""
+    if not condition:
+        raise AgentFileError(f"{place}: an empty schema matches every call; say `always` if that is meant")
+    _check_schema(place, condition)
+    known = arguments.get("properties", {})
+    named = [*condition.get("properties", {}), *condition.get("required", [])]
+    if unknown := [name for name in named if name not in known]:
+        raise AgentFileError(f"{place}: {unknown[0]} is no argument of this tool; it has {', '.join(known) or 'none'}")
 
 
 def _references(schema: Any) -> Iterator[str]:
@@ -241,6 +262,14 @@ def _check_function(stack: Stack, tool: Tool) -> None:
             f"The Lambda {tool.function} may run for {configuration['Timeout']} seconds, but the tool {tool.name} has "
             f"timeoutSeconds {tool.timeout_seconds}: the machine would give it up while it works. Say "
             f"timeoutSeconds: {configuration['Timeout']}"
+        )
+
+
+def _check_delegate(stack: Stack, agent: str, name: str) -> None:
+    if name != agent and latest_definition(stack, name) is None:
+        raise StackError(
+            f"The agent {agent} delegates to {name}, which is not registered in the stack {stack.name}. Register that "
+            "one first (turnstile register PATH), or take it out of `delegates`"
         )
 
 

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from agent.definition import Limits, ToolName
-from agent.record import EffectStatus, Model, RecoveryAction, Status
+from agent.record import EffectStatus, Model, RecoveryAction, Status, Verdict
 
 AGENTS = Path(__file__).parent / "agents"
 Text = Annotated[str, Field(min_length=1)]
@@ -68,6 +68,20 @@ class Reply(Model):
         return self
 
 
+class Ruling(Model):
+    """What is decided about calls that wait for approval; in the file just the decision, or this."""
+
+    decision: Verdict
+    note: str = ""
+
+
+class Child(Model):
+    """What the model replies to an agent that is delegated to. It is known by its prompt, as a scenario is."""
+
+    prompt: Annotated[Text, Field(description="What `delegate` gives it, to the letter")]
+    replies: Annotated[list[Reply], Field(min_length=1)]
+
+
 class ExpectedEffect(Model):
     """A ledger entry that the scenario leaves behind."""
 
@@ -82,11 +96,16 @@ class Expected(Model):
     states: Annotated[
         list[str],
         BeforeValidator(lambda value: value.split() if isinstance(value, str) else value),
-        Field(min_length=1, description="The states visited, in order, over all turns; names with spaces between"),
+        Field(
+            min_length=1,
+            description="The states visited, in order, over all turns; names with spaces between. Of turns that only "
+            "find that not all children have reported, none: how many there are is a matter of chance",
+        ),
     ]
     effects: Annotated[list[ExpectedEffect], Field(description="The ledger, in order")] = []
     recoveries: Annotated[list[RecoveryAction], Field(description="What the recoveries decided, in order")] = []
-    bookings: Annotated[int, Field(ge=0, description="Bookings that stand")] = 0
+    bookings: Annotated[int, Field(ge=0, description="Bookings that stand, those of the agents below it included")] = 0
+    children: Annotated[list[Status], Field(description="How the agents ended that it delegated to, in order")] = []
     error: Annotated[Text | None, Field(description="The error that the agent ended with")] = None
 
 
@@ -100,6 +119,13 @@ class Scenario(Model):
     limits: Annotated[dict[str, Any], Field(description="Limits that differ from the agent's own, in camelCase")] = {}
     replies: Annotated[list[Reply], Field(min_length=1)]
     inputs: Annotated[list[Text], Field(description="What the user says each time that the agent waits for it")] = []
+    decisions: Annotated[
+        list[
+            Annotated[Ruling, BeforeValidator(lambda value: {"decision": value} if isinstance(value, str) else value)]
+        ],
+        Field(description="What is decided each time that the agent waits for an approval"),
+    ] = []
+    children: Annotated[list[Child], Field(description="The agents that it delegates to, and those that they do")] = []
     expect: Expected
 
     @field_validator("limits")
@@ -115,14 +141,18 @@ def load_scenarios(agents: Path = AGENTS, today: date | None = None) -> list[Sce
     Raises:
         ScenarioError: a file is wrong, or two ask for the same thing.
     """
-    scenarios: dict[str, Scenario] = {}
+    scenarios: list[Scenario] = []
+    names: dict[str, str] = {}
     for path in sorted(agents.glob("*/scenarios/*.yaml")):
         scenario = load_scenario(path, today)
-        if scenario.prompt in scenarios:
-            other = scenarios[scenario.prompt]
-            raise ScenarioError(f"{path}: prompt: {other.name} has the same; the model could not tell them apart")
-        scenarios[scenario.prompt] = scenario
-    return list(scenarios.values())
+        for prompt in (scenario.prompt, *(child.prompt for child in scenario.children)):
+            if prompt in names:
+                raise ScenarioError(
+                    f"{path}: prompt: {names[prompt]} has the same; the model could not tell them apart"
+                )
+            names[prompt] = scenario.name
+        scenarios.append(scenario)
+    return scenarios
 
 
 def load_scenario(path: Path, today: date | None = None) -> Scenario:

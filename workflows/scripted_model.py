@@ -1,7 +1,8 @@
 """A model that says what a scenario says: Bedrock's Converse on 127.0.0.1, in Bedrock's own wire format.
 
-The conversation's first words choose the scenario, and `requestMetadata.modelCalls` the reply: how many decisions the
-agent has in its journal. That number moves only with a checkpoint, so a request made again gets the same answer.
+The conversation's first words choose the scenario, or a child in one, and `requestMetadata.modelCalls` the reply: how
+many decisions the agent has in its journal. That number moves only with a checkpoint, so a request made again gets the
+same answer.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import Any, Self
 from urllib.parse import unquote
 
 from workflows.converse_rules import refusal
-from workflows.scenarios import AGENTS, Reply, Scenario
+from workflows.scenarios import AGENTS, Child, Reply, Scenario
 
 LATENCY_MS = 1
 CHARACTERS_PER_TOKEN = 4
@@ -43,8 +44,11 @@ class Script:
     """Who is played by which scenario, and how often each reply was asked for. Safe to use from several threads."""
 
     def __init__(self, scenarios: Iterable[Scenario]) -> None:
-        self._by_prompt = {scenario.prompt.strip(): scenario for scenario in scenarios}
-        self._by_agent: dict[str, Scenario] = {}
+        self._by_prompt: dict[str, tuple[str, Scenario | Child]] = {}
+        for scenario in scenarios:
+            self._by_prompt[scenario.prompt.strip()] = scenario.name, scenario
+            self._by_prompt |= {child.prompt.strip(): (scenario.name, child) for child in scenario.children}
+        self._by_agent: dict[str, tuple[str, Scenario | Child]] = {}
         self._attempts: Counter[tuple[str, int]] = Counter()
         self._lock = threading.Lock()
 
@@ -62,26 +66,24 @@ class Script:
         if not agent or not number.isdecimal():
             raise _mistake("the scripted model needs requestMetadata with agentId and modelCalls, a number")
         with self._lock:
-            scenario = self._scenario(agent, request["messages"][0])
+            name, part = self._part(agent, request["messages"][0])
             call = int(number)
             attempt = self._attempts[agent, call]
             self._attempts[agent, call] += 1
-        if call >= len(scenario.replies):
-            raise _mistake(
-                f"scenario {scenario.name} has no reply number {call}: it has {len(scenario.replies)}, from 0"
-            )
-        reply = scenario.replies[call]
+        if call >= len(part.replies):
+            raise _mistake(f"scenario {name} has no reply number {call}: it has {len(part.replies)}, from 0")
+        reply = part.replies[call]
         if attempt >= len(reply.faults):
             return _body(reply, call, request)
         if reply.faults[attempt] == "rubbish":
             return _RUBBISH
         raise Refused(*_FAULTS[reply.faults[attempt]])
 
-    def _scenario(self, agent: str, first: dict[str, Any]) -> Scenario:
+    def _part(self, agent: str, first: dict[str, Any]) -> tuple[str, Scenario | Child]:
         if agent not in self._by_agent:
             words = first["content"][0].get("text", "").strip()
             if words not in self._by_prompt:
-                known = "\n".join(f"  {scenario.name}: {prompt}" for prompt, scenario in self._by_prompt.items())
+                known = "\n".join(f"  {name}: {prompt}" for prompt, (name, _) in self._by_prompt.items())
                 raise _mistake(
                     f"no scenario has the prompt {words!r}. The scripted model knows these:\n{known}\n"
                     f"Others go into {AGENTS}/<agent>/scenarios/"

@@ -1,9 +1,11 @@
 """Whether a stack's tables agree with themselves: what `turnstile verify` finds, from stored items alone.
 
-What is checked is what the machines promise: the journal has no gap, STATE is its fold, every effect belongs to a
-decision and every result to an effect, and the seat inventory holds what the ledger says was booked.
+What is checked is what the machines promise: the journal has no gap, STATE is its fold and the inbox's, every effect
+belongs to a decision, and to an approval where one is needed, and every result to an effect; parents and children know
+of each other; and the seat inventory holds what the ledger says was booked.
 """
 
+import datetime as dt
 import functools
 import itertools
 import json
@@ -13,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import botocore.session
 from botocore.model import Shape
@@ -22,24 +24,47 @@ from pydantic.alias_generators import to_camel
 
 from agent.conversation import Item, fold, pending_message
 from agent.definition import definition_key
-from agent.record import FREE, SETTLED, Call, CallResult, EffectStatus, Model, Outcome, Status, step_record
+from agent.journal import Entry, Ruling, read_entry, read_journal
+from agent.record import (
+    FINISHED,
+    FREE,
+    SETTLED,
+    Call,
+    CallResult,
+    Decision,
+    EffectStatus,
+    Model,
+    Outcome,
+    Status,
+    step_record,
+)
+from agent.turn import Usage
 from tools.flights import VOID
 from workflows.client import Stack
 from workflows.converse_rules import refusal
 from workflows.engines.casing import UnknownField, to_wire
-from workflows.journal import Entry, read_entry
 
 PAUSE = 1.0
 """Seconds between the look that finds something and the one that confirms it."""
+NEWS_SECONDS = 60
+"""How long a child's news may be on its way, and its start."""
 UNDO = "#UNDO"
 BOOKING_TOOLS = frozenset({"book_flight", "book_flight_partner"})
 CANCELLING_TOOL = "cancel_flight"
 _DUE = frozenset({Status.INITIATED, Status.PLANNING})
 """In one of these a turn may be announced."""
-_AT_REST = frozenset({Status.COMPLETED, Status.CANCELLED, Status.WAITING_FOR_INPUT})
+_WAITING = frozenset({Status.WAITING_FOR_INPUT, Status.WAITING_FOR_APPROVAL, Status.WAITING_FOR_AGENT})
+_AT_REST = _WAITING | {Status.COMPLETED, Status.CANCELLED}
 """In one of these nobody works on the agent; a recovery works on one that is FAILED."""
 _FAILED = frozenset({Status.FAILED, Status.PLANNING_FAILED, Status.TOOL_EXECUTION_FAILED})
 _HAPPENED = frozenset({EffectStatus.COMMITTED, EffectStatus.COMPENSATING, EffectStatus.COMPENSATED})
+_CARRIED = {
+    "AgentInputReceived": ("text",),
+    "AgentDecisionGiven": ("approvalId", "decision"),
+    "AgentCancelRequested": (),
+    "AgentStateUpdated": ("agentId", "status"),
+}
+"""What is read of an input's detail, by its type."""
 _NOTHING_OVER: Mapping[str, str] = MappingProxyType({})
 
 
@@ -61,6 +86,10 @@ class Kind(StrEnum):
     EFFECT_MISSING = "EFFECT_MISSING"
     EFFECT_CONTRADICTED = "EFFECT_CONTRADICTED"
     EFFECT_TWICE = "EFFECT_TWICE"
+    EFFECT_UNAPPROVED = "EFFECT_UNAPPROVED"
+    CHILD_UNDECIDED = "CHILD_UNDECIDED"
+    CHILD_MISSING = "CHILD_MISSING"
+    CHILD_UNHEARD = "CHILD_UNHEARD"
     SEATS_WRONG = "SEATS_WRONG"
     BOOKING_UNDECIDED = "BOOKING_UNDECIDED"
     BOOKING_MISSING = "BOOKING_MISSING"
@@ -88,6 +117,10 @@ ADVICE: Mapping[Kind, str] = {
     Kind.EFFECT_MISSING: _LOOK,
     Kind.EFFECT_CONTRADICTED: _LOOK,
     Kind.EFFECT_TWICE: _LOOK + ", and undo one of them",
+    Kind.EFFECT_UNAPPROVED: _FOREIGN,
+    Kind.CHILD_UNDECIDED: _FOREIGN,
+    Kind.CHILD_MISSING: "agent_watch lets its parent start it again; look at the executions of AgentStart if not",
+    Kind.CHILD_UNHEARD: "agent_watch announces it again; look at the executions of AgentInput if not",
     Kind.SEATS_WRONG: "Correct the flight by hand: the bookings are what was sold",
     Kind.BOOKING_UNDECIDED: _INVENTORY,
     Kind.BOOKING_MISSING: _INVENTORY,
@@ -146,7 +179,11 @@ class _State(_Stored):
     next_action: str
     step: int
     inbox: int
+    cancels: int
+    waits_for: str
+    children: Json[list[str]]
     error: str
+    last_updated: dt.datetime
     model_calls: int
     tool_calls: int
     replans: int
@@ -158,6 +195,26 @@ class _State(_Stored):
     def execution(self) -> str:
         """The ARN of the one that works on the agent."""
         return self.owner.partition("#")[0]
+
+
+class _Input(_Stored):
+    type: Literal["AgentInputReceived", "AgentDecisionGiven", "AgentCancelRequested", "AgentStateUpdated"]
+    detail: Json[dict[str, Any]]
+    time: str
+    received_at: str
+    input_tokens: int
+    output_tokens: int
+    cost_micro_usd: int
+
+    @model_validator(mode="after")
+    def _has_its_detail(self) -> Self:
+        # What else a sender has put into its event is kept too.
+        missing = [name for name in _CARRIED[self.type] if not isinstance(self.detail.get(name), str)]
+        if missing:
+            raise ValueError(f"its detail has no {', '.join(missing)}")
+        if self.type == "AgentDecisionGiven":
+            Ruling(decision=self.detail["decision"], note=self.detail.get("note", ""))
+        return self
 
 
 class _Effect(_Stored):
@@ -180,15 +237,22 @@ class _Effect(_Stored):
 
 @dataclass(frozen=True)
 class _Agent:
-    """An agent's items, read. `steps` and `entries` are the journal, in order."""
+    """An agent's items, as they are and read. `steps` and `entries` are the journal, in order."""
 
     state: _State
     steps: list[Item]
     entries: list[Entry]
-    inputs: dict[str, Item]
+    inbox: list[Item]
+    inputs: dict[str, _Input]
     effects: dict[str, _Effect]
     ledger: list[Item]
     folded: list[str]
+
+    @property
+    def closing(self) -> Decision | None:
+        """The decision on which the agent would close: a recovery that only tries again lets it stand."""
+        stood = (entry for entry in reversed(self.entries) if not (entry.recovery and entry.recovery.action == "RETRY"))
+        return next((entry.decision for entry in stood), None)
 
     @property
     def calls(self) -> Iterator[tuple[Call, CallResult | None]]:
@@ -204,7 +268,7 @@ class _Agent:
 
 
 def _check(items: list[Item], over: Mapping[str, str]) -> Iterator[Found]:
-    read: dict[str, _State | _Effect | Entry | Item] = {}
+    read: dict[str, _State | _Effect | _Input | Entry | Item] = {}
     for item in items:
         try:
             read[item["record"]] = _read(item)
@@ -225,8 +289,9 @@ def _check(items: list[Item], over: Mapping[str, str]) -> Iterator[Found]:
     agent = _Agent(
         state=state,
         steps=steps,
-        entries=[entry for entry in read.values() if isinstance(entry, Entry)],
-        inputs={item["record"]: item for item in items if item["record"].startswith("INPUT#")},
+        entries=read_journal(items),
+        inbox=[item for item in items if item["record"].startswith("INPUT#")],
+        inputs={record: each for record, each in read.items() if isinstance(each, _Input)},
         effects={record: effect for record, effect in read.items() if isinstance(effect, _Effect)},
         ledger=[item for item in items if item["record"].startswith("EFFECT#")],
         folded=[record for item in steps for record in json.loads(item.get("inputs", "[]"))],
@@ -234,14 +299,16 @@ def _check(items: list[Item], over: Mapping[str, str]) -> Iterator[Found]:
     yield from _counters(agent)
     yield from _status(agent)
     yield from _inputs(agent)
+    yield from _children(agent)
     yield from _conversation(agent)
     yield from _settled(agent, over)
     yield from _decided(agent)
+    yield from _approved(agent)
     yield from _undone(agent)
     yield from _carried_out(agent)
 
 
-def _read(item: Item) -> "_State | _Effect | Entry | Item":
+def _read(item: Item) -> "_State | _Effect | _Input | Entry | Item":
     match item["record"].partition("#")[0]:
         case "STATE":
             return _State.model_validate(item)
@@ -249,7 +316,9 @@ def _read(item: Item) -> "_State | _Effect | Entry | Item":
             return read_entry(item)
         case "EFFECT":
             return _Effect.model_validate(item)
-        case "INPUT" | "OPERATOR":
+        case "INPUT":
+            return _Input.model_validate(item)
+        case "OPERATOR":
             return item
     raise ValueError("no machine writes a record of this name")
 
@@ -264,7 +333,7 @@ def _lease(state: _State, over: Mapping[str, str]) -> Iterator[Found]:
     if state.execution in over:
         what = f"{state.execution} holds the lease, but it has ended: {over[state.execution]}"
         yield Kind.LEASE_DEAD, "STATE", what
-    elif state.owner == FREE and state.next_action == FREE and state.status not in SETTLED | _FAILED:
+    elif state.owner == FREE and state.next_action == FREE and state.status not in SETTLED | _FAILED | _WAITING:
         # One that has failed is announced to the recovery; whether that comes in time is not in the tables.
         yield Kind.AGENT_LOST, "STATE", f"The agent is {state.status}, but nobody works on it and nothing is announced"
     elif state.owner == FREE and state.status is Status.WAITING_FOR_OPERATOR:
@@ -281,7 +350,9 @@ def _gaps(state: _State, steps: set[str]) -> Iterator[Found]:
 
 def _counters(agent: _Agent) -> Iterator[Found]:
     entries = agent.entries
-    usages = [entry.usage for entry in entries if entry.usage]
+    # What a child has used counts as its parent's.
+    usages: list[Usage | _Input] = [entry.usage for entry in entries if entry.usage]
+    usages += agent.inputs.values()
     decided = [entry.decision or entry.recovery for entry in entries]
     counted = {
         "model_calls": sum(entry.who == "MODEL" for entry in entries),
@@ -291,22 +362,18 @@ def _counters(agent: _Agent) -> Iterator[Found]:
         "output_tokens": sum(usage.output_tokens for usage in usages),
         "cost_micro_usd": sum(usage.cost_micro_usd for usage in usages),
         "inbox": len(agent.inputs),
+        "cancels": sum(each.type == "AgentCancelRequested" for each in agent.inputs.values()),
     }
     for name, number in counted.items():
         told = getattr(agent.state, name)
         if told != number:
-            where = "there are items INPUT#" if name == "inbox" else "the journal gives"
+            where = "the items INPUT# give" if name in ("inbox", "cancels") else "the journal gives"
             yield Kind.COUNTER_WRONG, "STATE", f"`{to_camel(name)}` is {told}, but {where} {number}"
 
 
 def _status(agent: _Agent) -> Iterator[Found]:
-    state, last = agent.state, agent.entries[-1]
+    state, last, closing = agent.state, agent.entries[-1], agent.closing
     decision, recovery = last.decision, last.recovery
-    # A recovery that only tries again lets the turn close on the decision before it.
-    tried_again = (
-        entry for entry in reversed(agent.entries) if not (entry.recovery and entry.recovery.action == "RETRY")
-    )
-    closing = next((entry.decision for entry in tried_again), None)
     match state.status:
         case Status.INITIATED:
             fits = last.who == "USER"
@@ -318,11 +385,22 @@ def _status(agent: _Agent) -> Iterator[Found]:
             fits = closing is not None and closing.action == "COMPLETE"
         case Status.WAITING_FOR_INPUT:
             fits = (closing is not None and closing.action == "ASK_USER") or bool(recovery and recovery.question)
+        case Status.WAITING_FOR_APPROVAL:
+            fits = closing is not None and closing.action == "ASK_APPROVAL"
+        case Status.WAITING_FOR_AGENT:
+            fits = closing is not None and closing.action == "DELEGATE"
+        case Status.CANCELLED:
+            # Any decision may have been the last; what counts is that somebody wanted it.
+            fits = state.cancels > 0 or (recovery is not None and recovery.action == "CANCEL")
         case _:
             fits = True
     if not fits:
         what = f"{last.who}: {decided.action}" if (decided := decision or recovery) else last.who
         yield Kind.STATUS_WRONG, "STATE", f"The agent is {state.status}, but the last entry of its journal is {what}"
+    waits = state.status in (Status.WAITING_FOR_APPROVAL, Status.WAITING_FOR_AGENT)
+    if fits and waits and closing and state.waits_for != closing.waits_for:
+        what = f"`waitsFor` is {state.waits_for!r}, but the agent is {state.status} by decision {closing.waits_for}"
+        yield Kind.STATUS_WRONG, "STATE", what
     if state.status in _FAILED and not state.error:
         yield Kind.STATUS_WRONG, "STATE", f"The agent is {state.status}, but `error` is empty"
     worker = "nobody" if state.owner == FREE else state.execution
@@ -341,18 +419,37 @@ def _inputs(agent: _Agent) -> Iterator[Found]:
             yield Kind.INPUT_TWICE, record, f"The journal has folded it in {times} times"
     if agent.state.status in (Status.COMPLETED, Status.WAITING_FOR_INPUT):
         for record in sorted(agent.inputs.keys() - set(agent.folded)):
+            if agent.state.status is Status.WAITING_FOR_INPUT and agent.inputs[record].type == "AgentStateUpdated":
+                continue  # the news of a child that is not waited for any more wakes nobody
             yield Kind.INPUT_UNHEARD, record, f"The agent is {agent.state.status} and has not heard it"
+
+
+def _children(agent: _Agent) -> Iterator[Found]:
+    """STATE names the children of all decisions; nobody else's news has come."""
+    decided = [child.agent_id for entry in agent.entries if entry.decision for child in entry.decision.children]
+    known = set(agent.state.children)
+    for child in sorted(known - set(decided)):
+        yield Kind.CHILD_UNDECIDED, "STATE", f"{child} is among its `children`, but no decision has delegated to it"
+    for child in sorted(set(decided) - known):
+        yield Kind.CHILD_UNDECIDED, "STATE", f"A decision has delegated to {child}, which is not among its `children`"
+    for record, each in sorted(agent.inputs.items()):
+        if each.type == "AgentStateUpdated" and record.removeprefix("INPUT#") not in decided:
+            yield Kind.CHILD_UNDECIDED, record, "It is the news of an agent that no decision has delegated to"
 
 
 def _conversation(agent: _Agent) -> Iterator[Found]:
     """Whether Bedrock would take what LoadTurn would send."""
     record = agent.steps[-1]["record"]
     try:
-        conversation = fold(agent.steps, agent.ledger)
+        conversation = fold(agent.steps, agent.ledger, agent.inbox)
         last = conversation.last
-        if last and last.calls:
+        if last and (last.calls or last.children):
             return  # results come before anything is sent
-        waiting = [item["text"] for name, item in agent.inputs.items() if name not in conversation.folded]
+        waiting = [
+            each.detail["text"]
+            for name, each in agent.inputs.items()
+            if name not in conversation.folded and each.type == "AgentInputReceived"
+        ]
         if last and not waiting:
             waiting = ["…"]  # nothing is sent before the user says something
         for message in pending_message(conversation, waiting):
@@ -405,6 +502,24 @@ def _decided(agent: _Agent) -> Iterator[Found]:
             yield Kind.EFFECT_UNDECIDED, record, f"{what}, but decided was {call.name}({json.dumps(call.input)})"
 
 
+def _approved(agent: _Agent) -> Iterator[Found]:
+    """Nothing that needs approval has begun without."""
+    rulings = {
+        each.detail["approvalId"]: each.detail["decision"]
+        for each in agent.inputs.values()
+        if each.type == "AgentDecisionGiven"
+    }
+    for entry in agent.entries:
+        decision = entry.decision
+        if decision is None or decision.action != "ASK_APPROVAL":
+            continue
+        ruling = rulings.get(decision.waits_for, "not decided about")
+        for link in (link for call in decision.calls for link in _chain(call) if link.key in agent.effects):
+            if ruling != "APPROVE":
+                what = f"{link.name} has begun, but approval {decision.waits_for} is {ruling}"
+                yield Kind.EFFECT_UNAPPROVED, link.key, what
+
+
 def _undone(agent: _Agent) -> Iterator[Found]:
     """What is undone has an entry of its own, and both say the same."""
     for record, effect in agent.effects.items():
@@ -451,6 +566,42 @@ def _chain(call: Call) -> Iterator[Call]:
     while link:
         yield link
         link = link.alternative
+
+
+# ---- Parents and their children
+
+
+def family_findings(items: Iterable[Item], states: Mapping[str, Item], now: dt.datetime) -> list[Finding]:
+    """What is inconsistent between an agent and the STATE of its children, by id. Pure.
+
+    A child that is not there yet, or whose news has not come, is told `NEWS_SECONDS` later.
+    """
+    found = list(items)
+    record = {item["record"]: item for item in found}
+    try:
+        state, entries = _State.model_validate(record["STATE"]), read_journal(found)
+    except (KeyError, TypeError, ValueError):
+        return []  # told already
+    if state.status is not Status.WAITING_FOR_AGENT:
+        return []
+    agent_id = record["STATE"]["agentId"]
+    late = now - dt.timedelta(seconds=NEWS_SECONDS)
+    open_one = (entry.decision for entry in entries if entry.decision and entry.decision.waits_for == state.waits_for)
+    children = [child.agent_id for decision in open_one for child in decision.children]
+    awaited = [child for child in children if f"INPUT#{child}" not in record]
+    if children and not awaited:
+        what = f"The agent waits for {', '.join(children)}, but has heard of all of them, and nobody wakes it"
+        return [_finding(agent_id, Kind.AGENT_LOST, "STATE", what)]
+    missing = []
+    for child in awaited:
+        if child not in states:
+            if state.last_updated < late:
+                what = f"{agent_id} waits for it, but there is no such agent"
+                missing.append(_finding(child, Kind.CHILD_MISSING, "STATE", what))
+        elif states[child]["status"] in FINISHED and dt.datetime.fromisoformat(states[child]["lastUpdated"]) < late:
+            what = f"The agent waits for {child}, which is {states[child]['status']}, but has not heard of it"
+            missing.append(_finding(agent_id, Kind.CHILD_UNHEARD, f"INPUT#{child}", what))
+    return missing
 
 
 # ---- The sample agent's seat inventory
@@ -577,6 +728,10 @@ def _look(stack: Stack, agent_id: str | None) -> Verdict:
             by_agent[item["agentId"]].append(item)
     over = _over(stack, items)
     found = [finding for _, record in sorted(by_agent.items()) for finding in findings(record, over)]
+    states = {item["agentId"]: item for item in items if item["record"] == "STATE"}
+    now = dt.datetime.now(dt.UTC)
+    for _, record in sorted(by_agent.items()):
+        found += family_findings(record, states if agent_id is None else _children_of(stack, record), now)
     effects = [item for item in items if item["record"].startswith("EFFECT#")]
     bookings = _scan(stack, outputs.bookings_table_name)
     if agent_id:
@@ -585,6 +740,12 @@ def _look(stack: Stack, agent_id: str | None) -> Verdict:
     else:
         found += inventory_findings(_scan(stack, outputs.flights_table_name), bookings, effects)
     return Verdict(agents=len(by_agent), findings=found)
+
+
+def _children_of(stack: Stack, items: Iterable[Item]) -> dict[str, Item]:
+    children = [child for item in items if item["record"] == "STATE" for child in json.loads(item["children"])]
+    states = {child: stack.item(child, "STATE") for child in children}
+    return {child: state for child, state in states.items() if state}
 
 
 def _over(stack: Stack, items: Iterable[Item]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The tools that every agent has: how the model plans, asks, finishes and gives up."""
+"""The tools that come with every agent: how the model plans, asks, delegates, finishes and gives up."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agent.record import PlanStep
 
-BuiltInAction = Literal["PLAN", "ASK_USER", "COMPLETE", "GIVE_UP"]
+BuiltInAction = Literal["PLAN", "ASK_USER", "DELEGATE", "COMPLETE", "GIVE_UP"]
 
 
 class BuiltIn(BaseModel):
@@ -31,6 +31,17 @@ class AskUser(BuiltIn):
     question: Annotated[str, Field(min_length=1, max_length=4000, description="One question, in the user's language")]
 
 
+class Delegation(BuiltIn):
+    """Have another agent do a part of the work, and wait for what comes of it. It does not see this conversation. Call
+    this once for each part, several times in one reply if they do not depend on each other, and no other tool beside.
+    """
+
+    action: ClassVar[BuiltInAction] = "DELEGATE"
+    agent: Annotated[str, Field(description="Which agent")]
+    goal: Annotated[str, Field(min_length=1, max_length=1000, description="What it is to reach, in a sentence")]
+    prompt: Annotated[str, Field(min_length=1, max_length=16_000, description="All that it has to know, in full")]
+
+
 class Complete(BuiltIn):
     """Finish: the goal is met."""
 
@@ -48,7 +59,14 @@ class GiveUp(BuiltIn):
 BUILT_INS: dict[str, type[BuiltIn]] = {
     "update_plan": UpdatePlan,
     "ask_user": AskUser,
+    "delegate": Delegation,
     "complete": Complete,
     "give_up": GiveUp,
 }
 """By the name that the model calls. A tool of an agent's own may not take one of these."""
+
+
+def offered_built_ins(depth: int, delegation: bool) -> dict[str, type[BuiltIn]]:
+    """Those that an agent may call: a child cannot ask a user, and not everybody may delegate."""
+    kept = {*(["ask_user"] if depth else []), *([] if delegation else ["delegate"])}
+    return {name: arguments for name, arguments in BUILT_INS.items() if name not in kept}

@@ -5,10 +5,11 @@ them is answered by exactly one tool result in the message that follows; Bedrock
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.events import AgentInputReceived
 from agent.record import Answer, Call, CallResult, Decision, EffectStatus, Outcome
 
 Item = Mapping[str, str]
@@ -21,6 +22,7 @@ Block = dict[str, Any]
 UNKNOWN = CallResult(outcome=Outcome.UNCERTAIN, error="EffectUncertain", message="The turn ended during it.")
 NOT_CARRIED_OUT = CallResult(outcome=Outcome.UNAVAILABLE, error="NotCarriedOut", message="The turn ended before it.")
 
+_NOT_AWAITED = "Not awaited: you are to plan again. If this agent has begun, you are told what comes of it later."
 _OUTCOMES = {
     Outcome.REJECTED: "The call was refused and nothing happened",
     Outcome.UNAVAILABLE: "The tool could not be reached and nothing happened",
@@ -35,6 +37,8 @@ class Conversation:
     messages: list[Message] = field(default_factory=list)
     last: Decision | None = None
     """The newest decision, if nothing has answered it yet: no results of its calls, no words of the user."""
+    approval: str = ""
+    """What the newest calls that needed an approval waited for."""
     uncertain: list[Call] = field(default_factory=list)
     """Calls of the newest results whose outcome is unknown."""
     folded: set[str] = field(default_factory=set)
@@ -62,20 +66,23 @@ class Conversation:
             self.messages.append({"Role": role, "Content": content})
 
 
-def fold(steps: Iterable[Item], effects: Iterable[Item] = (), since: int = 0) -> Conversation:
-    """Folds the journal, in order of its steps, and the ledger.
+def fold(
+    steps: Iterable[Item], effects: Iterable[Item] = (), inputs: Iterable[Item] = (), since: int = 0
+) -> Conversation:
+    """Folds the journal, in order of its steps, with the ledger and the inbox.
 
     What was uncertain when it was journaled, and is settled in the ledger now, is told as it is now. `since`: count the
     decisions after this step only.
     """
     conversation = Conversation()
     ledger = {item["record"]: item for item in effects}
+    words = {item["record"] for item in inputs if is_words(item)}
     for item in steps:
         match item["who"]:
             case "USER":
                 conversation.add("user", [_words(item["text"])])
             case "MODEL":
-                _fold_decision(conversation, item, since)
+                _fold_decision(conversation, item, words, since)
             case "TOOLS":
                 _fold_results(conversation, item, ledger)
             case "RECOVERY":
@@ -85,18 +92,31 @@ def fold(steps: Iterable[Item], effects: Iterable[Item] = (), since: int = 0) ->
     return conversation
 
 
-def pending_message(conversation: Conversation, texts: list[str]) -> list[Message]:
-    """The message that brings these words of the user in; the answer to a question, if one is open."""
-    if not texts:
-        return []
-    blocks: list[Block] = [_words(text) for text in texts]
-    last = conversation.last
-    if last and last.tool_use_id:
-        if last.action == "ASK_USER":
-            return [{"Role": "user", "Content": [_tool_result(last.tool_use_id, blocks)]}]
-        note = [{"Text": "Not closed yet: the user has written again."}]
-        return [{"Role": "user", "Content": [_tool_result(last.tool_use_id, note), *blocks]}]
-    return [{"Role": "user", "Content": blocks}]
+def is_words(item: Item) -> bool:
+    """Whether an input is what a user says."""
+    return item["type"] == AgentInputReceived.__name__
+
+
+def pending_message(
+    conversation: Conversation, words: Sequence[str], answers: Sequence[Answer] = (), news: Sequence[str] = ()
+) -> list[Message]:
+    """The message that brings in what has come.
+
+    Args:
+        conversation: so far.
+        words: the user's; the answer to a question, if one is open.
+        answers: to the tool uses that are open: calls that were refused, agents that have reported.
+        news: what else there is to tell.
+    """
+    last, said = conversation.last, [_words(text) for text in words]
+    blocks = [*said, *(_words(text) for text in news)]
+    if last and answers:
+        blocks = [*(_answer(answer) for answer in answers), *answer_blocks(last), *blocks]
+    elif last and last.tool_use_id and last.action == "ASK_USER" and said:
+        blocks = [_tool_result(last.tool_use_id, said), *blocks[len(said) :]]
+    elif last and last.tool_use_id and blocks:
+        blocks = [_tool_result(last.tool_use_id, [{"Text": "Not closed yet: something has come in."}]), *blocks]
+    return [{"Role": "user", "Content": blocks}] if blocks else []
 
 
 def _words(text: str) -> Block:
@@ -104,13 +124,13 @@ def _words(text: str) -> Block:
     return {"Text": text if text.strip() else "(an empty message)"}
 
 
-def _fold_decision(conversation: Conversation, item: Item, since: int) -> None:
+def _fold_decision(conversation: Conversation, item: Item, words: set[str], since: int) -> None:
     decision = Decision.model_validate_json(item["decision"])
     for message in json.loads(item["messages"]):
         conversation.add(message["Role"], message["Content"])
     inputs = set(json.loads(item["inputs"]))
     conversation.folded |= inputs
-    if inputs:
+    if inputs & words:
         conversation.failed.clear()
     conversation.doubted = decision.doubted
     conversation.decisions += int(item["record"].removeprefix("STEP#")) > since
@@ -124,7 +144,9 @@ def _fold_decision(conversation: Conversation, item: Item, since: int) -> None:
         same = decision.fingerprint == conversation.fingerprint
         conversation.repeats = conversation.repeats + 1 if same else 1
         conversation.fingerprint = decision.fingerprint
-    if not decision.calls:
+    if decision.action == "ASK_APPROVAL":
+        conversation.approval = decision.waits_for
+    if not decision.calls and not decision.children:
         # Nothing will be carried out, so what there is to say to it can be said now.
         conversation.add("user", answer_blocks(decision))
         if decision.answers or decision.action == "INVALID":
@@ -171,7 +193,12 @@ def _fold_recovery(conversation: Conversation, item: Item, ledger: Ledger) -> No
     decision = conversation.last
     if decision:
         results = [(call, _settled(call, UNKNOWN, ledger)) for call in decision.calls]
-        blocks = [*(_result(call, result) for call, result in results), *answer_blocks(decision)]
+        left = [Answer(tool_use_id=child.tool_use_id, text=_NOT_AWAITED) for child in decision.children]
+        blocks = [
+            *(_result(call, result) for call, result in results),
+            *(_answer(answer) for answer in left),
+            *answer_blocks(decision),
+        ]
         if decision.tool_use_id:
             blocks.append(_tool_result(decision.tool_use_id, [{"Text": "Not closed."}]))
         conversation.add("user", blocks)

@@ -50,6 +50,13 @@ class ModelSettings(Model):
     fallbacks: Annotated[list[str], Field(description="Models that are asked instead, in this order")] = []
 
 
+class Delegate(Model):
+    """An agent that this one may delegate to."""
+
+    name: Annotated[str, StringConstraints(pattern=AGENT_ID), Field(description="A definition's name")]
+    description: Annotated[str, Field(min_length=1, description="What it is good for, for the model")]
+
+
 class Limits(Model):
     """Where an agent stops. RouteAction compares what was used with these."""
 
@@ -62,12 +69,14 @@ class Limits(Model):
     recoveries: Annotated[
         int, Field(ge=1, description="In a row, without a step forward, before a person is asked")
     ] = 4
+    children: Annotated[int, Field(ge=0, le=20, description="Agents that it may delegate to, all in all")] = 5
+    depth: Annotated[int, Field(ge=0, le=10, description="How many agents deep it may delegate")] = 3
     calls_per_reply: Annotated[
         int, Field(ge=1, le=5, description="Tool calls in one reply; the state payload bounds it")
     ] = 5
     steps_per_turn: Annotated[
         int,
-        Field(ge=1, le=150, description="Decisions in one execution before a fresh one goes on; its history is finite"),
+        Field(ge=1, le=100, description="Decisions in one execution before a fresh one goes on; its history is finite"),
     ] = 100
 
 
@@ -103,6 +112,10 @@ class Tool(Model):
         Field(description="If the outcome is unknown: ask the operator, call again by key, or look it up"),
     ] = "ask"
     reconcile: Annotated[ToolName | None, Field(description="The look-up, for `reconcile`")] = None
+    approval: Annotated[
+        Literal["never", "always"] | dict[str, Any],
+        Field(description="When a person must approve a call first: or a JSON schema, for arguments that match it"),
+    ] = "never"
 
 
 class Definition(Model):
@@ -116,10 +129,13 @@ class Definition(Model):
     ]
     model: ModelSettings
     limits: Limits = Limits()
-    tools: Annotated[list[Tool], Field(min_length=1)]
+    tools: list[Tool] = []
+    delegates: list[Delegate] = []
 
     @model_validator(mode="after")
     def _tools_fit_together(self) -> Self:
+        if not (self.tools or self.delegates):
+            raise ValueError("an agent needs `tools`, `delegates` or both")
         by_name = {tool.name: tool for tool in self.tools}
         for tool in self.tools:
             compensation = [tool.compensation.tool] if tool.compensation else []

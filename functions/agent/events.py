@@ -1,14 +1,27 @@
 """The events on the bus: what each detail-type carries. Their JSON schemas hold the machines to it in the tests."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from agent.record import AGENT_ID, Model, NextAction, Status
+from agent.record import AGENT_ID, Model, NextAction, Status, Verdict
 
 SOURCE = "com.agent.workflow"
 
 AgentId = Annotated[str, StringConstraints(pattern=AGENT_ID), Field(description="1 to 64 of A-Z a-z 0-9 _ -")]
+
+
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
+GivenId = Annotated[Id | None, Field(description="The same for the same thing sent twice; the event's id otherwise")]
+
+
+class Parent(Model):
+    """Who delegated, and what a child may use up. Without a parent: no id, and zero throughout."""
+
+    agent_id: Annotated[str, Field(description="The parent's id")] = ""
+    depth: Annotated[int, Field(ge=0, description="How many agents are above")] = 0
+    tokens: Annotated[int, Field(ge=0, description="Tokens in and out at most; 0 for no more than its own limit")] = 0
+    cost_micro_usd: Annotated[int, Field(ge=0, description="Millionths of a US dollar at most, alike")] = 0
 
 
 class AgentRequested(Model):
@@ -18,6 +31,8 @@ class AgentRequested(Model):
     goal: Annotated[str | None, Field(description="The goal, if it is not the prompt; at most 4 KB")] = None
     agent: Annotated[AgentId | None, Field(description="A registered definition; the stack's default otherwise")] = None
     agent_id: Annotated[AgentId | None, Field(description="The new agent's id; the event's id otherwise")] = None
+    request_id: GivenId = None
+    parent: Annotated[Parent | None, Field(description="The agent that delegates, if one does")] = None
 
 
 class AgentStateUpdated(Model):
@@ -27,6 +42,8 @@ class AgentStateUpdated(Model):
     step: Annotated[int, Field(ge=1, description="The newest entry of the journal")]
     status: Status
     next_action: NextAction | None = None
+    parent: Annotated[str, Field(description="The agent that delegated to it; empty if none did")] = ""
+    children: Annotated[int, Field(ge=0, description="Agents that it delegated to")] = 0
 
 
 class AgentInputReceived(Model):
@@ -34,6 +51,25 @@ class AgentInputReceived(Model):
 
     agent_id: AgentId
     text: Annotated[str, Field(min_length=1)]
+    input_id: GivenId = None
+
+
+class AgentDecisionGiven(Model):
+    """What somebody decided about calls that wait for approval."""
+
+    agent_id: AgentId
+    approval_id: Annotated[str, Field(min_length=1, description="What the agent waits for")]
+    decision: Verdict
+    note: Annotated[str, Field(max_length=4000, description="Why; the model reads it")] = ""
+    input_id: GivenId = None
+
+
+class AgentCancelRequested(Model):
+    """Stops an agent, and its children: a running turn stops at its next checkpoint."""
+
+    agent_id: AgentId
+    note: Annotated[str, Field(max_length=4000, description="Why; kept in the record")] = ""
+    input_id: GivenId = None
 
 
 class AgentError(Model):
@@ -47,9 +83,15 @@ class AgentError(Model):
     execution_arn: str
 
 
-EVENTS: dict[Literal["AgentRequested", "AgentStateUpdated", "AgentInputReceived", "AgentError"], type[Model]] = {
-    "AgentRequested": AgentRequested,
-    "AgentStateUpdated": AgentStateUpdated,
-    "AgentInputReceived": AgentInputReceived,
-    "AgentError": AgentError,
+EVENTS: dict[str, type[Model]] = {
+    event.__name__: event
+    for event in (
+        AgentRequested,
+        AgentStateUpdated,
+        AgentInputReceived,
+        AgentDecisionGiven,
+        AgentCancelRequested,
+        AgentError,
+    )
 }
+"""By detail-type."""

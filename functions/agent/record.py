@@ -56,6 +56,14 @@ class NextAction(StrEnum):
     REPLAN = "REPLAN"
 
 
+class Verdict(StrEnum):
+    """What becomes of calls that wait for approval. Nobody gives EXPIRE: it is what comes of waiting too long."""
+
+    APPROVE = "APPROVE"
+    REFUSE = "REFUSE"
+    EXPIRE = "EXPIRE"
+
+
 class EffectStatus(StrEnum):
     """The ledger of one call that changes the world."""
 
@@ -120,6 +128,20 @@ class Call(Model):
         int, Field(gt=0, description="How long the machine waits; longer than the function's own")
     ]
     alternative: Annotated["Call | None", Field(description="What is called instead if it is unavailable")] = None
+    approval: Annotated[bool, Field(description="Whether somebody must approve it first")] = False
+
+
+class Child(Model):
+    """An agent that is delegated to."""
+
+    tool_use_id: Annotated[str, Field(description="The `delegate` that asked for it; empty in the JSON protocol")]
+    agent_id: Annotated[str, Field(description="Its id, which follows from its parent's and the call's key")]
+    agent: Annotated[str, Field(description="Its definition")]
+    goal: str
+    prompt: str
+    depth: Annotated[int, Field(ge=1, description="How many agents are above it")]
+    tokens: Annotated[int, Field(ge=1, description="What it may use up at most: a share of what its parent has left")]
+    cost_micro_usd: Annotated[int, Field(ge=1)]
 
 
 class Answer(Model):
@@ -130,13 +152,27 @@ class Answer(Model):
     error: bool = False
 
 
-Action = Literal["TOOL_USE", "PLAN", "REPLAN", "ASK_USER", "COMPLETE", "MISALIGNED", "GIVE_UP", "INVALID"]
-"""What a decision is. REPLAN replaces a plan; INVALID is a reply that could not be used; MISALIGNED claims for the
-second time to be complete, against what the record says."""
+Action = Literal[
+    "TOOL_USE",
+    "ASK_APPROVAL",
+    "DELEGATE",
+    "PLAN",
+    "REPLAN",
+    "ASK_USER",
+    "COMPLETE",
+    "MISALIGNED",
+    "GIVE_UP",
+    "INVALID",
+    "CANCEL",
+]
+"""What a decision is. ASK_APPROVAL holds calls until somebody approves them; REPLAN replaces a plan; INVALID is a reply
+that could not be used; MISALIGNED claims for the second time to be complete, against what the record says. CANCEL is
+nobody's reply and in no journal: LoadTurn answers it for an agent that is to be cancelled."""
 
 
-RecoveryAction = Literal["RETRY", "REPLAN", "COMPENSATE", "ABORT", "FAIL"]
-"""What a recovery decides, by itself or because an operator says so. FAIL leaves the agent FAILED."""
+RecoveryAction = Literal["RETRY", "REPLAN", "COMPENSATE", "ABORT", "FAIL", "CANCEL"]
+"""What a recovery decides, by itself or because an operator says so. FAIL leaves the agent FAILED, CANCEL leaves it
+CANCELLED, as somebody asked."""
 
 
 class Decision(Model):
@@ -149,7 +185,11 @@ class Decision(Model):
     tool_use_id: Annotated[
         str, Field(description="The built-in's tool use, answered later; empty if there is none")
     ] = ""
-    calls: Annotated[list[Call], Field(description="What is to be carried out; empty unless TOOL_USE")] = []
+    calls: Annotated[list[Call], Field(description="What is to be carried out: TOOL_USE, ASK_APPROVAL")] = []
+    children: Annotated[list[Child], Field(description="Who is delegated to: DELEGATE")] = []
+    waits_for: Annotated[
+        str, Field(description="The decision's step, by which what is waited for is told apart; empty otherwise")
+    ] = ""
     answers: Annotated[list[Answer], Field(description="Tool uses answered at once")] = []
     message: Annotated[str, Field(description="The question, the result, the reason, or the correction")] = ""
     reflection: Annotated[str, Field(description="What the model says of its progress")] = ""

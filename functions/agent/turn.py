@@ -8,7 +8,7 @@ from pydantic.alias_generators import to_pascal
 from agent.definition import Limits, Prices, Tool
 from agent.record import Decision, Model, PlanStep
 
-Entry = Literal["ASK_MODEL", "ASK_MODEL_WITHOUT_TOOLS", "CARRY_OUT", "CLOSE"]
+Entry = Literal["ASK_MODEL", "ASK_MODEL_WITHOUT_TOOLS", "CARRY_OUT", "START_CHILDREN", "CLOSE"]
 """What a turn does next: ask, carry out a decision that is pending, or close on one."""
 
 
@@ -45,6 +45,13 @@ class Agent(Claim):
     fingerprint: Annotated[str, Field(description="Of the newest calls; empty if there were none")]
     doubts: Annotated[list[str], Field(description="What speaks against being complete")]
     doubted: Annotated[bool, Field(description="Whether the model was sent back for them just now")]
+    depth: Annotated[int, Field(ge=0, description="How many agents are above it")]
+    children: Annotated[list[str], Field(description="The ids of the agents that it has delegated to")]
+
+    @property
+    def children_left(self) -> int:
+        """How many agents it may delegate to yet."""
+        return max(0, self.limits.children - len(self.children)) if self.depth < self.limits.depth else 0
 
 
 class ConverseRequest(BaseModel):
@@ -60,7 +67,7 @@ class ConverseRequest(BaseModel):
 
 
 class Pending(Model):
-    """The user's words that the next decision's entry takes into the journal."""
+    """What has come from outside and goes into the journal with the next decision's entry."""
 
     messages: Annotated[list[dict[str, Any]], Field(description="Converse messages: none, or one of the user")] = []
     inputs: Annotated[list[str], Field(description="The `record` of each input in them")] = []
@@ -86,6 +93,7 @@ class Turn(Model):
     request: Annotated[ConverseRequest | None, Field(description="Null unless the model is asked")] = None
     fallback: Fallback = Fallback()
     tools: Annotated[list[Tool], Field(description="For ReadReply; empty unless the model is asked")] = []
+    delegates: Annotated[list[str], Field(description="Definitions that may be delegated to; for ReadReply too")] = []
     pending: Pending = Pending()
     decision: Annotated[Decision | None, Field(description="The one to go on with; null if the model is asked")] = None
 
@@ -96,6 +104,7 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
     agent: Agent
     tools: list[Tool]
+    delegates: list[str]
     pending: Pending
     reply: Any
     model_id: Annotated[str, Field(alias="modelId", description="Which model replied")]

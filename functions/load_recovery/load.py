@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from agent.conversation import Item
+from agent.conversation import Item, is_words
 from agent.definition import TIMEOUT_MARGIN, Definition, ReadDefinition, Tool
 from agent.errors import InvalidRecord, LeaseLost
 from agent.record import EffectStatus, step_record
@@ -59,7 +59,9 @@ def load_recovery(
         standing=bool(standing),
         undone=bool(undone),
         inbox=len(inputs),
-        unheard=any(item["record"] not in heard for item in inputs),
+        unheard=any(item["record"] not in heard for item in inputs if is_words(item)),
+        cancelled=int(state["cancels"]) > 0,
+        child=bool(state["parent"]),
         attempts=attempts,
         back_off_seconds=min(2**attempts, LONGEST_BACK_OFF),
         limits=definition.limits,

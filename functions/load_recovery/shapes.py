@@ -61,7 +61,7 @@ class Texts(Model):
 
     replan: Annotated[str, Field(description="To the model, before it plans again")]
     compensated: Annotated[str, Field(description="To the model, once everything is undone")]
-    question: Annotated[str, Field(description="To the user, then")]
+    question: Annotated[str, Field(description="To the user, then; of a child, to its parent")]
     subject: Annotated[str, Field(max_length=100, description="Of the operator's message")]
     operator: Annotated[str, Field(description="The operator's message: what happened, was done, can be decided")]
 
@@ -98,7 +98,9 @@ class Situation(Model):
     standing: Annotated[bool, Field(description="Whether any effect stands")]
     undone: Annotated[bool, Field(description="Whether effects were undone and nobody was told yet")]
     inbox: Annotated[int, Field(description="Inputs that have come, as far as this was read")]
-    unheard: Annotated[bool, Field(description="Whether there are inputs that no decision has seen")]
+    unheard: Annotated[bool, Field(description="Whether there are words of the user that no decision has seen")]
+    cancelled: Annotated[bool, Field(description="Whether somebody has asked to cancel the agent")]
+    child: Annotated[bool, Field(description="Whether another agent has delegated to it: there is no user to ask")]
     attempts: Annotated[int, Field(description="Recoveries since the last step forward")]
     back_off_seconds: int
     limits: Limits

@@ -23,6 +23,7 @@ def texts(state: Item, ledger: Iterable[Item], undone: Iterable[Item], kept: Ite
     done = "\n".join(f"  {item['status']:<12} {item['tool']} {item['input']}" for item in ledger) or "  nothing"
     was_undone = f"What was done is undone: {_names(undone)}."
     stands = f" What cannot be undone stands: {names}." if (names := _names(kept)) else ""
+    instead = " What shall I do instead?"
     operator = (
         f"Agent {agent_id} needs a decision.\n\n"
         f"Goal: {state['goal']}\n"
@@ -34,7 +35,8 @@ def texts(state: Item, ledger: Iterable[Item], undone: Iterable[Item], kept: Ite
         replan=f"The last attempt failed: {error}: {why} Make a new plan and go on.",
         compensated=f"You could not go on: {error}: {why} {was_undone}{stands} "
         "The user is asked for an alternative; start again from what the user says.",
-        question=f"I could not reach the goal: {why} {was_undone}{stands} What shall I do instead?",
+        # A child is not told otherwise: its parent decides what is done instead.
+        question=f"I could not reach the goal: {why} {was_undone}{stands}{'' if state['parent'] else instead}",
         subject=f"Turnstile: agent {agent_id} needs a decision"[:100],
         operator=operator if len(operator) <= _MESSAGE_LENGTH else f"{operator[:_MESSAGE_LENGTH]} …",
     )

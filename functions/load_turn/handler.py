@@ -15,4 +15,4 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     claim = Claim.model_validate(event)
     logger.append_keys(agentId=claim.agent_id)
     today = datetime.now(UTC).date().isoformat()
-    return load_turn(claim, read_agent(claim.agent_id), read_definition, today).dump()
+    return load_turn(claim, read_agent(claim.agent_id), read_definition, read_agent, today).dump()

@@ -3,21 +3,38 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from agent.conversation import Conversation, Item, fold, pending_message
 from agent.definition import Definition, ReadDefinition
 from agent.errors import ContextTooLarge, EffectUncertain, InvalidRecord, LeaseLost
-from agent.record import AGENT_ID, GOAL_LIMIT, PlanStep, step_record
+from agent.record import (
+    AGENT_ID,
+    FINISHED,
+    GOAL_LIMIT,
+    Answer,
+    Decision,
+    EffectStatus,
+    PlanStep,
+    Status,
+    Verdict,
+    step_record,
+)
 from agent.turn import Agent, Claim, Entry, Fallback, Pending, Turn, Used
+from load_turn.children import LONGEST, TOGETHER, late_report, report
+from load_turn.inbox import Inbox, read_inbox, refusal, told
 from load_turn.request import converse_request
 
 PAYLOAD_LIMIT = 200 * 1024
 """Bytes of JSON that LoadTurn may answer: a state's payload ends at 256 KiB, and the reply joins it there."""
+ReadItems = Callable[[str], Iterable[Item]]
+"""How the items of another agent are found: by its id."""
 
 
-def load_turn(claim: Claim, items: Iterable[Item], read_definition: ReadDefinition, today: str) -> Turn:
-    """Folds a record's items, in order of `record`.
+def load_turn(
+    claim: Claim, items: Iterable[Item], read_definition: ReadDefinition, read_items: ReadItems, today: str
+) -> Turn:
+    """Folds a record's items, in order of `record`. `read_items` finds those of its parent and its children.
 
     Raises LeaseLost if the claim does not own the agent, InvalidRecord if nothing can be done with the record,
     EffectUncertain if a call's outcome must be settled first, ContextTooLarge if the request does not fit.
@@ -27,35 +44,32 @@ def load_turn(claim: Claim, items: Iterable[Item], read_definition: ReadDefiniti
         by_kind[item["record"].partition("#")[0]].append(item)
     state = _checked_state(claim, by_kind["STATE"])
     definition = read_definition(state["agent"], int(state["definitionVersion"]))
-    conversation = fold(by_kind["STEP"], by_kind["EFFECT"], since=claim.claimed_step)
-    if conversation.uncertain:
-        names = ", ".join(call.name for call in conversation.uncertain)
-        raise EffectUncertain(f"It is not known whether {names} took effect; that must be settled first.")
-    waiting = sorted(
-        (item for item in by_kind["INPUT"] if item["record"] not in conversation.folded),
-        key=lambda item: (item["time"], item["receivedAt"], item["record"]),
-    )
-    agent = _agent(claim, state, definition, conversation, inbox=len(by_kind["INPUT"]))
-    match entry := _entry(conversation, waiting, definition):
-        case "CARRY_OUT" | "CLOSE":
-            # A recovery may have written into the journal since.
-            here = {"results_record": step_record(agent.step + 1)}
-            decision = conversation.last.model_copy(update=here) if conversation.last else None
-            return Turn(agent=agent, entry=entry, decision=decision)
-    pending = Pending(
-        messages=pending_message(conversation, [item["text"] for item in waiting]),
-        inputs=[item["record"] for item in waiting],
-    )
+    inputs = by_kind["INPUT"]
+    conversation = fold(by_kind["STEP"], by_kind["EFFECT"], inputs, since=claim.claimed_step)
+    cancelled = int(state["cancels"]) > 0 or _is_orphan(state, read_items)
+    _check_settled(conversation, by_kind["EFFECT"] if cancelled else [])
+    agent = _agent(claim, state, definition, conversation, inbox=len(inputs))
+    inbox = read_inbox(inputs, conversation.folded)
+    # A recovery may have written into the journal since.
+    here = step_record(agent.step + 1)
+    if cancelled:
+        return Turn(agent=agent, entry="CLOSE", decision=_cancel(here, inbox.cancel_note))
+    news = _news(conversation, agent, inbox, read_items)
+    if entry := _entry(conversation.last, inbox, news, state):
+        decision = conversation.last.model_copy(update={"results_record": here}) if conversation.last else None
+        return Turn(agent=agent, entry=entry, decision=decision)
+    answers = _answers(conversation.last, inbox, read_items)
+    pending = Pending(messages=pending_message(conversation, inbox.words, answers, news), inputs=inbox.records)
     for message in pending.messages:
         conversation.add(message["Role"], message["Content"])
     metadata = {"agentId": claim.agent_id, "step": state["step"], "modelCalls": state["modelCalls"]}
-    request = converse_request(definition, conversation.messages, today, metadata)
     turn = Turn(
         agent=agent,
-        entry=entry,
-        request=request,
+        entry="ASK_MODEL" if definition.model.protocol == "tools" else "ASK_MODEL_WITHOUT_TOOLS",
+        request=converse_request(definition, agent, conversation.messages, today, metadata),
         fallback=_fallback(definition.model.fallbacks),
         tools=definition.tools,
+        delegates=[delegate.name for delegate in definition.delegates],
         pending=pending,
     )
     size = len(json.dumps(turn.dump(), ensure_ascii=False).encode())
@@ -64,6 +78,76 @@ def load_turn(claim: Claim, items: Iterable[Item], read_definition: ReadDefiniti
             f"The conversation has grown to a payload of {size // 1024} KiB; at most {PAYLOAD_LIMIT // 1024} KiB fit."
         )
     return turn
+
+
+def _entry(last: Decision | None, inbox: Inbox, news: list[str], state: Item) -> Entry | None:
+    """What the decision that is open leads to; None if the model is asked."""
+    match last.action if last else None, last:
+        case "TOOL_USE", _:
+            return "CARRY_OUT"
+        case "ASK_APPROVAL", Decision(waits_for=approval):
+            ruling = inbox.ruling(approval)
+            if ruling is None:
+                return "CLOSE"
+            return "CARRY_OUT" if ruling.decision is Verdict.APPROVE else None
+        case "DELEGATE", Decision(children=children, waits_for=waits_for):
+            if {child.agent_id for child in children} <= set(inbox.finished):
+                return None
+            # Only a turn that closed on it has surely started them all.
+            return "CLOSE" if state["waitsFor"] == waits_for else "START_CHILDREN"
+        case "ASK_USER", _ if not inbox.words:
+            return "CLOSE"
+        case "COMPLETE", _ if not (inbox.words or news):
+            return "CLOSE"
+    return None
+
+
+def _answers(last: Decision | None, inbox: Inbox, read_items: ReadItems) -> list[Answer]:
+    """To what is open: calls that were refused, agents that have all reported."""
+    if last is None:
+        return []
+    if last.children:
+        limit = min(LONGEST, TOGETHER // len(last.children))
+        return [report(child.tool_use_id, read_items(child.agent_id), limit) for child in last.children]
+    ruling = inbox.ruling(last.waits_for)
+    if ruling is None:
+        return []
+    return [
+        Answer(tool_use_id=call.tool_use_id, text=refusal(ruling, call.approval), error=True) for call in last.calls
+    ]
+
+
+def _news(conversation: Conversation, agent: Agent, inbox: Inbox, read_items: ReadItems) -> list[str]:
+    """What there is to tell beside the user's words and the answers to what is open."""
+    last = conversation.last
+    awaited = {child.agent_id for child in last.children} if last else set()
+    late = [child for child in inbox.finished if child in agent.children and child not in awaited]
+    reports = [late_report(read_items(child), min(LONGEST, TOGETHER // len(late))) for child in late]
+    is_open = last is not None and last.action == "ASK_APPROVAL"
+    ruling = None if is_open else inbox.ruling(conversation.approval)
+    return [*reports, *([text] if ruling and (text := told(ruling)) else [])]
+
+
+def _is_orphan(state: Item, read_items: ReadItems) -> bool:
+    """Whether it was begun so late that its parent had ended before. Nobody could tell it then: it did not exist."""
+    if not state["parent"] or int(state["step"]) > 1:
+        return False
+    parents = (item for item in read_items(state["parent"]) if item["record"] == "STATE")
+    return any(parent["status"] in FINISHED for parent in parents)
+
+
+def _cancel(record: str, note: str) -> Decision:
+    status = Status.CANCELLED
+    return Decision(action="CANCEL", status=status, closes_as=status, message=note, results_record=record)
+
+
+def _check_settled(conversation: Conversation, ledger: list[Item]) -> None:
+    """`ledger`: what must not be open either."""
+    unsettled = {EffectStatus.RESERVED, EffectStatus.UNCERTAIN}
+    names = [call.name for call in conversation.uncertain]
+    names += [item["tool"] for item in ledger if item["status"] in unsettled and item["tool"] not in names]
+    if names:
+        raise EffectUncertain(f"It is not known whether {', '.join(names)} took effect; that must be settled first.")
 
 
 def _fallback(models: list[str]) -> Fallback:
@@ -83,17 +167,13 @@ def _checked_state(claim: Claim, states: list[Item]) -> Item:
     return state
 
 
-def _entry(conversation: Conversation, waiting: list[Item], definition: Definition) -> Entry:
-    last = conversation.last
-    if last and last.calls:
-        return "CARRY_OUT"
-    if last and last.action in ("COMPLETE", "ASK_USER") and not waiting:
-        return "CLOSE"
-    return "ASK_MODEL" if definition.model.protocol == "tools" else "ASK_MODEL_WITHOUT_TOOLS"
-
-
 def _agent(claim: Claim, state: Item, definition: Definition, conversation: Conversation, inbox: int) -> Agent:
     plan = [PlanStep.model_validate(entry) for entry in json.loads(state["plan"])]
+    limits, tokens, cost = definition.limits, int(state["tokenLimit"]), int(state["costLimit"])
+    own = {
+        "tokens": min(limits.tokens, tokens) if tokens else limits.tokens,
+        "cost_micro_usd": min(limits.cost_micro_usd, cost) if cost else limits.cost_micro_usd,
+    }
     return Agent(
         agent_id=claim.agent_id,
         owner=claim.owner,
@@ -110,7 +190,7 @@ def _agent(claim: Claim, state: Item, definition: Definition, conversation: Conv
             wrong_replies=conversation.wrong_replies,
             repeats=conversation.repeats,
         ),
-        limits=definition.limits,
+        limits=limits.model_copy(update=own),
         prices=definition.model.prices,
         protocol=definition.model.protocol,
         fingerprint=conversation.fingerprint,
@@ -119,4 +199,6 @@ def _agent(claim: Claim, state: Item, definition: Definition, conversation: Conv
             *(f"{name} came to nothing: {why}" for name, why in conversation.failed.items()),
         ],
         doubted=conversation.doubted,
+        depth=int(state["depth"]),
+        children=json.loads(state["children"]),
     )

@@ -2,50 +2,76 @@
 
 import inspect
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from agent.built_in import BUILT_INS
+from agent.built_in import offered_built_ins
 from agent.conversation import Message
-from agent.definition import Definition
+from agent.definition import Definition, Delegate
 from agent.schema import offered_schema, schema_for_model
-from agent.turn import ConverseRequest
+from agent.turn import Agent, ConverseRequest
 
 _RULES = """Today is {today} (UTC).
 
-You act by calling tools, and only so. Make a plan first when more than one step is needed, and keep it up to date. Call
-`ask_user` when only the user can decide or know something. Call `complete` when the goal is met, and `give_up` when it
-cannot be. Call these, and `update_plan`, alone; other calls may go together. Never repeat a call whose outcome is not
-known."""
+You act by calling tools, and only so. Make a plan first when more than one step is needed, and keep it up to date.
+{asking}
+Call `complete` when the goal is met, and `give_up` when it cannot be. Call these, and `update_plan`, alone; other calls
+may go together. Never repeat a call whose outcome is not known."""
+_ASK_USER = "Call `ask_user` when only the user can decide or know something."
+_ASK_NOBODY = """You work for another agent, which reads your result, and there is nobody to ask: if you cannot go on
+without something, say in `give_up` what it is."""
 
-_JSON_PROTOCOL = """Answer with one JSON object and nothing else: {"action": ACTION, "details": DETAILS}.
-ACTION is TOOL_USE, PLAN, ASK_USER, COMPLETE or GIVE_UP.
-DETAILS of TOOL_USE: {"toolName": NAME, "parameters": ARGUMENTS}, with one of these tools:
+_JSON_PROTOCOL = """Answer with one JSON object and nothing else: {{"action": ACTION, "details": DETAILS}}.
+ACTION is TOOL_USE, {actions}.
+DETAILS of TOOL_USE: {{"toolName": NAME, "parameters": ARGUMENTS}}, with one of these tools:
 """
 
 
+class _BuiltIn(NamedTuple):
+    """A built-in as it is offered."""
+
+    name: str
+    action: str
+    description: str
+    schema: dict[str, Any]
+
+
 def converse_request(
-    definition: Definition, messages: list[Message], today: str, metadata: dict[str, str]
+    definition: Definition, agent: Agent, messages: list[Message], today: str, metadata: dict[str, str]
 ) -> ConverseRequest:
     """Asks a definition's model to go on with a conversation. `today` is YYYY-MM-DD; `metadata` goes along."""
     model = definition.model
-    system = [definition.instructions, _RULES.format(today=today)]
+    built_ins = _built_ins(agent.depth, definition.delegates if agent.children_left else [])
+    system = [definition.instructions, _RULES.format(today=today, asking=_ASK_NOBODY if agent.depth else _ASK_USER)]
     if model.protocol == "json":
-        system.append(_json_protocol(definition))
+        system.append(_json_protocol(definition, built_ins))
     return ConverseRequest(
         model_id=model.id,
         system=[{"Text": text} for text in system],
         messages=messages,
         inference_config={"MaxTokens": model.max_tokens}
         | ({} if model.temperature is None else {"Temperature": model.temperature}),
-        tool_config=_tool_config(definition) if model.protocol == "tools" else {},
+        tool_config=_tool_config(definition, built_ins) if model.protocol == "tools" else {},
         request_metadata=metadata,
     )
 
 
-def _tool_config(definition: Definition) -> dict[str, Any]:
+def _built_ins(depth: int, delegates: Sequence[Delegate]) -> list[_BuiltIn]:
+    offered = []
+    for name, arguments in offered_built_ins(depth, delegation=bool(delegates)).items():
+        description, schema = inspect.getdoc(arguments) or "", schema_for_model(arguments)
+        if name == "delegate":
+            agents = "".join(f"\n- {delegate.name}: {delegate.description}" for delegate in delegates)
+            description = f"{description}\n\nThe agents:{agents}"
+            schema["properties"]["agent"]["enum"] = [delegate.name for delegate in delegates]
+        offered.append(_BuiltIn(name, arguments.action, description, schema))
+    return offered
+
+
+def _tool_config(definition: Definition, built_ins: list[_BuiltIn]) -> dict[str, Any]:
     offered = [
         *((tool.name, tool.description, tool.input_schema) for tool in definition.tools if not tool.hidden),
-        *((name, inspect.getdoc(arguments), schema_for_model(arguments)) for name, arguments in BUILT_INS.items()),
+        *((built_in.name, built_in.description, built_in.schema) for built_in in built_ins),
     ]
     return {
         "Tools": [
@@ -55,14 +81,15 @@ def _tool_config(definition: Definition) -> dict[str, Any]:
     }
 
 
-def _json_protocol(definition: Definition) -> str:
+def _json_protocol(definition: Definition, built_ins: list[_BuiltIn]) -> str:
+    *actions, last = [built_in.action for built_in in built_ins]
     tools = [
         f"- {tool.name}: {tool.description} ARGUMENTS: {json.dumps(tool.input_schema)}"
         for tool in definition.tools
         if not tool.hidden
     ]
-    actions = [
-        f"DETAILS of {arguments.action}: {inspect.getdoc(arguments)} {json.dumps(schema_for_model(arguments))}"
-        for arguments in BUILT_INS.values()
+    details = [
+        f"DETAILS of {built_in.action}: {built_in.description} {json.dumps(built_in.schema)}" for built_in in built_ins
     ]
-    return "\n".join([_JSON_PROTOCOL + "\n".join(tools), *actions])
+    begin = _JSON_PROTOCOL.format(actions=f"{', '.join(actions)} or {last}")
+    return "\n".join([begin + "\n".join(tools), *details])

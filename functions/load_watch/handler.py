@@ -15,8 +15,10 @@ from load_watch.load import count_waiting, find_stale
 def handler(_event: dict[str, Any], _context: Any) -> dict[str, Any]:
     """Answers a `Watch`, and tells how many agents wait for an operator."""
     client, table = reading_client(), os.environ["TABLE_NAME"]
-    before = datetime.now(UTC) - timedelta(minutes=int(os.environ["STALE_MINUTES"]))
-    watch = find_stale(client, table, before)
+    now = datetime.now(UTC)
+    before = now - timedelta(minutes=int(os.environ["STALE_MINUTES"]))
+    decided_before = now - timedelta(minutes=int(os.environ["APPROVAL_MINUTES"]))
+    watch = find_stale(client, table, before, decided_before)
     metrics = EphemeralMetrics(namespace="Turnstile")
     metrics.add_metric("AgentsWaitingForOperator", MetricUnit.Count, count_waiting(client, table))
     metrics.add_metric("AgentsLeftOut", MetricUnit.Count, watch.left_out)

@@ -1,5 +1,6 @@
-"""Which agents have not moved for too long, and where they stand."""
+"""Which agents have not moved for too long, or wait in vain, and where they stand."""
 
+import json
 import random
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from agent.conversation import Item, reason
-from agent.record import SETTLED, Model, Status
+from agent.record import FINISHED, SETTLED, Model, Status, step_record
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -16,7 +17,7 @@ INDEX = "ByStatus"
 WATCHED = frozenset(Status) - SETTLED - {Status.WAITING_FOR_AGENT} | {Status.WAITING_FOR_OPERATOR}
 """In one of these somebody ought to be at work: a turn, a recovery, or the recovery that asks the operator."""
 LIMIT = 50
-"""Agents that one run looks after."""
+"""Agents that one run looks after, and parents whose children it looks at."""
 CANDIDATES = 1000
 """Agents of one status among which they are chosen."""
 MESSAGE_LIMIT = 1000
@@ -31,6 +32,8 @@ class Stale(Model):
     status: Status
     next_action: Annotated[str, Field(description="The turn that was announced, or NONE")]
     owner: Annotated[str, Field(description="The execution that holds the lease, or NONE")]
+    waits_for: Annotated[str, Field(description="What has to come before it goes on, if it waits")]
+    parent: Annotated[str, Field(description="The agent that delegated to it; empty if none did")]
     error: Annotated[str, Field(description="What a recovery is about; empty while a turn works")]
     error_message: str
 
@@ -42,25 +45,47 @@ class Watch(Model):
     left_out: Annotated[int, Field(ge=0, description="How many more there were; the next runs come to them")]
 
 
-def find_stale(client: "DynamoDBClient", table: str, before: datetime) -> Watch:
-    """The agents in a watched status whose record has not moved since `before`, at most LIMIT of them.
+def find_stale(client: "DynamoDBClient", table: str, before: datetime, decided_before: datetime) -> Watch:
+    """The agents that somebody must look after, at most LIMIT of them: those in a watched status whose record has not
+    moved since `before`; those whose approval was asked for before `decided_before`; and for parents that have waited
+    since `before`, each child that has ended unheard, or the parent itself if it waits for a child that does not exist.
 
     If there are more, those that wait for an operator come last, for most of them have a good reason; beyond that
     chance decides: the oldest may be those that have one, run after run.
     """
-    limit = before.strftime("%Y-%m-%dT%H:%M:%SZ")
-    waiting = _candidates(client, table, Status.WAITING_FOR_OPERATOR, limit)
-    working = [
-        agent_id
-        for status in sorted(WATCHED - {Status.WAITING_FOR_OPERATOR})
-        for agent_id in _candidates(client, table, status, limit)
-    ]
+    limit, decision_limit = _text(before), _text(decided_before)
+    limits = dict.fromkeys(sorted(WATCHED), limit) | {Status.WAITING_FOR_APPROVAL: decision_limit}
+    by_status = {status: _candidates(client, table, status, moved) for status, moved in limits.items()}
+    waiting = by_status.pop(Status.WAITING_FOR_OPERATOR, [])
+    working = [agent_id for agents in by_status.values() for agent_id in agents]
     found = [*random.sample(working, len(working)), *random.sample(waiting, len(waiting))]
     chosen = found[:LIMIT]
     states = [_state(client, table, agent_id) for agent_id in chosen]
     # The index tells of a moment ago.
-    stale = [_stale(state) for state in states if state and state["status"] in WATCHED and state["lastUpdated"] < limit]
-    return Watch(agents=stale, left_out=len(found) - len(chosen))
+    stale = [state for state in states if state and state["lastUpdated"] < limits.get(Status(state["status"]), "")]
+    parents = _candidates(client, table, Status.WAITING_FOR_AGENT, limit)
+    for agent_id in random.sample(parents, min(LIMIT, len(parents))):
+        stale += _waits_in_vain(client, table, _state(client, table, agent_id))
+    return Watch(
+        agents=[_stale(state) for state in stale[:LIMIT]], left_out=len(found) - len(chosen) + len(stale[LIMIT:])
+    )
+
+
+def _waits_in_vain(client: "DynamoDBClient", table: str, parent: Item) -> list[Item]:
+    """The children that a parent waits for and whose end it has not heard of, and itself if one does not exist."""
+    if parent.get("status") != Status.WAITING_FOR_AGENT:
+        return []
+    # Not those of a delegation before: some of them may never have been started, and nobody waits for them.
+    delegation = _read(client, table, parent["agentId"], step_record(int(parent["waitsFor"])))
+    children = json.loads(delegation["decision"])["children"] if delegation else []
+    stale: list[Item] = []
+    for child_id in [child["agentId"] for child in children]:
+        child = _state(client, table, child_id)
+        if not child and parent not in stale:
+            stale.append(parent)
+        elif child and child["status"] in FINISHED and not _read(client, table, parent["agentId"], f"INPUT#{child_id}"):
+            stale.append(child)
+    return stale
 
 
 def count_waiting(client: "DynamoDBClient", table: str) -> int:
@@ -90,8 +115,13 @@ def _candidates(client: "DynamoDBClient", table: str, status: Status, before: st
 
 
 def _state(client: "DynamoDBClient", table: str, agent_id: str) -> Item:
+    return _read(client, table, agent_id, "STATE")
+
+
+def _read(client: "DynamoDBClient", table: str, agent_id: str, record: str) -> Item:
+    """An item as it is now; empty if there is none."""
     answer = client.get_item(
-        TableName=table, Key={"agentId": {"S": agent_id}, "record": {"S": "STATE"}}, ConsistentRead=True
+        TableName=table, Key={"agentId": {"S": agent_id}, "record": {"S": record}}, ConsistentRead=True
     )
     return {name: value.get("S", value.get("N", "")) for name, value in answer.get("Item", {}).items()}
 
@@ -103,6 +133,12 @@ def _stale(state: Item) -> Stale:
         status=Status(state["status"]),
         next_action=state["nextAction"],
         owner=state["owner"].partition("#")[0],
+        waits_for=state["waitsFor"],
+        parent=state["parent"],
         error=state["error"],
         error_message=reason(state["errorMessage"])[:MESSAGE_LIMIT],
     )
+
+
+def _text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -75,9 +75,14 @@ class Shape:
             return _of_fields(self.whole).at(way) is None
         if way[0] in self.fields:
             return self.fields[way[0]].lacks(way[1:])
-        if way[0] in self.maybe:
-            return self.maybe[way[0]].shape.at(way[1:]) is None
-        return self.closed
+        return self._never(way) if way[0] in self.maybe else self.closed
+
+    def _never(self, way: Way) -> bool:
+        """Whether a path inside of something that may be there leads to what is not known of it."""
+        if not way:
+            return False
+        known = self._known(way[0])
+        return not known or all(maybe.shape._never(way[1:]) for maybe in known)
 
     def meet(self, other: "Shape") -> "Shape":
         """What is known of a value that is the one or the other."""
@@ -272,7 +277,9 @@ class Flow:
         if expression in paths:
             return values[0]
         if expression.startswith("States.JsonMerge("):
-            return Shape({**values[0].fields, **values[1].fields})
+            # Of what the second may replace, no more is known than that it is there.
+            kept = values[0].fields if values[1].closed else dict.fromkeys(values[0].fields, NOTHING)
+            return Shape({**kept, **values[1].fields})
         if expression.startswith("States.StringToJson("):
             return values[0].text or NOTHING
         return NOTHING

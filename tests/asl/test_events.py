@@ -1,47 +1,66 @@
 """What the machines put on the bus is what the contract promises."""
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ministack.services import stepfunctions
 from pydantic import ValidationError
 
 from agent.events import EVENTS
-from agent.record import Status
+from agent.record import Child, Status
 from load_watch.load import Stale
 from tests.asl.dynamodb import STATE, writes
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
 from workflows.machines import Machine
 
-SAMPLE = {
-    "agentId": "agent-1",
-    "step": "7",
-    "status": "FAILED",
-    "nextAction": "PLANNING",
-    "error": "States.Timeout",
-    "errorMessage": "Nobody answered.",
-    "currentState": "PLANNING",
-    "lastUpdatedBy": "arn:aws:states:us-east-1:000000000000:execution:turnstile-AgentTurn:1",
+STATE_IMAGE = {
+    "agentId": {"S": "agent-1"},
+    "step": {"N": "7"},
+    "status": {"S": "FAILED"},
+    "nextAction": {"S": "PLANNING"},
+    "error": {"S": "States.Timeout"},
+    "errorMessage": {"S": "Nobody answered."},
+    "currentState": {"S": "PLANNING"},
+    "lastUpdatedBy": {"S": "arn:aws:states:us-east-1:000000000000:execution:turnstile-AgentTurn:1"},
+    "parent": {"S": "agent-0"},
+    "children": {"S": '["child-1", "child-2"]'},
 }
-"""STATE, as the table's stream has it: every value is a text."""
+"""STATE, as the table's stream has it."""
 STALE = Stale(
     agent_id="agent-1",
     step=7,
     status=Status.PLANNING,
     next_action="NONE",
-    owner=SAMPLE["lastUpdatedBy"],
+    owner=STATE_IMAGE["lastUpdatedBy"]["S"],
+    waits_for="7",
+    parent="a-0",
     error="",
     error_message="",
-).dump()
-CARRIED: dict[str, dict[str, Any]] = {"agent": STALE, "failure": {"error": "TurnDied", "message": "It ended."}}
-"""What agent_watch carries of an agent."""
+)
+CHILD = Child(
+    tool_use_id="use-1",
+    agent_id="child-1",
+    agent="travel",
+    goal="A flight",
+    prompt="Book a flight.",
+    depth=1,
+    tokens=1000,
+    cost_micro_usd=1000,
+)
+CARRIED: dict[str, dict[str, Any]] = {
+    "agent_notify": {"child": "child-1", "parent": "agent-1", "status": "FAILED"},
+    "agent_publish": {"dynamodb": {"NewImage": STATE_IMAGE}},
+    "agent_turn": {"child": CHILD.dump(), "parent": "agent-1"},
+    "agent_watch": {"agent": STALE.dump(), "failure": {"error": "TurnDied", "message": "It ended."}},
+}
+"""What each machine carries where it puts an event on the bus."""
 
 
 def details_are_the_contracts(machine: Machine) -> Iterator[str]:
     for task in machine.tasks():
         for entry in task.fields.get("Parameters", {}).get("Entries", []):
-            detail = json.dumps(_filled(entry["Detail"]))
+            detail = json.dumps(stepfunctions._resolve_params_obj(entry["Detail"], CARRIED[machine.name]))
             try:
                 EVENTS[entry["DetailType"]].model_validate_json(detail, strict=True)
             except ValidationError as error:
@@ -63,20 +82,6 @@ def announcements_are_published(machine: Machine) -> Iterator[str]:
             announced = next(iter(write.written["announce"].values()))
             if announced not in published:
                 yield problem(machine, write.state, f"agent_publish does not publish {announced}")
-
-
-def _filled(detail: dict[str, Any]) -> dict[str, Any]:
-    """The detail that Step Functions makes for the samples."""
-    filled = {}
-    for key, value in detail.items():
-        if carried := re.fullmatch(r"\$\.(agent|failure)\.(\w+)", value):
-            filled[key.removesuffix(".$")] = CARRIED[carried[1]][carried[2]]
-            continue
-        path = re.fullmatch(r"(States\.StringToJson\()?\$\.dynamodb\.NewImage\.(\w+)\.[SN]\)?", value)
-        assert path, f"{value}: teach tests/asl/test_events.py how it is evaluated"
-        text = SAMPLE[path[2]]
-        filled[key.removesuffix(".$")] = json.loads(text) if path[1] else text
-    return filled
 
 
 @holds(details_are_the_contracts, announcements_are_published)
@@ -112,6 +117,30 @@ def _detail(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, A
         "agent_watch",
         "LookAfterAgents/SendToRecovery",
         _detail(lambda d: d.update({"executionArn.$": "$.agent.step"})),
+    ),
+    Broken(
+        details_are_the_contracts,
+        "agent_publish",
+        "PublishRecords/PublishUpdate",
+        _detail(lambda d: d.update({"children.$": "States.StringToJson($.dynamodb.NewImage.children.S)"})),
+    ),
+    Broken(
+        details_are_the_contracts,
+        "agent_turn",
+        "StartChildren/StartChild",
+        _detail(lambda d: d["parent"].pop("agentId.$") and d["parent"].update({"id.$": "$.parent"})),
+    ),
+    Broken(
+        details_are_the_contracts,
+        "agent_watch",
+        "LookAfterAgents/ExpireApproval",
+        _detail(lambda d: d.update(decision="EXPIRED")),
+    ),
+    Broken(
+        details_are_the_contracts,
+        "agent_notify",
+        "CancelChildren/CancelChild",
+        _detail(lambda d: d.pop("agentId.$")),
     ),
     Broken(
         announcements_are_published,

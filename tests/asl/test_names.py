@@ -8,12 +8,12 @@ from typing import Any, get_args
 from agent import errors
 from agent.definition import Tool
 from agent.events import EVENTS, SOURCE
-from agent.record import FREE, Action, Call, EffectStatus, NextAction, Outcome, RecoveryAction, Status
+from agent.journal import Entry
+from agent.record import FREE, Action, Call, EffectStatus, NextAction, Outcome, RecoveryAction, Status, Verdict
 from agent.turn import Turn
 from tests.asl.dynamodb import ENTRY, Request, requests
 from tests.asl.services import called, execution_statuses
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
-from workflows.journal import Entry
 from workflows.machines import Machine, State
 from workflows.operator import OperatorDecision
 
@@ -33,9 +33,12 @@ OF_A_SERVICE = {
         "Runtime.ExitError",
         "Sandbox.Timedout",
     },
+    "Sfn": {"Sfn.SfnException"},  # what the API's model does not name, throttling too
     "SNS": {"SNS.ThrottledException"},  # the API's model names it, but not for this operation
 }
-"""Errors of optimized integrations that the API's model does not have."""
+"""Errors of one service's integration that the API's model does not have."""
+CANCEL = "CANCEL"
+"""What agent_input answers an operator's question with, for somebody who cancels."""
 INTRINSICS = {
     "States.Array",
     "States.ArrayContains",
@@ -66,10 +69,13 @@ LITERALS: dict[str, set[str]] = {
     "effect": {*get_args(Call.model_fields["effect"].annotation)},
     "entry": {*get_args(Turn.model_fields["entry"].annotation)},
     "onUnknown": {*get_args(Tool.model_fields["on_unknown"].annotation)},
-    "order": {*OperatorDecision, ""},
+    "order": {*OperatorDecision, CANCEL, ""},
+    "decision": {*Verdict, CANCEL},
     "who": {*get_args(Entry.model_fields["who"].annotation)},
     "announce": {*EVENTS},
     "DetailType": {*EVENTS},
+    "$['detail-type']": {*EVENTS},
+    "type": {*EVENTS},
     "Source": {SOURCE},
 }
 """What a field of this name may hold, wherever it stands."""
@@ -142,7 +148,7 @@ def _complaint(machine: Machine, state: State, path: str, value: str, *meant: di
     allowed = LITERALS.get(name, {value})
     for other in meant:
         allowed = other.get(name, allowed)
-    if not any(fnmatchcase(each, value) for each in allowed):
+    if value not in allowed and not any(fnmatchcase(each, value) for each in allowed):
         yield problem(machine, state, f"{name} is never {value!r}; it can be {', '.join(sorted(allowed))}")
 
 
@@ -286,6 +292,15 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
     Broken(
         literals_are_the_contracts, "agent_turn", "RouteEntry", _set("StringMatches", "ASK*ALL", "Choices", 0, "And", 0)
     ),
+    Broken(literals_are_the_contracts, "agent_input", "RouteKind", _set("StringEquals", "AgentDecided", "Choices", 0)),
+    Broken(literals_are_the_contracts, "agent_input", "KeepWords", _set("type", "Words", "Parameters", "input")),
+    Broken(
+        literals_are_the_contracts,
+        "agent_input",
+        "CheckDecision",
+        _set("StringEquals", "ACCEPT", "Choices", 0, "And", 6, "Or", 0),
+    ),
+    Broken(literals_are_the_contracts, "agent_input", "OrderCancel", _set("decision", "STOP", "Result")),
     Broken(literals_are_the_contracts, "agent_recovery", "TryAgain", _set("action", "AGAIN", "Parameters")),
     Broken(
         literals_are_the_contracts,

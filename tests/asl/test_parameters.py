@@ -22,7 +22,7 @@ TAKES: dict[str, type[BaseModel]] = {
     "${LoadWatchArn}": BaseModel,
 }
 """What each function is asked with. Any other is a tool, named by the call."""
-JSON_TEXTS = {"Detail", "Payload"}
+JSON_TEXTS = {"Detail", "Message", "Payload"}
 """Where the API takes JSON as text, Step Functions makes it of an object."""
 
 
@@ -136,6 +136,8 @@ def _rename(old: str, new: str, *way: str | int) -> Any:
         _rename("tool.$", "name.$", "Payload", "input"),
     ),
     Broken(arguments_exist, "agent_recovery", "NotifyOperator", _rename("Subject.$", "Title.$")),
+    Broken(arguments_exist, "agent_notify", "NotifySubscribers", _rename("MessageAttributes", "Attributes")),
+    Broken(arguments_exist, "agent_input", "AnswerQuestion", _rename("Output.$", "Result.$")),
     Broken(
         arguments_exist,
         "agent_recovery",

@@ -30,7 +30,7 @@ TRANSIENT = {
         "ThrottlingException",
     },
     "EventBridge": {"FailedEntry", "InternalException", "SdkClientException", "ThrottlingException"},
-    "Sfn": {"SdkClientException"},
+    "Sfn": {"ExecutionLimitExceededException", "SdkClientException", "SfnException"},
     "SNS": {"InternalErrorException", "SdkClientException", "ThrottledException"},
     "Lambda": {
         "AWSLambdaException",
@@ -49,6 +49,7 @@ BESIDE_THE_API = {
     "EventBridge.SdkClientException",
     "EventBridge.ThrottlingException",
     "Sfn.SdkClientException",
+    "Sfn.SfnException",
     "SNS.SdkClientException",
     "SNS.ThrottledException",
 } | {f"Lambda.{name}" for name in TRANSIENT["Lambda"]}
@@ -199,6 +200,9 @@ def _retry(state: dict[str, Any]) -> dict[str, Any]:
         "AskOperator",
         lambda s: s.update(Retry=[{"ErrorEquals": ["States.Timeout"]}]),
     ),
+    Broken(transient_errors_are_retried, "agent_recovery", "DeliverAgain", lambda s: _retry(s)["ErrorEquals"].pop(0)),
+    Broken(transient_errors_are_retried, "agent_input", "AnswerQuestion", lambda s: _retry(s)["ErrorEquals"].pop(1)),
+    Broken(transient_errors_are_retried, "agent_turn", "StartChildren/StartChild", lambda s: s.pop("Retry")),
     Broken(transient_errors_are_retried, "agent_recovery", "NotifyOperator", lambda s: _retry(s)["ErrorEquals"].pop(0)),
     Broken(retries_are_bounded, "agent_turn", "AskModel", lambda s: _retry(s).pop("MaxAttempts")),
     Broken(retries_are_bounded, "agent_turn", "AskModel", lambda s: _retry(s).update(MaxAttempts=99)),

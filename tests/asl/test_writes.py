@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agent.record import FINISHED, Status
 from tests.asl.dynamodb import ENTRY, STATE, created, requests, type_of, writes
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
 from workflows.machines import Machine
@@ -31,16 +32,28 @@ FENCES: dict[str, dict[str, set[str] | None]] = {
     # Whether the last checkpoint was written may be what is not known.
     "RecordFailure": {"owner": OURS},
     # The lease is what counts: the step's decision is in the effect's own key.
-    "ReserveEffect": {"owner": OURS},
+    "ReserveEffect": {"owner": OURS, "cancels": {"0"}},
     "ReserveUndo": {"owner": OURS},
     # Nobody holds the lease, and nobody has moved.
     "AnnounceTurn": {"owner": {"NONE"}, "step": None, "nextAction": {"$.agent.nextAction"}},
     "AnnounceError": {"owner": {"NONE"}, "step": None, "nextAction": {"NONE"}, "status": {"$.agent.status"}},
+    "AnnounceEnd": {"owner": {"NONE"}, "step": None, "nextAction": {"NONE"}, "status": {"$.agent.status"}},
+    "WakeParent": {"owner": {"NONE"}, "step": None, "status": {"$.agent.status"}, "waitsFor": {"$.agent.waitsFor"}},
+    # The input's own entry tells a second one apart; nobody may have moved the agent.
+    "WakeAgent": {
+        "owner": {"NONE"},
+        "status": {"$.agent.Item.status.S"},
+        "waitsFor": {"$.agent.Item.waitsFor.S"},
+    },
+    # Whoever works on the agent; see what_nobody_looks_at_is_not_kept.
+    "StoreInput": {},
+    # Nobody is asked about an agent that is to be cancelled.
+    "MarkWaiting": {"owner": OURS, "step": None, "cancels": {"0"}},
 }
 ONE_S_OWN: dict[str, set[str] | None] = {"owner": OURS, "step": None}
 """What is demanded of STATE, with the values; None for whatever the machine carries. FENCES tells for some states."""
-FENCED = {"agent_turn", "agent_recovery", "agent_watch"}
-"""The machines that change an agent that exists, inputs aside."""
+FENCED = {"agent_turn", "agent_recovery", "agent_watch", "agent_input"}
+"""The machines that change an agent that exists."""
 CREATED = created(MACHINES.values())
 OPERATOR = json.dumps({"S": "OPERATOR"})
 TOKEN = {"S.$": "$$.Task.Token"}
@@ -80,6 +93,15 @@ def work_on_an_agent_is_fenced(machine: Machine) -> Iterator[str]:
     for write in writes(machine):
         if write.kind == "Put" and write.record != OPERATOR and write.state.path not in fenced:
             yield problem(machine, write.state, "add a ConditionCheck on STATE: whoever was taken over may put nothing")
+
+
+def what_nobody_looks_at_is_not_kept(machine: Machine) -> Iterator[str]:
+    idle = {status for status in Status if status in FINISHED or status.startswith("WAITING_")}
+    for request in requests(machine):
+        if request.record == STATE and request.state.name == "StoreInput":
+            told = {value.get("S") for name, value in request.compared if name == "status"}
+            if not request.condition.startswith("#status = :found OR NOT #status IN (") or idle - told:
+                yield problem(machine, request.state, "keep nothing once the agent has come to wait or to its end")
 
 
 def settling_is_fenced_by_the_status(machine: Machine) -> Iterator[str]:
@@ -170,6 +192,7 @@ def values_are_texts_or_numbers(machine: Machine) -> Iterator[str]:
 @holds(
     writes_to_state_say_what_is_announced,
     work_on_an_agent_is_fenced,
+    what_nobody_looks_at_is_not_kept,
     settling_is_fenced_by_the_status,
     every_write_has_a_condition,
     tokens_stay_in_the_table,
@@ -255,6 +278,31 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
         "agent_watch",
         "LookAfterAgents/AnnounceTurn",
         _edit(CONDITION, "#owner = :none AND ", ""),
+    ),
+    Broken(work_on_an_agent_is_fenced, "agent_input", "WakeAgent", _edit(CONDITION, "#owner = :none AND ", "", part=1)),
+    Broken(
+        work_on_an_agent_is_fenced,
+        "agent_turn",
+        "CallTools/ReserveEffect",
+        _edit(CONDITION, " AND cancels = :zero", "", part=1),
+    ),
+    Broken(
+        work_on_an_agent_is_fenced,
+        "agent_watch",
+        "LookAfterAgents/WakeParent",
+        _edit(CONDITION, " AND waitsFor = :waitsFor", ""),
+    ),
+    Broken(
+        what_nobody_looks_at_is_not_kept,
+        "agent_input",
+        "StoreInput",
+        _edit(CONDITION, ":waitingForOperator, ", "", part=1),
+    ),
+    Broken(
+        what_nobody_looks_at_is_not_kept,
+        "agent_input",
+        "StoreInput",
+        _edit(CONDITION, "#status = :found OR NOT", "NOT", part=1),
     ),
     Broken(
         settling_is_fenced_by_the_status,

@@ -3,7 +3,9 @@
 import importlib
 import json
 import time
+import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
@@ -126,6 +128,20 @@ class TestReportExceptionsByName:
         assert sample.work({"action": "die", "note": ""})["error"] == "Runtime.ExitError"
 
 
+class TestShareWorkers:
+    def test_calls_at_once_share_a_few_processes(self, sample: Sample) -> None:
+        """Three times as many as there are processes: each of those takes three calls, one after the other."""
+
+        def call(number: int) -> int:
+            payload = json.dumps({"action": "take time", "note": str(number)})
+            answer = sample.engine.client("lambda").invoke(FunctionName="sample-worker", Payload=payload)
+            return int(json.loads(answer["Payload"].read())["process"])
+
+        with ThreadPoolExecutor(3 * ministack_child.WORKERS) as pool:
+            processes = set(pool.map(call, range(3 * ministack_child.WORKERS)))
+        assert 1 < len(processes) <= ministack_child.WORKERS
+
+
 class TestHistory:
     def test_what_happens_inside_a_map_appears(self, sample: Sample) -> None:
         items = [{"action": "work", "note": "first"}, {"action": "skip"}, {"action": "work", "note": "third"}]
@@ -173,6 +189,35 @@ class TestHistory:
         assert "stopped" not in sample.notes()
 
 
+class TestNameErrorsAsAws:
+    def test_an_error_of_step_functions_has_the_name_that_a_machine_catches(self, sample: Sample) -> None:
+        execution = _do(sample, "aws-sdk:sfn:sendTaskSuccess", {"TaskToken": "gone", "Output": "{}"})
+        assert execution["error"] == "Sfn.TaskDoesNotExistException"
+
+    def test_other_names_are_left_alone(self, sample: Sample) -> None:
+        key = {"TableName": sample.engine.outputs["TableName"], "Key": {"id": {"S": "nothing"}}}
+        condition = {"UpdateExpression": "REMOVE a", "ConditionExpression": "attribute_exists(id)"}
+        execution = _do(sample, "aws-sdk:dynamodb:updateItem", key | condition)
+        assert execution["error"] == "DynamoDb.ConditionalCheckFailedException"
+
+
+class TestKeepMessageAttributes:
+    def test_a_subscriber_gets_them(self, sample: Sample) -> None:
+        sns, sqs = sample.engine.client("sns"), sample.engine.client("sqs")
+        topic, url = sns.create_topic(Name="news")["TopicArn"], sqs.create_queue(QueueName="news")["QueueUrl"]
+        queue = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        raw = {"RawMessageDelivery": "true"}
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes=raw)
+        attributes = {"kind": {"DataType": "String", "StringValue": "good"}}
+        execution = _do(
+            sample, "sns:publish", {"TopicArn": topic, "Message": {"text": "Hi"}, "MessageAttributes": attributes}
+        )
+        assert execution["status"] == "SUCCEEDED"
+        [message] = sqs.receive_message(QueueUrl=url, MessageAttributeNames=["All"], WaitTimeSeconds=5)["Messages"]
+        assert json.loads(message["Body"]) == {"text": "Hi"}
+        assert message["MessageAttributes"] == attributes
+
+
 class TestPollPipesOften:
     def test_a_stream_reaches_the_machine(self, sample: Sample) -> None:
         machine = sample.engine.outputs["PublishArn"]
@@ -215,6 +260,8 @@ class TestPollPipesOften:
         (ministack_child.report_exceptions_by_name, 2),
         (ministack_child.keep_history, 1),
         (ministack_child.record_maps, 1),
+        (ministack_child.name_errors_as_aws, 1),
+        (ministack_child.keep_message_attributes, 1),
         (ministack_child.poll_pipes_often, 1),
     ],
 )
@@ -228,6 +275,17 @@ def test_a_worker_script_that_reports_otherwise_is_noticed() -> None:
     module.__dict__.update(_PYTHON_WORKER_SCRIPT="pass", _execute_function_warm=None)
     with pytest.raises(RuntimeError, match="reports exceptions in another way"):
         ministack_child.report_exceptions_by_name(module, module)
+
+
+def _do(sample: Sample, service: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """A finished execution of a machine that does this one thing."""
+    task = {"Type": "Task", "Resource": f"arn:aws:states:::{service}", "Parameters": parameters, "End": True}
+    arn = sample.machines.create_state_machine(
+        name=f"do-{uuid.uuid4().hex[:8]}",
+        definition=json.dumps({"StartAt": "Do", "States": {"Do": task}}),
+        roleArn="arn:aws:iam::000000000000:role/sample",
+    )["stateMachineArn"]
+    return sample.finish(sample.machines.start_execution(stateMachineArn=arn, input="{}")["executionArn"])
 
 
 def _iteration(event: dict[str, Any], events: dict[int, dict[str, Any]]) -> int:

@@ -128,6 +128,7 @@ def test_mocks_number_the_invocations_of_a_state(alone: Strict) -> None:
         (lambda _: strict_child.use_endpoint("http://nobody"), "asl.utils.boto_client", "boto_client_for"),
         (lambda _: strict_child.scale_waits(0), f"{WAIT}.wait_function", "WaitFunction._wait_interval"),
         (lambda _: strict_child.parse_once(), "asl.parse.asl_parser", "AmazonStateLanguageParser.parse"),
+        *((lambda _: strict_child.parse_once(), module, "parse") for module in strict_child.PATHS),
         (strict_child.answer_mocks, "backend.execution", "ExecutionWorker"),
         (strict_child.answer_mocks, "asl.eval.environment", "Environment.get_current_mocked_response"),
         (strict_child.answer_mocks, "mocking.mock_config", "MockTestCase"),

@@ -18,7 +18,7 @@ from workflows.client import Stack
 from workflows.engines.faults import FOLDER, Faults
 from workflows.limits import breaches, of_stack
 from workflows.local import local_stack
-from workflows.registry import register
+from workflows.registry import read_agent_file, register
 from workflows.scenarios import AGENTS, Scenario, load_scenarios
 from workflows.trace import Visit, visits
 
@@ -37,19 +37,36 @@ class World:
     def start(self, scenario: Scenario, name: str = "") -> str:
         """Asks for an agent that plays the scenario; returns its id once its record exists."""
         agent_id = name or f"{scenario.name}-{uuid.uuid4().hex[:8]}"
-        register(self.stack, TRAVEL, scenario.limits)
-        self.stack.wait_for(self.stack.request(AgentRequested(prompt=scenario.prompt, agent_id=agent_id)))
+        self.register(scenario.agent, scenario.limits)
+        requested = AgentRequested(prompt=scenario.prompt, agent=scenario.agent, agent_id=agent_id)
+        self.stack.wait_for(self.stack.request(requested))
         return agent_id
 
+    def register(self, agent: str, limits: dict[str, Any]) -> None:
+        """Registers a sample agent, after those that it delegates to."""
+        path = AGENTS / agent / "agent.yaml"
+        for delegate in read_agent_file(path).delegates:
+            if delegate.name != agent:
+                self.register(delegate.name, {})
+        register(self.stack, path, limits)
+
     def play(self, scenario: Scenario, name: str = "") -> str:
-        """Plays a scenario to its end, with the user's answers; returns the agent's id."""
+        """Plays a scenario to its end, with the user's answers and what is decided; returns the agent's id."""
         agent_id = self.start(scenario, name)
-        for text in scenario.inputs:
-            self.settle(agent_id, Status.WAITING_FOR_INPUT)
-            self.stack.send_input(agent_id, text)
-            self.wait(agent_id, lambda state: state["status"] != Status.WAITING_FOR_INPUT)
-        self.settle(agent_id)
-        return agent_id
+        inputs, decisions = iter(scenario.inputs), iter(scenario.decisions)
+        while True:
+            before = self.settle(agent_id)
+            if before["status"] == Status.WAITING_FOR_INPUT and (text := next(inputs, None)):
+                self.stack.send_input(agent_id, text)
+            elif before["status"] == Status.WAITING_FOR_APPROVAL and (ruling := next(decisions, None)):
+                self.stack.decide_approval(agent_id, before["waitsFor"], ruling.decision, ruling.note)
+            else:
+                return agent_id
+            self.hears(agent_id, before)
+
+    def hears(self, agent_id: str, before: Item) -> None:
+        """Waits until something has come to the agent since."""
+        self.wait(agent_id, lambda state: state["inbox"] != before["inbox"])
 
     def settle(self, agent_id: str, *statuses: Status) -> Item:
         """Waits until the agent stays where it is, and until its turn's execution is over."""
@@ -78,16 +95,17 @@ class World:
             time.sleep(0.05)
         return dict(execution)
 
-    def run(self, machine: str, detail: Any, event_id: str = "") -> dict[str, Any]:
+    def run(self, machine: str, detail: Any, event_id: str = "", kind: str = "AgentInputReceived") -> dict[str, Any]:
         """Runs a machine (`agent_start`, …) on an event as a rule would; describes the execution once it has ended."""
-        return self.ended(self.deliver(machine, detail, event_id))
+        return self.ended(self.deliver(machine, detail, event_id, kind))
 
-    def deliver(self, machine: str, detail: Any, event_id: str = "") -> str:
-        """Starts a machine on an event as a rule would; returns the execution's ARN."""
+    def deliver(self, machine: str, detail: Any, event_id: str = "", kind: str = "AgentInputReceived") -> str:
+        """Starts a machine on an event as a rule would; returns the execution's ARN. `kind`: for agent_input."""
         event = {
             "id": event_id or str(uuid.uuid4()),
             "time": "2026-01-01T00:00:00Z",
             "source": SOURCE,
+            "detail-type": kind,
             "detail": detail,
         }
         arn = getattr(self.stack.outputs, f"{machine}_arn")
@@ -105,6 +123,15 @@ class World:
     def items(self, agent_id: str, kind: str = "") -> list[Item]:
         """The agent's items; of one kind (`STEP`, `EFFECT`, `INPUT`) if asked so."""
         return [item for item in self.stack.read_agent(agent_id) if item["record"].startswith(kind)]
+
+    def children(self, agent_id: str) -> list[str]:
+        """The ids of the agents that it has delegated to."""
+        ids: list[str] = json.loads(next(iter(self.items(agent_id, "STATE")))["children"])
+        return ids
+
+    def family(self, agent_id: str) -> list[str]:
+        """It, and all those below it."""
+        return [agent_id, *(member for child in self.children(agent_id) for member in self.family(child))]
 
     def bookings(self, agent_id: str) -> list[dict[str, Any]]:
         """The bookings that calls of this agent made."""

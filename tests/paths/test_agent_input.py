@@ -1,29 +1,122 @@
-"""agent_input: nothing that a user says is lost, heard twice or heard out of order."""
+"""agent_input: nothing that comes from outside is lost, heard twice or heard out of order."""
 
+import json
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from agent.record import Status
+from agent.conversation import Item
+from agent.events import SOURCE, AgentStateUpdated
+from agent.record import FINISHED, Status, Verdict
 from tests.paths.conftest import World, scenario, waiting
+from tests.paths.test_agent_watch import change, fresh, standing
 from workflows.engines.faults import Fault
+
+WORKING = [Status.INITIATED, Status.PLANNING, Status.TOOL_EXECUTION_PENDING, Status.PLANNING_FAILED]
+WAITING = [status for status in Status if status.startswith("WAITING_")]
+
+
+def decision(agent_id: str, **more: Any) -> dict[str, Any]:
+    return {"agentId": agent_id, "approvalId": "4", "decision": "APPROVE", **more}
+
+
+def news(child: str, parent: str) -> dict[str, Any]:
+    return {"agentId": child, "step": 3, "status": "COMPLETED", "parent": parent, "children": 0}
+
+
+def child_of(world: World, parent: str, status: Status = Status.COMPLETED) -> str:
+    """A child that has used something up."""
+    used = {"inputTokens": 700, "outputTokens": 80, "costMicroUsd": 9}
+    return standing(world, status, f"child-{uuid.uuid4().hex}", parent=parent, **used)
+
+
+def state_of(world: World, agent_id: str) -> Item:
+    return world.items(agent_id, "STATE")[0]
+
+
+def assert_kept(world: World, agent_id: str, kind: str, detail: dict[str, Any]) -> Item:
+    """There is one input, and it is this."""
+    [item] = world.items(agent_id, "INPUT#")
+    assert (item["type"], json.loads(item["detail"])) == (kind, detail)
+    assert state_of(world, agent_id)["inbox"] == "1"
+    return item
+
+
+def assert_woken(world: World, agent_id: str) -> None:
+    state = state_of(world, agent_id)
+    assert (state["status"], state["nextAction"], state["announce"]) == ("PLANNING", "PLANNING", "AgentStateUpdated")
+
+
+NO_WORDS = "AgentInputReceived needs `agentId` and `text`"
+NO_DECISION = "AgentDecisionGiven needs `agentId` and `approvalId`"
+NO_CANCEL = "AgentCancelRequested needs `agentId`"
+NO_NEWS = "AgentStateUpdated names none"
 
 
 @pytest.mark.parametrize(
-    ("detail", "error", "words"),
+    ("kind", "detail", "error", "words"),
     [
-        ({"text": "Hello"}, "InputInvalid", "needs `agentId` and `text`"),
-        ({"agentId": "nobody"}, "InputInvalid", "needs `agentId` and `text`"),
-        ({"agentId": "nobody", "text": ""}, "InputInvalid", "needs `agentId` and `text`"),
-        ({"agentId": "nobody", "text": 7}, "InputInvalid", "needs `agentId` and `text`"),
-        ({"agentId": "nobody", "text": "Hello"}, "AgentUnknown", "There is no agent nobody."),
+        ("AgentInputReceived", {"text": "Hello"}, "InputInvalid", NO_WORDS),
+        ("AgentInputReceived", {"agentId": "nobody"}, "InputInvalid", NO_WORDS),
+        ("AgentInputReceived", {"agentId": "nobody", "text": ""}, "InputInvalid", NO_WORDS),
+        ("AgentInputReceived", {"agentId": "nobody", "text": 7}, "InputInvalid", NO_WORDS),
+        ("AgentInputReceived", {"agentId": "nobody", "text": "x", "inputId": 7}, "InputInvalid", "An `inputId` is"),
+        ("AgentInputReceived", {"agentId": "nobody", "text": "x", "inputId": ""}, "InputInvalid", "An `inputId` is"),
+        ("AgentInputReceived", {"agentId": "nobody", "text": "x", "inputId": "child-1"}, "InputInvalid", "child-"),
+        ("AgentInputReceived", {"agentId": "nobody", "text": "Hello"}, "AgentUnknown", "There is no agent nobody."),
+        ("AgentDecisionGiven", {"approvalId": "4", "decision": "APPROVE"}, "InputInvalid", NO_DECISION),
+        ("AgentDecisionGiven", {"agentId": "nobody", "decision": "APPROVE"}, "InputInvalid", NO_DECISION),
+        ("AgentDecisionGiven", decision("nobody", approvalId=""), "InputInvalid", NO_DECISION),
+        ("AgentDecisionGiven", decision("nobody", approvalId=4), "InputInvalid", NO_DECISION),
+        ("AgentDecisionGiven", decision("nobody", decision="YES"), "InputInvalid", "APPROVE, REFUSE or EXPIRE"),
+        ("AgentDecisionGiven", decision("nobody", note=7), "InputInvalid", "a `note` that is a string"),
+        ("AgentDecisionGiven", decision("nobody"), "AgentUnknown", "There is no agent nobody."),
+        ("AgentCancelRequested", {}, "InputInvalid", NO_CANCEL),
+        ("AgentCancelRequested", {"agentId": "nobody", "note": ["x"]}, "InputInvalid", "a `note` that is a string"),
+        ("AgentCancelRequested", {"agentId": "nobody"}, "AgentUnknown", "There is no agent nobody."),
+        ("AgentStateUpdated", {"agentId": "nobody", "status": "COMPLETED"}, "InputInvalid", NO_NEWS),
+        ("AgentStateUpdated", {"agentId": "nobody", "parent": ""}, "InputInvalid", NO_NEWS),
+        ("AgentStateUpdated", {"agentId": "nobody", "parent": "a"}, "AgentUnknown", "no agent nobody, whose end"),
     ],
 )
-def test_a_bad_input_is_refused_in_words(world: World, detail: dict[str, Any], error: str, words: str) -> None:
-    execution = world.run("agent_input", detail)
+def test_a_bad_input_is_refused_in_words(
+    world: World, kind: str, detail: dict[str, Any], error: str, words: str
+) -> None:
+    execution = world.run("agent_input", detail, kind=kind)
     assert (execution["status"], execution["error"]) == ("FAILED", error)
     assert words in execution["cause"]
+
+
+# ---- Words
+
+
+def test_words_wake_who_waits_for_them(world: World) -> None:
+    agent_id = standing(world, Status.WAITING_FOR_INPUT)
+    detail = {"agentId": agent_id, "text": 'Say "hello".\nTwice.'}
+    assert world.run("agent_input", detail)["status"] == "SUCCEEDED"
+    assert_woken(world, agent_id)
+    item = assert_kept(world, agent_id, "AgentInputReceived", detail)
+    assert [item[name] for name in ("inputTokens", "outputTokens", "costMicroUsd")] == ["0", "0", "0"]
+    assert state_of(world, agent_id)["cancels"] == "0"
+
+
+@pytest.mark.parametrize("status", [*WORKING, *(status for status in WAITING if status != Status.WAITING_FOR_INPUT)])
+def test_words_are_kept_for_who_does_something_else(world: World, status: Status) -> None:
+    agent_id = standing(world, status, waitsFor="4")
+    detail = {"agentId": agent_id, "text": "A window seat!"}
+    assert world.run("agent_input", detail)["status"] == "SUCCEEDED"
+    assert_kept(world, agent_id, "AgentInputReceived", detail)
+    assert (state_of(world, agent_id)["status"], state_of(world, agent_id)["nextAction"]) == (status, "NONE")
+
+
+def test_words_of_one_name_are_kept_once(world: World) -> None:
+    agent_id = standing(world, Status.PLANNING)
+    detail = {"agentId": agent_id, "text": "A window seat!", "inputId": "click-1"}
+    for _ in range(2):  # two events
+        assert world.run("agent_input", detail)["status"] == "SUCCEEDED"
+    assert assert_kept(world, agent_id, "AgentInputReceived", detail)["record"] == "INPUT#click-1"
 
 
 def test_a_finished_agent_takes_no_input(world: World) -> None:
@@ -115,3 +208,261 @@ def test_an_agent_does_not_give_up_before_it_has_heard_everything(world: World) 
     assert state["error"] == "BedrockRuntime.ValidationException"  # asked once more, and the scenario has no more
     states = [visit.state for visit in world.visited(name)]
     assert states[states.index("RecordFailure") :][:4] == ["RecordFailure", "RouteUnrecorded", "LoadTurn", "RouteEntry"]
+
+
+def test_words_that_lose_the_race_with_a_question_answer_it(world: World) -> None:
+    agent_id = standing(world, Status.PLANNING)
+    with world.faults.held(agent_id, "StoreInput") as until_held:
+        arn = world.deliver("agent_input", {"agentId": agent_id, "text": "Tomorrow."})
+        until_held()
+        change(world, agent_id, status=Status.WAITING_FOR_INPUT)
+    assert world.ended(arn)["status"] == "SUCCEEDED"
+    states = [visit.state for visit in world.history(arn)]
+    assert states[-7:] == ["ReadInput", "RouteRefusal", "Pause", "LookAgain", "ReadAgent", "RouteInput", "WakeAgent"]
+    assert_woken(world, agent_id)
+    assert len(world.items(agent_id, "INPUT#")) == 1
+
+
+# ---- Decisions
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_a_decision_wakes_who_waits_for_it(world: World, verdict: Verdict) -> None:
+    agent_id = standing(world, Status.WAITING_FOR_APPROVAL, waitsFor="4")
+    detail = decision(agent_id, decision=verdict.value, note="As you say.")
+    assert world.run("agent_input", detail, kind="AgentDecisionGiven")["status"] == "SUCCEEDED"
+    assert_woken(world, agent_id)
+    assert_kept(world, agent_id, "AgentDecisionGiven", detail)
+
+
+@pytest.mark.parametrize(
+    ("status", "waits_for"), [(Status.WAITING_FOR_APPROVAL, "3"), *((s, "4") for s in (*WORKING, *sorted(FINISHED)))]
+)
+def test_a_decision_that_nobody_waits_for_is_refused(world: World, status: Status, waits_for: str) -> None:
+    agent_id = standing(world, status, waitsFor=waits_for)
+    before = world.items(agent_id)
+    execution = world.run("agent_input", decision(agent_id), kind="AgentDecisionGiven")
+    assert execution["error"] == "DecisionRefused"
+    assert f"Agent {agent_id} is {status} and does not wait for a decision on approval 4" in execution["cause"]
+    assert world.items(agent_id) == before
+
+
+def test_a_decision_delivered_twice_is_taken_once(world: World) -> None:
+    agent_id, event_id = standing(world, Status.WAITING_FOR_APPROVAL, waitsFor="4"), str(uuid.uuid4())
+    for _ in range(2):
+        execution = world.run("agent_input", decision(agent_id), event_id, kind="AgentDecisionGiven")
+        assert execution["status"] == "SUCCEEDED"
+    assert_kept(world, agent_id, "AgentDecisionGiven", decision(agent_id))
+    other = world.run("agent_input", decision(agent_id, decision="REFUSE"), kind="AgentDecisionGiven")
+    assert other["error"] == "DecisionRefused"
+
+
+def test_a_decision_that_loses_the_race_with_another_is_refused(world: World) -> None:
+    agent_id = standing(world, Status.WAITING_FOR_APPROVAL, waitsFor="4")
+    with world.faults.held(agent_id, "WakeAgent") as until_held:
+        arn = world.deliver("agent_input", decision(agent_id), kind="AgentDecisionGiven")
+        until_held()
+        # The other came, and the agent asks for something else by now.
+        change(world, agent_id, waitsFor="6")
+    assert world.ended(arn)["error"] == "DecisionRefused"
+    assert world.items(agent_id, "INPUT#") == []
+
+
+# ---- Children
+
+
+def test_the_end_of_a_child_wakes_its_parent_and_is_counted(world: World) -> None:
+    parent = standing(world, Status.WAITING_FOR_AGENT, waitsFor="4", inputTokens=1000)
+    child = child_of(world, parent)
+    assert world.run("agent_input", news(child, parent), kind="AgentStateUpdated")["status"] == "SUCCEEDED"
+    assert_woken(world, parent)
+    assert assert_kept(world, parent, "AgentStateUpdated", news(child, parent))["record"] == f"INPUT#{child}"
+    state = state_of(world, parent)
+    assert [state[name] for name in ("inputTokens", "outputTokens", "costMicroUsd")] == ["1700", "80", "9"]
+
+
+@pytest.mark.parametrize("status", [*WORKING, *(status for status in WAITING if status != Status.WAITING_FOR_AGENT)])
+def test_the_end_of_a_child_is_kept_for_who_does_something_else(world: World, status: Status) -> None:
+    parent = standing(world, status)
+    child = child_of(world, parent, Status.FAILED)
+    assert world.run("agent_input", news(child, parent), kind="AgentStateUpdated")["status"] == "SUCCEEDED"
+    assert_kept(world, parent, "AgentStateUpdated", news(child, parent))
+    assert (state_of(world, parent)["status"], state_of(world, parent)["inputTokens"]) == (status, "700")
+
+
+def test_the_end_of_a_child_told_twice_counts_once(world: World) -> None:
+    parent = standing(world, Status.WAITING_FOR_AGENT)
+    child = child_of(world, parent)
+    for _ in range(2):  # two events: its end was announced again
+        assert world.run("agent_input", news(child, parent), kind="AgentStateUpdated")["status"] == "SUCCEEDED"
+    assert_kept(world, parent, "AgentStateUpdated", news(child, parent))
+    assert state_of(world, parent)["inputTokens"] == "700"
+
+
+@pytest.mark.parametrize("status", sorted(FINISHED))
+def test_a_finished_parent_is_told_nothing(world: World, status: Status) -> None:
+    parent = standing(world, status)
+    child = child_of(world, parent)
+    before = world.items(parent)
+    execution = world.run("agent_input", news(child, parent), kind="AgentStateUpdated")
+    assert execution["status"] == "SUCCEEDED"
+    assert world.history(execution["executionArn"])[-1].state == "NothingToTell"
+    assert world.items(parent) == before
+
+
+def test_the_end_of_a_child_comes_by_the_bus(world: World) -> None:
+    parent = standing(world, Status.WAITING_FOR_AGENT)
+    child = child_of(world, parent)
+    change(world, child, lastUpdated="2026-11-01T00:00:00Z")
+    world.stack.put("AgentStateUpdated", AgentStateUpdated.model_validate(news(child, parent)))
+    world.wait(parent, lambda state: state["inbox"] == "1")
+    assert_kept(world, parent, "AgentStateUpdated", news(child, parent))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change_of", "taken"),
+    [
+        ("AgentStateUpdated", {}, True),
+        ("AgentStateUpdated", {"status": "FAILED"}, True),
+        ("AgentStateUpdated", {"status": "CANCELLED"}, True),
+        ("AgentStateUpdated", {"parent": ""}, False),
+        ("AgentStateUpdated", {"status": "WAITING_FOR_INPUT"}, False),
+        ("AgentDecisionGiven", {}, True),
+        ("AgentCancelRequested", {}, True),
+        ("AgentInputReceived", {}, True),
+        ("AgentRequested", {}, False),
+    ],
+)
+def test_its_rules_let_pass_what_it_takes(world: World, kind: str, change_of: dict[str, str], taken: bool) -> None:
+    events, bus = world.stack.events, world.stack.outputs.bus_name
+    rules = events.list_rules(EventBusName=bus)["Rules"]
+    mine = [
+        rule["EventPattern"]
+        for rule in rules
+        for target in events.list_targets_by_rule(Rule=rule["Name"], EventBusName=bus)["Targets"]
+        if target["Arn"] == world.stack.outputs.agent_input_arn
+    ]
+    event = {
+        "id": "1",
+        "account": "000000000000",
+        "source": SOURCE,
+        "time": "2026-01-01T00:00:00Z",
+        "region": "us-east-1",
+        "resources": [],
+        "detail-type": kind,
+        "detail": news("child-1", "agent-0") | change_of,
+    }
+    matched = [events.test_event_pattern(EventPattern=pattern, Event=json.dumps(event))["Result"] for pattern in mine]
+    assert matched.count(True) == int(taken)  # by one rule, so that it comes once
+
+
+# ---- Who cancels
+
+
+@pytest.mark.parametrize("status", [Status.WAITING_FOR_INPUT, Status.WAITING_FOR_APPROVAL, Status.WAITING_FOR_AGENT])
+def test_who_waits_is_woken_to_be_cancelled(world: World, status: Status) -> None:
+    agent_id = standing(world, status, waitsFor="4")
+    detail = {"agentId": agent_id, "note": "Not needed any more."}
+    assert world.run("agent_input", detail, kind="AgentCancelRequested")["status"] == "SUCCEEDED"
+    assert_woken(world, agent_id)
+    assert_kept(world, agent_id, "AgentCancelRequested", detail)
+    assert state_of(world, agent_id)["cancels"] == "1"
+
+
+@pytest.mark.parametrize("status", WORKING)
+def test_who_works_finds_that_it_is_to_be_cancelled(world: World, status: Status) -> None:
+    agent_id, event_id = standing(world, status), str(uuid.uuid4())
+    for _ in range(2):
+        execution = world.run("agent_input", {"agentId": agent_id}, event_id, kind="AgentCancelRequested")
+        assert execution["status"] == "SUCCEEDED"
+    assert_kept(world, agent_id, "AgentCancelRequested", {"agentId": agent_id})
+    assert (state_of(world, agent_id)["cancels"], state_of(world, agent_id)["status"]) == ("1", status)
+
+
+@pytest.mark.parametrize("status", sorted(FINISHED))
+def test_who_has_finished_is_not_cancelled(world: World, status: Status) -> None:
+    agent_id = standing(world, status)
+    before = world.items(agent_id)
+    execution = world.run("agent_input", {"agentId": agent_id}, kind="AgentCancelRequested")
+    assert execution["status"] == "SUCCEEDED"
+    assert world.history(execution["executionArn"])[-1].state == "NothingToCancel"
+    assert world.items(agent_id) == before
+
+
+def test_a_cancel_that_loses_the_race_with_a_question_wakes(world: World) -> None:
+    agent_id = standing(world, Status.PLANNING)
+    with world.faults.held(agent_id, "StoreInput") as until_held:
+        arn = world.deliver("agent_input", {"agentId": agent_id}, kind="AgentCancelRequested")
+        until_held()
+        change(world, agent_id, status=Status.WAITING_FOR_APPROVAL, waitsFor="4")
+    assert world.ended(arn)["status"] == "SUCCEEDED"
+    assert_woken(world, agent_id)
+    assert state_of(world, agent_id)["cancels"] == "1"
+
+
+@pytest.fixture
+def asking(world: World) -> Callable[[], str]:
+    """Makes agents whose recovery asks an operator."""
+
+    def make() -> str:
+        name = fresh("asking")
+        world.faults.put(Fault(agent_id=name, state="AskModel", error="AccessDenied"))
+        world.start(scenario("straight_booking"), name)
+        world.settle(name, Status.WAITING_FOR_OPERATOR)
+        return name
+
+    return make
+
+
+def assert_cancelled_by_recovery(world: World, agent_id: str, note: str = "") -> None:
+    state = world.settle(agent_id, *FINISHED)
+    assert (state["status"], state["cancels"]) == (Status.CANCELLED, "1")
+    last = world.items(agent_id, "STEP#")[-1]
+    assert (last["who"], last["action"], last["reason"], last["note"]) == ("RECOVERY", "CANCEL", "AccessDenied", note)
+    assert world.bookings(agent_id) == []
+    world.assert_sound(agent_id)
+
+
+def test_who_waits_for_an_operator_is_cancelled_instead(world: World, asking: Callable[[], str]) -> None:
+    agent_id = asking()
+    detail = {"agentId": agent_id, "note": "Not needed any more.", "decision": "RETRY"}
+    execution = world.run("agent_input", detail, kind="AgentCancelRequested")
+    assert execution["status"] == "SUCCEEDED"
+    assert_cancelled_by_recovery(world, agent_id, "Not needed any more.")
+
+
+def test_a_question_that_is_being_asked_again_is_answered_then(world: World, asking: Callable[[], str]) -> None:
+    agent_id = asking()
+    stale = Fault(agent_id=agent_id, state="AnswerQuestion", error="Sfn.TaskTimedOutException", times=2)
+    world.faults.put(stale)
+    execution = world.run("agent_input", {"agentId": agent_id}, kind="AgentCancelRequested")
+    assert execution["status"] == "SUCCEEDED"
+    states = [visit.state for visit in world.history(execution["executionArn"])]
+    assert states.count("AnswerQuestion") == 3
+    assert_cancelled_by_recovery(world, agent_id)
+
+
+def test_a_question_that_was_answered_meanwhile_is_let_be(world: World, asking: Callable[[], str]) -> None:
+    agent_id = asking()
+    with world.faults.held(agent_id, "AnswerQuestion") as until_held:
+        arn = world.deliver("agent_input", {"agentId": agent_id}, kind="AgentCancelRequested")
+        until_held()
+        token = world.items(agent_id, "OPERATOR")[0]["token"]
+        world.stack.stepfunctions.send_task_success(taskToken=token, output='{"decision": "RETRY"}')
+        state = world.settle(agent_id, *FINISHED)
+    assert world.ended(arn)["status"] == "SUCCEEDED"
+    states = [visit.state for visit in world.history(arn)]
+    assert (states.count("AnswerQuestion"), states[-1]) == (1, "NothingToCancel")
+    assert "Pause" in states
+    assert (state["status"], state["cancels"]) == (Status.CANCELLED, "1")
+    assert world.bookings(agent_id) == []
+
+
+def test_a_question_that_could_not_be_answered_is_answered_by_the_next_delivery(
+    world: World, asking: Callable[[], str]
+) -> None:
+    agent_id = asking()
+    world.faults.put(Fault(agent_id=agent_id, state="AnswerQuestion", error="AccessDenied"))
+    execution = world.run("agent_input", {"agentId": agent_id}, kind="AgentCancelRequested")
+    assert execution["error"] == "AccessDenied"
+    assert_cancelled_by_recovery(world, agent_id)  # the bus told the recovery of it, and that delivered it again

@@ -75,17 +75,33 @@ def test_a_bus_that_is_busy_gets_the_event_later(world: World) -> None:
     assert world.play(scenario("give_up"), name)
 
 
-def test_records_that_cannot_be_published_fail_the_batch_after_the_others(world: World) -> None:
-    def record(agent_id: str) -> dict[str, Any]:
-        image = {
-            "agentId": {"S": agent_id},
-            "step": {"N": "1"},
-            "status": {"S": "COMPLETED"},
-            "nextAction": {"S": "NONE"},
-            "announce": {"S": "AgentStateUpdated"},
-        }
-        return {"dynamodb": {"NewImage": image}}
+def record(agent_id: str, **values: str) -> dict[str, Any]:
+    """What the outbox pipe delivers of an agent that has come to its end."""
+    texts = {
+        "agentId": agent_id,
+        "status": "COMPLETED",
+        "nextAction": "NONE",
+        "announce": "AgentStateUpdated",
+        "parent": "",
+        "children": "[]",
+    }
+    image = {name: {"S": value} for name, value in (texts | values).items()}
+    return {"dynamodb": {"NewImage": {**image, "step": {"N": "1"}}}}
 
+
+def test_an_end_tells_whose_child_it_was_and_how_many_it_has(world: World, heard: Any) -> None:
+    name = f"family-{uuid.uuid4().hex[:8]}"
+    batch = [record(name, parent="agent-0", children=json.dumps(["child-1", "child-2"]))]
+    arn = world.stack.stepfunctions.start_execution(
+        stateMachineArn=world.stack.outputs.agent_publish_arn, input=json.dumps(batch)
+    )["executionArn"]
+    assert world.ended(arn)["status"] == "SUCCEEDED"
+    [event] = heard(name, 1)
+    EVENTS["AgentStateUpdated"].model_validate(event["detail"])
+    assert (event["detail"]["parent"], event["detail"]["children"]) == ("agent-0", 2)
+
+
+def test_records_that_cannot_be_published_fail_the_batch_after_the_others(world: World) -> None:
     lost, kept = f"lost-{uuid.uuid4().hex[:8]}", f"kept-{uuid.uuid4().hex[:8]}"
     world.faults.put(Fault(agent_id=lost, state="PublishUpdate", error="AccessDenied"))
     arn = world.stack.stepfunctions.start_execution(

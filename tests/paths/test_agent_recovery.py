@@ -2,12 +2,16 @@
 
 import json
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.record import Status
 from tests.paths.conftest import World, scenario
+from tests.paths.test_agent_notify import operator
+from tests.paths.test_agent_watch import set_state
 from workflows.client import Stack
 from workflows.engines.embedded import Embedded
 from workflows.engines.faults import FOLDER, Fault, Faults
@@ -15,6 +19,8 @@ from workflows.local import TEMPLATE
 from workflows.scenarios import load_scenarios
 from workflows.scripted_model import ScriptedModel
 
+told = operator
+"""Gives what the operators' topic has about an agent."""
 THROTTLED = "BedrockRuntime.ThrottlingException"
 
 
@@ -145,7 +151,74 @@ def test_an_undo_that_fails_goes_to_the_operator_with_what_stands(world: World) 
     world.assert_sound(name)
 
 
+def test_a_child_that_was_undone_fails_and_says_what_a_user_would_be_asked(world: World) -> None:
+    name = fresh()
+    world.register("travel", {})
+    parent = {"agentId": "agent-0", "depth": 1, "tokens": 100_000, "costMicroUsd": 1_000_000}
+    detail = {"prompt": scenario("undo_then_another").prompt, "agentId": name, "parent": parent}
+    assert world.run("agent_start", detail)["status"] == "SUCCEEDED"
+    assert world.settle(name)["status"] == Status.FAILED
+    assert decisions(world, name) == [("COMPENSATE", "GivenUp")]
+    entry = world.items(name, "STEP#")[-1]
+    assert "There is no hotel at the sea on that day." in entry["question"]
+    assert "What was done is undone: book_flight." in entry["text"]
+    assert [booking["status"] for booking in world.bookings(name)] == ["CANCELLED"]
+    world.assert_inventory_agrees()
+    world.assert_sound(name)
+
+
 # ---- A person
+
+
+@pytest.mark.parametrize(
+    "answer", ['"RETRY"', "[1]", "7", "null", '{"decision": 7}', '{"decision": "RETRY", "note": 7}']
+)
+def test_an_answer_that_is_none_is_asked_for_again(world: World, answer: str) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="ReadReply", error="AccessDenied"))
+    world.start(scenario("straight_booking"), name)
+    asked(world, name)
+    first = world.stack.item(name, "OPERATOR")
+    assert first
+    world.stack.stepfunctions.send_task_success(taskToken=first["token"], output=answer)
+    world.wait(name, lambda _: world.stack.item(name, "OPERATOR") != first)
+    decide(world, name, "RETRY")
+    assert world.settle(name)["status"] == Status.COMPLETED
+    assert decisions(world, name) == [("RETRY", "AccessDenied")]
+
+
+def test_nobody_is_asked_about_who_is_to_be_cancelled(world: World) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="ReadReply", error="AccessDenied"))
+    with world.faults.held(name, "MarkWaiting") as until_held:
+        world.start(scenario("straight_booking"), name)
+        until_held()
+        cancel = world.run("agent_input", {"agentId": name}, kind="AgentCancelRequested")
+        assert cancel["status"] == "SUCCEEDED"
+    assert world.settle(name)["status"] == Status.CANCELLED
+    assert decisions(world, name) == [("CANCEL", "AccessDenied")]
+    assert world.stack.item(name, "OPERATOR") is None
+    world.assert_sound(name)
+
+
+def test_a_record_that_cannot_be_read_is_told_of_and_tried_again(
+    world: World, told: Callable[[str], dict[str, Any]]
+) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="AskModel", error="AccessDenied"))
+    world.faults.put(Fault(agent_id=name, state="LoadRecovery", error="InvalidRecord"))
+    world.start(scenario("straight_booking"), name)
+    message = told(name)
+    assert message["Subject"] == "Turnstile: an agent cannot be recovered"
+    assert f"Agent {name} cannot be recovered: InvalidRecord: A fault on purpose" in message["Message"]
+    owner = world.wait(name, lambda state: state["owner"] != "NONE")["owner"].split("#")[0]
+    assert owner in message["Message"]
+    assert world.ended(owner)["error"] == "InvalidRecord"
+    set_state(world, name)
+    assert world.run("agent_watch", {})["status"] == "SUCCEEDED"
+    asked(world, name)
+    decide(world, name, "RETRY")
+    assert world.settle(name)["status"] == Status.COMPLETED
 
 
 def test_an_operator_may_let_it_be(world: World) -> None:
@@ -168,21 +241,18 @@ def test_an_operator_may_have_the_model_plan_again(world: World) -> None:
     assert world.items(name, "STATE")[0]["replans"] == "1"
 
 
-def test_a_question_goes_out_by_the_topic_and_without_the_token(world: World) -> None:
-    sqs, sns = world.client("sqs"), world.client("sns")
-    url = sqs.create_queue(QueueName=fresh())["QueueUrl"]
-    queue = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    topic = world.stack.outputs.operator_topic_arn
-    subscription = sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue, ReturnSubscriptionArn=True)
+def test_a_question_goes_out_by_the_topic_and_without_the_token(
+    world: World, told: Callable[[str], dict[str, Any]]
+) -> None:
     name = fresh()
     world.faults.put(Fault(agent_id=name, state="ReadReply", error="AccessDenied"))
     world.start(scenario("straight_booking"), name)
     asked(world, name)
-    [message] = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=10)["Messages"]
-    sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
+    message = told(name)
+    attributes = {key: value["Value"] for key, value in message["MessageAttributes"].items()}
+    assert attributes == {"agentId": name, "error": "AccessDenied"}
     token = world.stack.item(name, "OPERATOR")
-    assert token and name in message["Body"]
-    assert token["token"] not in message["Body"]
+    assert token and token["token"] not in json.dumps(message)
 
 
 def test_an_operator_who_never_answers_is_reminded_and_then_the_agent_fails(tmp_path: Path) -> None:
@@ -234,5 +304,6 @@ def test_a_running_turn_is_not_robbed(world: World) -> None:
 def test_a_request_that_died_is_made_again(world: World) -> None:
     name = fresh()
     world.faults.put(Fault(agent_id=name, state="ReadDefinition", error="AccessDenied"))
+    world.faults.put(Fault(agent_id=name, state="DeliverAgain", error="Sfn.SfnException", times=2))
     world.deliver("agent_start", {"prompt": "Between which cities can you book flights?", "agentId": name})
     assert world.settle(name)["status"] == Status.COMPLETED

@@ -1,5 +1,6 @@
 """agent_start: a request becomes one agent, or a clear refusal and no record at all."""
 
+import json
 import uuid
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 from tests.paths.conftest import World
 from workflows.client import UnknownAgent
 from workflows.engines.faults import Fault
+
+PARENT: dict[str, Any] = {"agentId": "agent-0", "depth": 2, "tokens": 5000, "costMicroUsd": 70000}
 
 
 def fresh() -> str:
@@ -27,6 +30,16 @@ def assert_no_record(world: World, agent_id: str) -> None:
         ({"prompt": ""}, "RequestInvalid", "needs a `prompt` that is a string"),
         ({"prompt": "Fly", "goal": ["a"]}, "RequestInvalid", "as strings where they are given"),
         ({"prompt": "Fly", "agent": None}, "RequestInvalid", "as strings where they are given"),
+        ({"prompt": "Fly", "goal": None}, "RequestInvalid", "as strings where they are given"),
+        ({"prompt": "Fly", "requestId": 7}, "RequestInvalid", "as strings where they are given"),
+        ({"prompt": "Fly", "requestId": ""}, "RequestInvalid", "a `requestId` that is not empty"),
+        ({"prompt": "Fly", "parent": "agent-0"}, "RequestInvalid", "takes a `parent` with all of"),
+        ({"prompt": "Fly", "parent": None}, "RequestInvalid", "takes a `parent` with all of"),
+        ({"prompt": "Fly", "parent": {"agentId": "agent-0"}}, "RequestInvalid", "takes a `parent` with all of"),
+        ({"prompt": "Fly", "parent": {**PARENT, "agentId": 7}}, "RequestInvalid", "`agentId`, a string"),
+        ({"prompt": "Fly", "parent": {**PARENT, "depth": "1"}}, "RequestInvalid", "numbers that are not negative"),
+        ({"prompt": "Fly", "parent": {**PARENT, "tokens": -1}}, "RequestInvalid", "numbers that are not negative"),
+        ({"prompt": "Fly", "parent": {**PARENT, "costMicroUsd": None}}, "RequestInvalid", "that are not negative"),
         ({"prompt": "Fly", "agent": "nobody"}, "DefinitionUnknown", "No agent named nobody is registered."),
     ],
 )
@@ -51,6 +64,47 @@ def test_a_request_delivered_twice_makes_one_agent(world: World) -> None:
     assert (first["status"], second["status"]) == ("SUCCEEDED", "SUCCEEDED")
     assert world.settle(event_id)["createdBy"] == event_id  # named after the event
     assert len(world.items(event_id, "STEP#000001")) == 1
+
+
+def test_a_request_sent_twice_by_one_name_makes_one_agent(world: World) -> None:
+    agent_id = fresh()
+    detail = {
+        "prompt": "Book a flight from New York to the moon.",
+        "agentId": agent_id,
+        "requestId": f"request-of-{agent_id}",
+    }
+    first, second = (world.run("agent_start", detail) for _ in range(2))
+    assert (first["status"], second["status"]) == ("SUCCEEDED", "SUCCEEDED")
+    assert world.settle(agent_id)["createdBy"] == detail["requestId"]
+    assert len(world.items(agent_id, "STEP#000001")) == 1
+    assert world.run("agent_start", {**detail, "requestId": "another"})["error"] == "AgentExists"
+
+
+def test_an_agent_of_its_own_waits_for_nothing_and_has_nobody(world: World) -> None:
+    agent_id = fresh()
+    with world.faults.held(agent_id, "ClaimTurn") as until_held:
+        world.run("agent_start", {"prompt": "Book a flight from New York to the moon.", "agentId": agent_id})
+        until_held()
+        [state] = world.items(agent_id, "STATE")
+    names = ("waitsFor", "children", "cancels", "parent", "depth", "tokenLimit", "costLimit")
+    assert [state[name] for name in names] == ["", "[]", "0", "", "0", "0", "0"]
+
+
+def test_a_child_knows_its_parent_and_what_it_may_use_up(world: World) -> None:
+    agent_id = fresh()
+    detail = {"prompt": "Book a flight from New York to the moon.", "agentId": agent_id, "parent": PARENT}
+    assert world.run("agent_start", detail)["status"] == "SUCCEEDED"
+    [state] = world.items(agent_id, "STATE")
+    kept = [state[name] for name in ("parent", "depth", "tokenLimit", "costLimit")]
+    assert kept == ["agent-0", "2", "5000", "70000"]
+
+
+def test_a_long_prompt_beside_a_goal_is_carried_once(world: World) -> None:
+    agent_id, prompt = fresh(), "x" * 200_000
+    execution = world.run("agent_start", {"prompt": prompt, "goal": "Long", "agentId": agent_id})
+    assert execution["status"] == "SUCCEEDED"
+    carried = [visit.output for visit in world.history(execution["executionArn"])]
+    assert max(len(json.dumps(output)) for output in carried if output) < 2 * len(prompt)
 
 
 def test_an_id_that_is_taken_is_refused(world: World) -> None:

@@ -1,14 +1,17 @@
 """agent_watch: what nobody works on although somebody should gets going again, and nothing else is touched."""
 
+import json
 import time
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.conversation import Item
-from agent.record import Status
+from agent.events import AgentDecisionGiven
+from agent.record import Status, Verdict
 from tests.paths.conftest import World, scenario, waiting
 from workflows.engines.faults import Delivery, Fault, met_at
 from workflows.operator import OPERATOR, OperatorDecision, decide
@@ -30,17 +33,33 @@ def until_lost(*events: Path) -> None:
         time.sleep(0.05)
 
 
-def set_state(world: World, agent_id: str, **values: str) -> Item:
-    """Changes STATE without a word on the bus, and makes it one that has not moved for long."""
-    values |= {"lastUpdated": LONG_AGO}
+def change(world: World, agent_id: str, **values: str | int) -> Item:
+    """Changes STATE without a word on the bus."""
     world.stack.dynamodb.update_item(
         TableName=world.stack.outputs.table_name,
         Key={"agentId": {"S": agent_id}, "record": {"S": "STATE"}},
         UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in values) + " REMOVE announce",
         ExpressionAttributeNames={f"#{name}": name for name in values},
-        ExpressionAttributeValues={f":{name}": {"S": value} for name, value in values.items()},
+        ExpressionAttributeValues={
+            f":{name}": {"N": str(value)} if isinstance(value, int) else {"S": value} for name, value in values.items()
+        },
     )
     return world.items(agent_id, "STATE")[0]
+
+
+def set_state(world: World, agent_id: str, **values: str | int) -> Item:
+    """Changes STATE alike, and makes it one that has not moved for long."""
+    return change(world, agent_id, **({"lastUpdated": LONG_AGO} | values))
+
+
+def standing(world: World, status: Status, name: str = "", **values: str | int) -> str:
+    """An agent that stands there, and whose next turn will not be begun."""
+    name = name or fresh("standing")
+    lost = [lose(world, name, "AgentTurn") for _ in range(2)]
+    world.run("agent_start", {"prompt": "Fly", "agentId": name})
+    until_lost(lost[0])
+    change(world, name, **({"status": status, "nextAction": "NONE"} | values))
+    return name
 
 
 def watch(world: World) -> tuple[str, list[str]]:
@@ -217,3 +236,83 @@ def test_where_nothing_stands_still_nothing_is_done(world: World) -> None:
     before = world.items(agent_id)
     assert watch(world) == ("SUCCEEDED", ["FindStale", "RouteFound", "NothingStale"])
     assert world.items(agent_id) == before
+
+
+# ---- Who waits in vain
+
+
+def ago(**time_ago: float) -> str:
+    return (datetime.now(UTC) - timedelta(**time_ago)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+def family(world: World, *children: str) -> str:
+    """A parent that has waited for these for long."""
+    parent = standing(world, Status.WAITING_FOR_AGENT, fresh("parent"), waitsFor="4", children=json.dumps(children))
+    decision = json.dumps({"children": [{"agentId": child} for child in children]})
+    step = {"agentId": {"S": parent}, "record": {"S": "STEP#000004"}, "decision": {"S": decision}}
+    world.stack.dynamodb.put_item(TableName=world.stack.outputs.table_name, Item=step)
+    set_state(world, parent)
+    return parent
+
+
+def test_an_approval_that_nobody_gives_expires(world: World) -> None:
+    agent_id = standing(world, Status.WAITING_FOR_APPROVAL, waitsFor="4", lastUpdated=ago(days=7, minutes=1))
+    ended, states = watch(world)
+    assert (ended, states.count("ExpireApproval")) == ("SUCCEEDED", 1)
+    state = world.wait(agent_id, lambda state: state["inbox"] == "1")
+    assert (state["status"], state["nextAction"]) == (Status.PLANNING, "PLANNING")
+    [item] = world.items(agent_id, "INPUT#")
+    assert (item["record"], item["type"]) == ("INPUT#expire-4", "AgentDecisionGiven")
+    given = AgentDecisionGiven.model_validate_json(item["detail"])
+    assert (given.approval_id, given.decision) == ("4", Verdict.EXPIRE)
+
+
+def test_an_approval_may_take_its_time(world: World) -> None:
+    agent_id = standing(world, Status.WAITING_FOR_APPROVAL, waitsFor="4", lastUpdated=ago(days=6, hours=23))
+    before = world.items(agent_id)
+    ended, states = watch(world)
+    assert (ended, states.count("ExpireApproval")) == ("SUCCEEDED", 0)
+    assert world.items(agent_id) == before
+
+
+def test_an_end_that_the_parent_has_not_heard_of_is_announced_again(world: World) -> None:
+    child = standing(world, Status.FAILED, f"child-{uuid.uuid4().hex}", outputTokens=80)
+    parent = family(world, child)
+    change(world, child, parent=parent)
+    ended, states = watch(world)
+    assert (ended, states.count("AnnounceEnd")) == ("SUCCEEDED", 1)
+    state = world.wait(parent, lambda state: state["inbox"] == "1")
+    assert (state["status"], state["outputTokens"]) == (Status.PLANNING, "80")
+    assert [item["record"] for item in world.items(parent, "INPUT#")] == [f"INPUT#{child}"]
+    # It has heard: there is nothing to look after, though it waits again.
+    set_state(world, parent, status=Status.WAITING_FOR_AGENT, nextAction="NONE")
+    assert watch(world)[1].count("AnnounceEnd") == 0
+
+
+def test_a_parent_whose_child_was_never_made_asks_for_it_again(world: World) -> None:
+    child = standing(world, Status.PLANNING, f"child-{uuid.uuid4().hex}")
+    parent = family(world, child, f"child-{uuid.uuid4().hex}")
+    ended, states = watch(world)
+    assert (ended, states.count("WakeParent")) == ("SUCCEEDED", 1)
+    [state] = world.items(parent, "STATE")
+    assert [state[name] for name in ("status", "nextAction", "waitsFor")] == [Status.PLANNING, "PLANNING", ""]
+    assert world.items(parent, "INPUT#") == []
+
+
+def test_a_parent_that_has_gone_on_meanwhile_is_left_alone(world: World) -> None:
+    parent = family(world, f"child-{uuid.uuid4().hex}")
+    with world.faults.held(parent, "WakeParent") as until_held:
+        execution = world.deliver("agent_watch", {})
+        until_held()
+        change(world, parent, waitsFor="9")
+        before = world.items(parent)
+    assert world.ended(execution)["status"] == "SUCCEEDED"
+    assert world.items(parent) == before
+    change(world, parent, status=Status.CANCELLED)
+
+
+def test_a_parent_whose_children_work_is_left_alone(world: World) -> None:
+    parent = family(world, *(standing(world, each) for each in (Status.PLANNING, Status.WAITING_FOR_INPUT)))
+    before = world.items(parent)
+    assert watch(world) == ("SUCCEEDED", ["FindStale", "RouteFound", "NothingStale"])
+    assert world.items(parent) == before

@@ -12,12 +12,25 @@ def test_scenario(world: World, scenario: Scenario) -> None:
     state = world.stack.item(agent_id, "STATE")
     assert state
     assert (state["status"], state["error"]) == (scenario.expect.status, scenario.expect.error or "")
-    assert [visit.state for visit in world.visited(agent_id)] == scenario.expect.states
+    states = [visit.state for visit in world.visited(agent_id)]
+    assert (without_looks(states) if scenario.children else states) == scenario.expect.states
     effects = [(item["tool"], item["status"]) for item in world.items(agent_id, "EFFECT#")]
     assert effects == [(effect.tool, effect.status) for effect in scenario.expect.effects]
     recoveries = [item["action"] for item in world.items(agent_id, "STEP#") if item["who"] == "RECOVERY"]
     assert recoveries == scenario.expect.recoveries
-    standing = [booking for booking in world.bookings(agent_id) if booking["status"] == "BOOKED"]
+    children = world.children(agent_id)
+    assert [world.settle(child)["status"] for child in children] == scenario.expect.children
+    family = world.family(agent_id)
+    standing = [booking for member in family for booking in world.bookings(member) if booking["status"] == "BOOKED"]
     assert len(standing) == scenario.expect.bookings
     world.assert_inventory_agrees()
-    world.assert_sound(agent_id)
+    for member in family:
+        world.assert_sound(member)
+
+
+def without_looks(states: list[str]) -> list[str]:
+    """Without the rounds that only find that not all children have reported: chance decides how many there are."""
+    text = " ".join(states).replace("LoadTurn RouteEntry CloseTurn ", "")
+    while "ClaimTurn ClaimTurn" in text:
+        text = text.replace("ClaimTurn ClaimTurn", "ClaimTurn")
+    return text.split()

@@ -16,14 +16,25 @@ from pydantic.fields import FieldInfo
 
 from agent.events import EVENTS
 from tests.asl import template
-from tests.asl.dynamodb import STATE, Request
+from tests.asl.dynamodb import STATE, Request, writes
 from tests.asl.services import called
+from tests.asl.support import MACHINES
 from tests.asl.test_paths import ATTRIBUTES, ENVELOPE, GIVES
 from tools.flights import Booking, CallOutcome
 from workflows.machines import Machine, State
 
 TEXT = "1"
 """A text that is JSON too, and a number: whatever a machine reads it as."""
+LIST = json.dumps([TEXT])
+"""A text that is a JSON list with something in it."""
+LISTS = {
+    (write.record, name)
+    for machine in MACHINES.values()
+    for write in writes(machine)
+    for name, value in write.written.items()
+    if write.kind == "Put" and value == {"S": "[]"}
+}
+"""The attributes that hold a list as JSON: those that an item is created with an empty one in."""
 DEPTH = 2
 """How deep something that nests does so."""
 STATUS_CHANGE = {
@@ -57,8 +68,7 @@ def execution_input(machine: Machine) -> Any:
     """What starts the machine: all of the events that its rules let pass in one, a schedule's, or the outbox's."""
     patterns = template.event_patterns(machine.name)
     if not patterns and not template.is_scheduled(machine.name):
-        image = {name: {kind: TEXT} for name, kind in (ATTRIBUTES[STATE] | {"announce": "S"}).items()}
-        return [{"dynamodb": {"NewImage": image}}]
+        return [{"dynamodb": {"NewImage": _stored(STATE, ATTRIBUTES[STATE] | {"announce": "S"})}}]
     detail: dict[str, Any] = {}
     for pattern in patterns:
         detail |= STATUS_CHANGE if pattern["source"] == ["aws.states"] else {}
@@ -96,7 +106,11 @@ def _payload(parameters: dict[str, Any]) -> Any:
 def _item(request: Request) -> dict[str, Any]:
     attributes = ATTRIBUTES[request.record]
     asked = {request.attribute(token) for token in request.tokens} if "ProjectionExpression" in request.fields else None
-    return {name: {kind: TEXT} for name, kind in attributes.items() if asked is None or name in asked}
+    return _stored(request.record, {name: kind for name, kind in attributes.items() if asked is None or name in asked})
+
+
+def _stored(record: str, attributes: dict[str, str]) -> dict[str, Any]:
+    return {name: {kind: LIST if (record, name) in LISTS else TEXT} for name, kind in attributes.items()}
 
 
 def of_shape(shape: Shape) -> Any:

@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from agent.conversation import Item
 from agent.record import Status
+from tests.engines.sample_stack import wait_for
 from tests.paths.conftest import World
+from workflows.client import Execution
 from workflows.engines import strict
 from workflows.engines.faults import FOLDER, Delivery, Faults
 from workflows.engines.start import Start, start_embedded
@@ -21,13 +25,47 @@ FAILURES = 3
 """Failed executions in one scenario at most."""
 
 
+@dataclass(frozen=True)
+class Observed(World):
+    """A world in which nothing goes on before it is known that somebody was told of it.
+
+    What agent_notify reads would be chance otherwise: it reads the record as it is then.
+    """
+
+    _seen: dict[str, Execution] = field(default_factory=dict)
+
+    def settle(self, agent_id: str, *statuses: Status) -> Item:
+        """Waits until the agent stays where it is, until its turn's execution is over, and until all are told."""
+        state = super().settle(agent_id, *statuses)
+        now = (int(state["step"]), state["status"])
+
+        def told() -> bool:
+            details = [each.event["detail"] for each in self.notifications(agent_id)]
+            return now in [(detail["step"], detail["status"]) for detail in details]
+
+        wait_for(told, f"agent_notify to tell that {agent_id} is {state['status']}")
+        return state
+
+    def notifications(self, agent_id: str) -> list[Execution]:
+        """The executions of agent_notify for an agent, once they have ended, in the order of its journal."""
+        stack = self.stack
+        for arn in stack.execution_arns(stack.outputs.agent_notify_arn):
+            if arn not in self._seen:
+                self.ended(arn)
+                found = stack.execution(arn)
+                assert found
+                self._seen[arn] = found
+        own = [each for each in self._seen.values() if each.event["detail"]["agentId"] == agent_id]
+        return sorted(own, key=lambda each: int(each.event["detail"]["step"]))
+
+
 class Both:
     """Both worlds, and what was played in them: each scenario once."""
 
     def __init__(self, embedded: Local, strictly: Local, faults: tuple[Faults, Faults]) -> None:
         self.embedded_engine, self.strict_engine = embedded.engine, strictly.engine
-        self.embedded = World(embedded.stack, faults[0], embedded.engine.client)
-        self.strictly = World(strictly.stack, faults[1], strictly.engine.client)
+        self.embedded = Observed(embedded.stack, faults[0], embedded.engine.client)
+        self.strictly = Observed(strictly.stack, faults[1], strictly.engine.client)
         self.play = cache(self._play)
 
     def _play(self, scenario: str) -> str:
@@ -39,10 +77,12 @@ class Both:
         return agent_id
 
 
-def _play_in(world: World, scenario: Scenario, agent_id: str) -> None:
+def _play_in(world: Observed, scenario: Scenario, agent_id: str) -> None:
     world.give_seats_back()
     with _told_once(world):
         world.play(scenario, agent_id)
+        for member in world.family(agent_id)[1:]:
+            world.settle(member)
         if scenario.expect.status is Status.WAITING_FOR_OPERATOR:
             await_question(world, agent_id)
 

@@ -8,7 +8,8 @@ from urllib.parse import quote
 import pytest
 
 from tests.strict.conftest import Both
-from workflows.engines.elsewhere import read_machines
+from workflows.engines.elsewhere import create, read_machines
+from workflows.engines.errors import EngineError
 from workflows.engines.listing import list_machines, told
 from workflows.engines.process import HOST
 from workflows.engines.start import Engine
@@ -98,3 +99,18 @@ def test_the_embedded_engine_gets_what_the_files_hold(both: Both) -> None:
         machine.name: machine.machine.definition for machine in read_machines(both.embedded_engine)
     }
     assert not any(machine.redirected for machine in listed)
+
+
+def test_one_of_another_account_is_refused(both: Both) -> None:
+    class Other:
+        """Says what a Step Functions of another account would say."""
+
+        meta = type("Meta", (), {"endpoint_url": "http://other"})
+        exceptions = both.strictly.stack.stepfunctions.exceptions
+
+        def create_state_machine(self, name: str, **_: str) -> dict[str, str]:
+            return {"stateMachineArn": f"arn:aws:states:us-east-1:123456789012:stateMachine:{name}"}
+
+    machine = next(read_machines(both.embedded_engine))
+    with pytest.raises(EngineError, match="start it with AWS_ACCOUNT_ID=000000000000 and AWS_DEFAULT_REGION=us-east-1"):
+        create(Other(), machine)

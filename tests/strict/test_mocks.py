@@ -86,9 +86,9 @@ def assert_fits(state: State, answer: Answer) -> None:
         payload = answer.result["Payload"]
         called_function = state.fields["Parameters"].get("FunctionName", "").rpartition(":")[2]
         if called_function:
-            output_models()[called_function].model_validate(payload)
+            output_model(called_function).model_validate(payload)
         else:  # the data say which tool it is
-            assert any(fits(model, payload) for name, model in output_models().items() if "-tool-" in name), payload
+            assert any(fits(output_model(name), payload) for name in handlers() if "-tool-" in name), payload
         return
     shape = called(state).operation.output_shape
     assert shape
@@ -108,20 +108,21 @@ def fits(model: type[BaseModel], value: Any) -> bool:
 
 
 @cache
-def output_models() -> dict[str, type[BaseModel]]:
-    """What each function of the template answers, by its name there."""
-    found = {}
-    for resource in load_template(TEMPLATE)["Resources"].values():
-        if resource["Type"] == "AWS::Serverless::Function":
-            properties = resource["Properties"]
-            name = properties["FunctionName"]["Fn::Sub"].replace("${AWS::StackName}", "turnstile")
-            found[name] = output_model(properties["Handler"])
-    return found
+def handlers() -> dict[str, str]:
+    """The handler of each function of the template, by the function's name."""
+    functions = [
+        each["Properties"]
+        for each in load_template(TEMPLATE)["Resources"].values()
+        if each["Type"] == "AWS::Serverless::Function"
+    ]
+    named = [(each["FunctionName"]["Fn::Sub"].replace("${AWS::StackName}", "turnstile"), each) for each in functions]
+    return {name: each["Handler"] for name, each in named}
 
 
-def output_model(handler: str) -> type[BaseModel]:
-    """The model that a handler's answer is a dump of: a tool's, or what its own package's function returns."""
-    module = importlib.import_module(handler.rpartition(".")[0])
+@cache
+def output_model(function: str) -> type[BaseModel]:
+    """The model that a function's answer is a dump of: a tool's, or what its own package's function returns."""
+    module = importlib.import_module(handlers()[function].rpartition(".")[0])
     if isinstance(module.handler, ToolHandler):
         return module.handler.output_model
     package = module.__name__.split(".")[0]

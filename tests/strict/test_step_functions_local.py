@@ -9,16 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from agent.record import Status
-from tests.strict.conftest import Both
 from workflows.cli import app
 from workflows.console import Lines
 from workflows.demo import play
 from workflows.engines import step_functions_local, strict
-from workflows.engines.elsewhere import create, read_machines
 from workflows.engines.errors import EngineError
 from workflows.engines.process import HOST, free_port
 
-pytestmark = pytest.mark.xdist_group("strict")
+pytestmark = pytest.mark.xdist_group("step-functions-local")
 
 SCENARIO = "straight_booking"
 
@@ -85,18 +83,3 @@ def test_mocks_are_given_to_the_image(tmp_path: Path) -> None:
     command = " ".join(step_functions_local.docker_command("name", 1, {}, file))
     inside = "/home/StepFunctionsLocal/MockConfigFile.json"
     assert f"--env SFN_MOCK_CONFIG={inside} --mount type=bind,readonly,source={file},destination={inside} " in command
-
-
-def test_one_of_another_account_is_refused(both: Both) -> None:
-    class Other:
-        """Says what a Step Functions of another account would say."""
-
-        meta = type("Meta", (), {"endpoint_url": "http://other"})
-        exceptions = both.strictly.stack.stepfunctions.exceptions
-
-        def create_state_machine(self, name: str, **_: str) -> dict[str, str]:
-            return {"stateMachineArn": f"arn:aws:states:us-east-1:123456789012:stateMachine:{name}"}
-
-    machine = next(read_machines(both.embedded_engine))
-    with pytest.raises(EngineError, match="start it with AWS_ACCOUNT_ID=000000000000 and AWS_DEFAULT_REGION=us-east-1"):
-        create(Other(), machine)

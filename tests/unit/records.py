@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 from agent.conversation import Item
-from agent.definition import Definition, Limits, ModelSettings, Tool
-from agent.record import Answer, Call, CallResult, Decision, Outcome, Status, effect_record, step_record
+from agent.definition import Definition, Delegate, Limits, ModelSettings, Tool
+from agent.record import Answer, Call, CallResult, Child, Decision, Outcome, Status, effect_record, step_record
 from agent.turn import Agent, Claim, Used
 
 CLAIM = Claim(agent_id="a-1", owner="arn:execution#t", claimed_step=1)
@@ -26,7 +26,10 @@ LOOK = Tool(
 BOOK = LOOK.model_copy(update={"name": "book", "function": "turnstile-tool-book", "effect": "write"})
 
 
-def definition(protocol: Any = "tools", **limits: Any) -> Definition:
+HELPER = Delegate(name="helper", description="Good at details.")
+
+
+def definition(protocol: Any = "tools", delegates: tuple[Delegate, ...] = (), **limits: Any) -> Definition:
     return Definition(
         name="travel",
         version=1,
@@ -34,6 +37,7 @@ def definition(protocol: Any = "tools", **limits: Any) -> Definition:
         model=ModelSettings(id="model-1", protocol=protocol),
         limits=Limits(**limits),
         tools=[LOOK, BOOK],
+        delegates=list(delegates),
     )
 
 
@@ -51,6 +55,8 @@ def agent(**fields: Any) -> Agent:
         "doubts": [],
         "doubted": False,
         "fingerprint": "",
+        "depth": 0,
+        "children": [],
     }
     return Agent(**{**common, **fields, "used": Used(**{**used, **fields.get("used", {})})})
 
@@ -71,6 +77,15 @@ def state(**fields: str) -> Item:
         "outputTokens": "0",
         "costMicroUsd": "0",
         "replans": "0",
+        "error": "",
+        "errorMessage": "",
+        "waitsFor": "",
+        "children": "[]",
+        "cancels": "0",
+        "parent": "",
+        "depth": "0",
+        "tokenLimit": "0",
+        "costLimit": "0",
         **fields,
     }
 
@@ -106,7 +121,53 @@ def use(use_id: str, name: str, **arguments: Any) -> dict[str, Any]:
 
 
 def arrived(event_id: str, text: str, time: str = "2026-01-01T00:00:00Z", received: str = "") -> Item:
-    return {"record": f"INPUT#{event_id}", "text": text, "time": time, "receivedAt": received or time}
+    return came(event_id, "AgentInputReceived", time, received, agentId="a-1", text=text)
+
+
+def came(event_id: str, kind: str, time: str = "2026-01-01T00:00:00Z", received: str = "", **detail: Any) -> Item:
+    """An input of any kind; `detail` is the event's."""
+    return {
+        "record": f"INPUT#{event_id}",
+        "type": kind,
+        "detail": json.dumps(detail),
+        "time": time,
+        "receivedAt": received or time,
+    }
+
+
+def ruled(approval: str, verdict: str, event_id: str = "d1", **detail: Any) -> Item:
+    """Somebody's decision about calls that wait for approval."""
+    return came(
+        event_id, "AgentDecisionGiven", **{"agentId": "a-1", "approvalId": approval, "decision": verdict} | detail
+    )
+
+
+def reported(agent_id: str, status: str = "COMPLETED") -> Item:
+    """A child's news."""
+    return came(agent_id, "AgentStateUpdated", agentId=agent_id, step=4, status=status, parent="a-1", children=0)
+
+
+def cancelling(note: str = "", event_id: str = "c1") -> Item:
+    return came(event_id, "AgentCancelRequested", agentId="a-1", note=note)
+
+
+def child(use_id: str, agent_id: str = "child-1") -> Child:
+    return Child(
+        tool_use_id=use_id,
+        agent_id=agent_id,
+        agent="helper",
+        goal="A detail.",
+        prompt="See to it.",
+        depth=1,
+        tokens=1000,
+        cost_micro_usd=1000,
+    )
+
+
+def record_of(agent_id: str, *items: Item, **fields: str) -> list[Item]:
+    """All items of another agent, which the first has delegated to."""
+    about = {"agentId": agent_id, "agent": "helper", "goal": "A detail.", "parent": "a-1", "owner": "NONE"}
+    return [*items, state(**{**about, "status": "COMPLETED", **fields})]
 
 
 def call(use_id: str, name: str = "look", step: int = 2, index: int = 0, **arguments: Any) -> Call:

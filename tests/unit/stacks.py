@@ -22,6 +22,11 @@ OUTPUTS = {
     "AgentPublishArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentPublish",
     "AgentRecoveryArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentRecovery",
     "AgentWatchArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentWatch",
+    "AgentNotifyArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentNotify",
+    "AgentTopicArn": "arn:aws:sns:us-east-1:123456789012:turnstile-AgentTopic",
+    "AgentChangesUrl": "https://sqs.us-east-1.amazonaws.com/123456789012/turnstile-AgentChanges",
+    "ApiId": "abc123",
+    "ApiUrl": "https://abc123.execute-api.us-east-1.amazonaws.com",
     "OperatorTopicArn": "arn:aws:sns:us-east-1:123456789012:turnstile-OperatorTopic",
     "ModelId": "model-of-the-stack",
 }
@@ -50,7 +55,7 @@ def mock_stack(*functions: str, clients: Mapping[str, Any] | None = None) -> Ite
                         {"AttributeName": "status", "KeyType": "HASH"},
                         {"AttributeName": "lastUpdated", "KeyType": "RANGE"},
                     ],
-                    "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["agent", "goal"]},
+                    "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["agent", "goal", "step"]},
                 }
             ],
         )

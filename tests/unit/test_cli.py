@@ -1,18 +1,42 @@
 """The command line where it needs no engine: what is wrong is said in one line, and the exit status tells."""
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from agent.record import PlanStep
-from tests.unit.records import COMMITTED, answered, call, decided, decision, recovered, said, state, use, user
-from workflows.cli import app
-from workflows.client import Change
+from agent.conversation import Item
+from agent.journal import Entry, read_entry, read_journal
+from agent.record import Model, PlanStep, Status
+from tests.unit.records import (
+    COMMITTED,
+    UNCERTAIN,
+    answered,
+    call,
+    came,
+    cancelling,
+    child,
+    decided,
+    decision,
+    definition,
+    effect,
+    recovered,
+    reported,
+    ruled,
+    said,
+    state,
+    use,
+    user,
+)
+from tests.unit.stacks import mock_stack, put
+from workflows import client
+from workflows.cli import agents, app, common
+from workflows.client import Change, Stack, Standing
 from workflows.console import Lines, Screen
-from workflows.journal import Entry, read_entry
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +64,11 @@ NOT_HERE = "No embedded engine runs here; start one with `turnstile up`"
         (["start", ""], "prompt: String should have at least 1 character"),
         (["start", "Fly", "--id", "a#b"], "agent_id: String should match pattern"),
         (["input", "a-1", ""], "text: String should have at least 1 character"),
+        (["approve", "a-1"], NOT_HERE),
+        (["cancel", "a-1"], NOT_HERE),
+        (["watch", "--all"], NOT_HERE),
+        (["watch"], "Name an agent to watch it, or give --all to watch all that are not finished"),
+        (["watch", "a-1", "--all"], "Name an agent to watch it, or give --all"),
         (["demo", "--scenario", "nowhere"], "There is no scenario nowhere; there are: "),
         (["list", "--stack", "live"], "The stack live cannot be read: You must specify a region"),
     ],
@@ -52,7 +81,7 @@ def test_an_error_is_one_line_on_stderr(command: list[str], message: str) -> Non
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [["list", "--status", "ASLEEP"], ["show"], ["dance"]])
+@pytest.mark.parametrize("command", [["list", "--status", "ASLEEP"], ["show"], ["dance"], ["approve"], ["cancel"]])
 def test_wrong_usage(command: list[str]) -> None:
     assert CliRunner().invoke(app, command).exit_code == 2
 
@@ -130,3 +159,380 @@ def test_a_run_as_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert (changed["agentId"], changed["status"], changed["step"]) == ("a-1", "COMPLETED", 6)
     assert [entry["who"] for entry in changed["entries"]] == ["USER", "MODEL", "MODEL", "TOOLS", "MODEL", "MODEL"]
     assert changed["entries"][0]["states"] == ["ClaimTurn"]
+
+
+# ---- Approvals, children, cancelling
+
+NOON = "2026-01-01T12:00:00Z"
+GROUP = call("u2", "book", index=1).model_copy(update={"approval": True})
+HELD = decided(
+    2,
+    decision("ASK_APPROVAL", calls=[call("u1"), GROUP], waits_for="2"),
+    said({"Text": "I book."}, use("u1", "look"), use("u2", "book")),
+)
+
+
+@pytest.fixture
+def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    monkeypatch.setattr(common, "connect", lambda _: stack)
+    for interval in ("INTERVAL", "CHECK_INTERVAL"):
+        monkeypatch.setattr(client, interval, 0.01)
+    with mock_stack() as stack:
+        version = {"agentId": "DEFINITION#travel", "record": "VERSION#000001"}
+        put(stack, {**version, "definition": definition().model_dump_json(by_alias=True)})
+        yield stack
+
+
+def standing(status: str, agent_id: str = "a-1", **fields: str) -> Item:
+    times = dict.fromkeys(("lastUpdated", "createdAt", "lastPlanGeneratedAt", "lastToolExecutionAt"), NOON)
+    counters = dict.fromkeys(("invocationCount", "errorCount", "toolCalls"), "1")
+    rest = {"agentId": agent_id, "owner": "NONE", "nextAction": "NONE", "lastUpdatedBy": "arn:turn", "goal": "Fly"}
+    return state(**{**times, **counters, **rest, "status": status, **fields})
+
+
+def store(stack: Stack, *items: Item) -> None:
+    usage = json.dumps({"inputTokens": 1, "outputTokens": 1, "costMicroUsd": 1, "modelId": "m"})
+    for item in items:
+        put(stack, {"agentId": "a-1", "at": NOON, "execution": "arn:turn", "usage": usage, **item})
+
+
+def asking(stack: Stack) -> None:
+    """An agent that waits for approval 2."""
+    store(stack, user(), HELD, standing("WAITING_FOR_APPROVAL", step="2", waitsFor="2"))
+
+
+Sent = list[tuple[str, dict[str, Any]]]
+
+
+def bus(stack: Stack, *then: Item) -> Sent:
+    """What is put on the bus, which changes the table so."""
+    sent: Sent = []
+
+    def take(detail_type: str, detail: Model) -> str:
+        sent.append((detail_type, detail.dump()))
+        store(stack, *then)
+        return "e-1"
+
+    stack.put = take  # type: ignore[method-assign]
+    return sent
+
+
+def run(*command: str, typed: str = "") -> Any:
+    return CliRunner().invoke(app, command, input=typed)
+
+
+def decided_is(verdict: str, note: str = "") -> Sent:
+    detail = {"agentId": "a-1", "approvalId": "2", "decision": verdict, "note": note, "inputId": None}
+    return [("AgentDecisionGiven", detail)]
+
+
+@pytest.mark.parametrize(
+    ("options", "verdict", "note"),
+    [([], "APPROVE", ""), (["--refuse", "--note", "Too dear."], "REFUSE", "Too dear.")],
+)
+def test_deciding_by_number(stack: Stack, options: list[str], verdict: str, note: str) -> None:
+    asking(stack)
+    sent = bus(stack)
+    result = run("approve", "a-1", "2", *options, "--no-wait")
+    assert (result.exit_code, result.stdout) == (0, f"Decided for agent a-1: {verdict}.\n")
+    result = run("approve", "a-1", "2", *options, "--no-wait", "--json")
+    told = {"agentId": "a-1", "approvalId": "2", "decision": verdict, "eventId": "e-1"}
+    assert (result.exit_code, json.loads(result.stdout)) == (0, told)
+    assert sent == decided_is(verdict, note) * 2
+
+
+@pytest.mark.parametrize(("options", "terminal"), [([], False), (["--json"], True)])
+def test_nobody_is_asked_on_a_pipe_or_by_a_program(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, options: list[str], terminal: bool
+) -> None:
+    if terminal:
+        monkeypatch.setattr(agents, "_somebody_is_there", lambda: True)
+    asking(stack)
+    sent = bus(stack)
+    result = run("approve", "a-1", *options, typed="y\n")
+    assert (result.exit_code, result.stdout, sent) == (1, "", [])
+    assert result.stderr == (
+        "turnstile: Nobody is here to be asked: `turnstile approve a-1 2` decides about look, book, "
+        "`turnstile show a-1` shows it\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "typed", "sent"),
+    [
+        ([], "y\n", decided_is("APPROVE")),
+        (["--refuse"], "y\n", decided_is("REFUSE")),
+        ([], "n\n", []),
+        (["--refuse"], "\n", []),
+    ],
+)
+def test_a_person_is_shown_the_calls_and_asked(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, options: list[str], typed: str, sent: Sent
+) -> None:
+    monkeypatch.setattr(agents, "_somebody_is_there", lambda: True)
+    asking(stack)
+    put_on_bus = bus(stack)
+    result = run("approve", "a-1", "--no-wait", *options, typed=typed)
+    shown = [line.strip() for line in result.stdout.splitlines()]
+    assert shown[:3] == ["asks    approval 2 of", 'look(city="Paris") along with it', 'book(city="Paris")']
+    assert shown[3].startswith(f"{'Refuse' if options else 'Approve'} it? [y/N]:")
+    assert (put_on_bus, result.exit_code) == (sent, 0 if sent else 1)
+    assert shown[-1] == ("Decided for agent a-1: " + sent[0][1]["decision"] + "." if sent else "Nothing was decided.")
+
+
+def test_an_approval_that_nobody_waits_for(stack: Stack) -> None:
+    asking(stack)
+    sent = bus(stack)
+    assert run("approve", "a-1", "7").stderr == (
+        "turnstile: Agent a-1 waits for approval 2, not 7; nothing was changed\n"
+    )
+    store(stack, standing("PLANNING", waitsFor="2"))
+    assert run("approve", "a-1", "2").stderr == (
+        "turnstile: Agent a-1 is PLANNING and waits for no approval; nothing was changed\n"
+    )
+    assert sent == []
+
+
+def test_what_comes_of_a_decision_is_followed(stack: Stack) -> None:
+    asking(stack)
+    done = decided(4, decision("COMPLETE", message="Booked."), said({"Text": "Good."}))
+    over = standing("COMPLETED", step="4")
+    bus(stack, ruled("2", "APPROVE", "e-1", note="Go."), answered(3, COMMITTED, COMMITTED), done, over)
+    result = run("approve", "a-1", "2", "--note", "Go.")
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines() if line.strip()]
+    assert result.exit_code == 0
+    assert lines[:6] == [
+        "2 model I book.",
+        '→ look(city="Paris")',
+        '→ book(city="Paris") needs approval',
+        "decided ✓ APPROVE: Go.",
+        "3 tool ✓ look found true",
+        "tool ✓ book found true",
+    ]
+    assert "COMPLETED Agent a-1" in lines
+    assert not any("Fly me" in line for line in lines)
+
+
+def test_cancelling_tells_what_stands(stack: Stack) -> None:
+    booked = decided(
+        2, decision("TOOL_USE", calls=[call("u1", index=0), call("u2", "book", index=1)]), said(use("u2", "book"))
+    )
+    entry = effect("EFFECT#000002#1", "COMMITTED")
+    store(
+        stack, user(), booked, answered(3, COMMITTED, COMMITTED), entry, standing("PLANNING", step="3", owner="arn:x#t")
+    )
+    stopped = standing("CANCELLED", step="3", cancels="1")
+    sent = bus(stack, {**cancelling("Enough.", "e-1")}, stopped)
+    result = run("cancel", "a-1", "--note", "Enough.")
+    assert sent == [("AgentCancelRequested", {"agentId": "a-1", "note": "Enough.", "inputId": None})]
+    assert (result.exit_code, "CANCELLED Agent a-1" in result.stdout) == (0, True)
+    [stands] = [line for line in result.stdout.splitlines() if line.strip().startswith("stands")]
+    assert stands.split(maxsplit=1)[1].strip() == 'book(city="Paris")'
+    store(stack, standing("PLANNING", step="3"), {**effect("EFFECT#000002#1", "COMPENSATED")})
+    assert "nothing that it did stands" in run("cancel", "a-1").stdout
+    store(stack, standing("PLANNING", step="3"))
+    result = run("cancel", "a-1", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["status"]) == (0, "CANCELLED")
+
+
+def test_cancelling_tells_what_stands_of_what_the_children_did(stack: Stack) -> None:
+    """Of one that has finished, of one that has yet to stop, and not of one that was never made."""
+    booked = decided(2, decision("TOOL_USE", calls=[call("u2", "book")]), said(use("u2", "book")))
+    own = [user(), booked, answered(3, UNCERTAIN), effect("EFFECT#000002#0", "UNCERTAIN")]
+    store(stack, user(), standing("WAITING_FOR_AGENT", children='["b-1", "b-2", "b-3"]'))
+    store(stack, *({**item, "agentId": "b-1"} for item in own), standing("FAILED", "b-1", step="3"))
+    store(stack, {**user(), "agentId": "b-2"}, standing("PLANNING", "b-2"))
+    bus(stack, cancelling("", "e-1"), standing("CANCELLED", children='["b-1", "b-2", "b-3"]'))
+    shown = [" ".join(line.split()) for line in run("cancel", "a-1").stdout.splitlines()]
+    assert shown[shown.index("agent a-1 CANCELLED") :] == [
+        "agent a-1 CANCELLED",
+        "nothing that it did stands",
+        "agent b-1 FAILED",
+        'stands book(city="Paris") UNCERTAIN',
+        "agent b-2 PLANNING",
+        "has yet to stop",
+    ]
+
+
+def test_an_agent_that_waits_for_somebody_is_followed_until_it_is_cancelled(stack: Stack) -> None:
+    """Its operator is still asked when the wish is known."""
+    store(stack, user(), standing("WAITING_FOR_OPERATOR"))
+    bus(stack, cancelling("", "e-1"))
+    watch, seen = stack.watch, []
+
+    def until_cancelled(*arguments: Any, **options: Any) -> Iterator[Change]:
+        for change in watch(*arguments, **options):
+            yield change
+            seen.append(change.status.value)
+            store(stack, standing("CANCELLED"))
+
+    stack.watch = until_cancelled  # type: ignore[method-assign]
+    assert run("cancel", "a-1").exit_code == 0
+    assert seen == ["WAITING_FOR_OPERATOR", "CANCELLED"]
+
+
+def test_a_cancellation_that_comes_too_late(stack: Stack) -> None:
+    sent = bus(stack, standing("COMPLETED"))
+    store(stack, user(), standing("COMPLETED"))
+    result = run("cancel", "a-1")
+    assert (result.exit_code, sent) == (1, [])
+    assert result.stderr == "turnstile: Agent a-1 is COMPLETED: it is finished, and there is nothing to cancel\n"
+    store(stack, standing("PLANNING"))
+    assert run("cancel", "a-1").exit_code == 1
+
+
+def test_cancelling_without_waiting(stack: Stack) -> None:
+    store(stack, user(), standing("PLANNING"))
+    bus(stack)
+    assert run("cancel", "a-1", "--no-wait").stdout == "Asked agent a-1 to stop.\n"
+    assert json.loads(run("cancel", "a-1", "--no-wait", "--json").stdout) == {"agentId": "a-1", "eventId": "e-1"}
+
+
+def test_showing_children_and_an_approval(stack: Stack) -> None:
+    asking(stack)
+    store(
+        stack,
+        standing("WAITING_FOR_APPROVAL", step="2", waitsFor="2", parent="a-0", children='["child-1", "child-2"]'),
+    )
+    shown = [" ".join(line.split()) for line in run("show", "a-1").stdout.splitlines()]
+    start = shown.index("asks approval 2 of")
+    assert shown[start : start + 6] == [
+        "asks approval 2 of",
+        'look(city="Paris") along with it',
+        'book(city="Paris")',
+        "parent a-0",
+        "agents child-1",
+        "child-2",
+    ]
+    told = json.loads(run("show", "a-1", "--json").stdout)
+    assert (told["parent"], told["children"], told["approval"]["approvalId"]) == ("a-0", ["child-1", "child-2"], "2")
+
+
+def test_a_parent_whose_child_waits_for_somebody(stack: Stack) -> None:
+    """Watching ends, and says what is to be done for whom."""
+    store(stack, user(), standing("WAITING_FOR_AGENT", children='["b-1", "b-2"]'))
+    for agent_id, status in (("b-1", "COMPLETED"), ("b-2", "WAITING_FOR_APPROVAL")):
+        store(stack, {**user(), "agentId": agent_id}, standing(status, agent_id))
+    shown = run("watch", "a-1").stdout
+    assert "It waits for 2 agents, which wait in their turn." in shown
+    assert "`turnstile approve b-2` decides about what it asks for." in shown
+    assert "b-1" not in shown
+
+
+# ---- All of them
+
+
+def looking(monkeypatch: pytest.MonkeyPatch, *moves: Callable[[], None]) -> None:
+    """What happens between two looks; then somebody presses Ctrl-C."""
+    left = iter(moves)
+
+    def sleep(_: float) -> None:
+        move = next(left, None)
+        if move is None:
+            raise KeyboardInterrupt
+        move()
+
+    monkeypatch.setattr("workflows.client.time.sleep", sleep)
+
+
+@pytest.fixture
+def crowd(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One agent waits for approval, and another one works and ends."""
+    asking(stack)
+    store(stack, standing("PLANNING", "b-1", goal="Look\nup"))
+    done = standing("COMPLETED", "b-1", goal="Look\nup", step="3", lastUpdated="2999")
+    looking(monkeypatch, lambda: None, lambda: store(stack, done))
+
+
+@pytest.mark.usefixtures("crowd")
+def test_watching_all_on_a_pipe() -> None:
+    result = run("watch", "--all")
+    assert result.exit_code == 0
+    assert sorted(result.stdout.splitlines()[:2]) == [
+        "PLANNING                   1  b-1  Look up",
+        "WAITING_FOR_APPROVAL       2  a-1  approval 2: book",
+    ]
+    assert result.stdout.splitlines()[2:] == ["COMPLETED                  3  b-1  Look up"]
+
+
+@pytest.mark.usefixtures("crowd")
+def test_watching_all_as_json() -> None:
+    lines = [json.loads(line) for line in run("watch", "--all", "--json").stdout.splitlines()]
+    assert [(line["agentId"], line["status"]) for line in lines[2:]] == [("b-1", "COMPLETED")]
+    [asks] = [line for line in lines if line["agentId"] == "a-1"]
+    assert (asks["step"], asks["waitsFor"], asks["goal"]) == (2, "approval 2: book", "Fly")
+
+
+@pytest.mark.usefixtures("crowd")
+def test_watching_all_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(width=100, force_terminal=True, color_system=None, record=True, highlight=False)
+    monkeypatch.setattr(agents, "Screen", lambda: Screen(console))
+    assert run("watch", "--all").exit_code == 0
+    shown = console.export_text()
+    last = [" ".join(line.split()) for line in shown[shown.rindex("Waits for") :].splitlines()[1:]]
+    assert last == ["COMPLETED 3 b-1 Look up", "WAITING_FOR_APPROVAL 2 a-1 Fly approval 2: book"]
+
+
+def test_the_table_of_all_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """What tells agents apart is there in full, the rest gives way, and each has one line."""
+    name = f"child-{'0' * 32}"
+    agent = Standing(
+        agent_id=name, status=Status.PLANNING, last_updated=NOON, agent="x", goal="Fly " * 40, step=7, waits_for="you"
+    )
+    console = Console(width=80, highlight=False)
+    console.print(Screen(console).everybody([agent, agent]))
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"PLANNING  7     {name}  Fly ")
+    assert len(lines[0]) <= 80
+
+
+# ---- Told while it happens
+
+
+def test_a_run_with_an_approval_and_children(capsys: pytest.CaptureFixture[str]) -> None:
+    usage = json.dumps({"inputTokens": 1, "outputTokens": 1, "costMicroUsd": 1, "modelId": "m"})
+    delegated = decision("DELEGATE", children=[child("u3")], waits_for="4")
+    done = decided(5, decision("COMPLETE", message="Done."), inputs=("INPUT#child-1", "INPUT#e1"))
+    report = {"ToolResult": {"ToolUseId": "u3", "Content": [{"Text": "Found it."}], "Status": "success"}}
+    told = said(report, {"Text": "Hurry."}, role="user")
+    items = [
+        HELD,
+        answered(3, COMMITTED, COMMITTED),
+        decided(4, delegated, said(use("u3", "delegate"))),
+        {**done, "messages": json.dumps([told, said(use("u4", "complete"))])},
+    ]
+    inbox = [ruled("2", "APPROVE"), reported("child-1"), came("e1", "AgentInputReceived", text="Hurry.")]
+    entries = read_journal([*({"at": NOON, "execution": "arn", "usage": usage, **item} for item in items), *inbox])
+    Screen(Console(width=70, highlight=False)).change(Change(state(step="5"), entries), [(), ["CallTools"]])
+    assert [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if line.strip()] == [
+        "2 model I book.",
+        '→ look(city="Paris")',
+        '→ book(city="Paris") needs approval',
+        "decided ✓ APPROVE",
+        "CallTools",
+        "3 tool ✓ look found true",
+        "tool ✓ book found true",
+        "4 model → helper: A detail.",
+        "child-1",
+        "5 child Found it.",
+        "user Hurry.",
+        "model Done.",
+    ]
+
+
+def test_what_a_child_does_is_told_further_to_the_right(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen(Console(width=70, highlight=False))
+    born = standing("PLANNING", "child-1", goal="A detail.")
+    with screen.child(born):
+        screen.change(Change(born, entries()[:1]), [["ClaimTurn"]])
+    screen.change(Change(born, entries()[:1]), [["ClaimTurn"]])
+    shown = capsys.readouterr().out.splitlines()
+    places = {text: [line.index(text) for line in shown if text in line] for text in ("ClaimTurn", "Fly me")}
+    assert places == {"ClaimTurn": [16, 12], "Fly me": [16, 12]}
+    assert "            ┌ travel: A detail." in shown
+    with Lines().child(born):
+        Lines().change(Change(born, []))
+    begins, changed = map(json.loads, capsys.readouterr().out.splitlines())
+    assert begins == {"type": "child", "agentId": "child-1", "agent": "travel", "goal": "A detail."}
+    assert changed["agentId"] == "child-1"

@@ -12,12 +12,30 @@ from botocore.stub import ANY, Stubber
 
 from agent.conversation import Item
 from agent.events import AgentRequested
-from agent.record import Status
-from tests.unit.records import COMMITTED, answered, call, decided, decision, said, state, use, user
+from agent.record import Decision, Status, Verdict
+from tests.unit.records import (
+    COMMITTED,
+    answered,
+    call,
+    came,
+    decided,
+    decision,
+    definition,
+    ruled,
+    said,
+    state,
+    use,
+    user,
+)
 from tests.unit.stacks import OUTPUTS, mock_stack, put
 from workflows import client
 from workflows.client import RequestRefused, Stack, StackError, TurnDied, UnknownAgent
 
+DEFINITION = definition().model_dump_json(by_alias=True)
+TIMES = {
+    **dict.fromkeys(("createdAt", "lastPlanGeneratedAt", "lastToolExecutionAt"), "2026-01-01T00:00:00Z"),
+    **dict.fromkeys(("invocationCount", "errorCount", "toolCalls"), "1"),
+}
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 START, TURN = "arn:aws:states:us-east-1:123456789012:execution:turnstile-AgentStart:", "arn:execution"
 
@@ -161,6 +179,61 @@ def test_an_input_has_arrived_once_it_is_kept(stack: Stack) -> None:
     stack.wait_for(sent)
 
 
+def test_a_request_with_an_id_of_its_own_is_known_by_it(stack: Stack) -> None:
+    sent = stack.request(AgentRequested(prompt="Fly", agent_id="a-1", request_id="order-7"))
+    put(stack, standing(createdBy="order-7"))
+    stack.wait_for(sent)
+
+
+def test_decisions_and_cancellations_hold_only_what_is_theirs() -> None:
+    details = {
+        "AgentDecisionGiven": '{"agentId":"a-1","approvalId":"2","decision":"REFUSE","note":"Too dear."}',
+        "AgentCancelRequested": '{"agentId":"a-1","note":""}',
+    }
+    with Stubber(_client("events")) as events, mock_stack(clients={"events": _with_bus(events)}) as stack:
+        for kind, detail in details.items():
+            entry = {
+                "Source": "com.agent.workflow",
+                "DetailType": kind,
+                "EventBusName": "AgentWorkflowBus",
+                "Detail": detail,
+            }
+            taken = {"FailedEntryCount": 0, "Entries": [{"EventId": "e-1"}]}
+            events.add_response("put_events", taken, {"Entries": [entry]})
+        for sent in (stack.decide_approval("a-1", "2", Verdict.REFUSE, "Too dear."), stack.cancel("a-1")):
+            assert (sent.event_id, sent.agent_id, sent.machine) == ("e-1", "a-1", OUTPUTS["AgentInputArn"])
+
+
+@pytest.mark.parametrize("what", ["decision", "cancellation"])
+def test_a_decision_or_a_cancellation_has_arrived_once_it_is_kept(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(client, "CHECK_INTERVAL", 60)
+    put(stack, standing(status="WAITING_FOR_APPROVAL"))
+    sent = stack.decide_approval("a-1", "2", Verdict.APPROVE) if what == "decision" else stack.cancel("a-1")
+    with pytest.raises(StackError, match="nothing came of it"):
+        stack.wait_for(sent, timeout=0)
+    put(stack, {**came(sent.event_id, "any"), "agentId": "a-1"})
+    stack.wait_for(sent)
+
+
+def test_what_has_ended_meanwhile_is_not_cancelled_and_not_waited_for(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "CHECK_INTERVAL", 60)
+    put(stack, standing(status="COMPLETED"))
+    stack.wait_for(stack.cancel("a-1"))
+    with pytest.raises(StackError, match="nothing came of it"):
+        stack.wait_for(stack.decide_approval("a-1", "2", Verdict.APPROVE), timeout=0)
+
+
+def test_a_refused_decision(stack: Stack, states: Stubber) -> None:
+    sent = stack.decide_approval("a-1", "2", Verdict.APPROVE)
+    refuse(states, {"id": sent.event_id}, "DecisionRefused", "Agent a-1 waits for no approval 2.")
+    with pytest.raises(RequestRefused, match=r"The decision was refused. DecisionRefused: Agent a-1 waits for no appr"):
+        stack.wait_for(sent)
+
+
 def test_the_refusal_of_another_event_is_not_this_ones(stack: Stack, states: Stubber) -> None:
     sent = stack.send_input("a-1", "hello")
     for _ in range(10):
@@ -235,6 +308,97 @@ def test_watching_until_it_is_settled(stack: Stack) -> None:
         ("COMPLETED", []),
     ]
     assert [entry.step for change in stack.watch("a-1", since=1) for entry in change.entries] == [2, 3]
+
+
+def test_watching_goes_on_while_children_work(stack: Stack) -> None:
+    """And ends once they wait for somebody themselves."""
+    put(stack, journal(user()))
+    moves = iter([("WAITING_FOR_INPUT", "PLANNING"), ("COMPLETED", "PLANNING"), ("COMPLETED", "WAITING_FOR_APPROVAL")])
+    looks = 0
+    look = stack._stands
+
+    def stands(state: Item) -> bool:
+        nonlocal looks
+        if state["agentId"] == "a-1":
+            looks += 1
+            for child, status in zip(("b-1", "b-2"), next(moves), strict=True):
+                put(stack, standing(agentId=child, status=status))
+        return look(state)
+
+    stack._stands = stands  # type: ignore[method-assign]
+    put(stack, standing(status="WAITING_FOR_AGENT", owner="NONE", children='["b-1", "b-2"]'))
+    assert [change.status for change in stack.watch("a-1")] == ["WAITING_FOR_AGENT"]
+    assert looks == 3
+
+
+def test_children_that_have_all_ended_are_about_to_be_heard(stack: Stack) -> None:
+    put(stack, journal(user()))
+    put(stack, standing(agentId="b-1", status="COMPLETED"))
+    put(stack, standing(status="WAITING_FOR_AGENT", owner="NONE", children='["b-1"]'))
+    with pytest.raises(StackError, match="still WAITING_FOR_AGENT"):
+        list(stack.watch("a-1", timeout=0.1))
+
+
+def test_watching_to_the_end(stack: Stack) -> None:
+    put(stack, journal(user()))
+    put(stack, standing(status="WAITING_FOR_APPROVAL", owner="NONE"))
+    statuses = []
+    for change in stack.watch("a-1", to_the_end=True):
+        statuses.append(change.status.value)
+        put(stack, standing(status="CANCELLED", owner="NONE"))
+    assert statuses == ["WAITING_FOR_APPROVAL", "CANCELLED"]
+
+
+def test_a_decision_is_told_with_what_followed_from_it(stack: Stack) -> None:
+    held = decision("ASK_APPROVAL", calls=[call("u1")], waits_for="2")
+    items = [user(), decided(2, held, said(use("u1", "look"))), answered(3, COMMITTED)]
+    for item in (*map(journal, items), {**ruled("2", "APPROVE", note="Go."), "agentId": "a-1"}):
+        put(stack, item)
+    put(stack, standing(status="COMPLETED", step="3"))
+    [change] = stack.watch("a-1", since=2)
+    [entry] = change.entries
+    assert (entry.step, entry.ruling and entry.ruling.text) == (3, "APPROVE: Go.")
+
+
+def test_watching_all(stack: Stack) -> None:
+    """Those that are not finished, and those that end meanwhile; each time that one of them changes."""
+    put(stack, standing(agentId="old", status="COMPLETED"))
+    put(stack, standing(agentId="busy", status="PLANNING", step="1"))
+    put(stack, standing(agentId="asks", status="WAITING_FOR_AGENT", children='["busy"]', step="4", **TIMES))
+    put(stack, {"agentId": "DEFINITION#travel", "record": "VERSION#000001", "definition": DEFINITION})
+    seen = []
+    for agents in stack.watch_all():
+        seen.append([(agent.agent_id, agent.status.value, agent.step, agent.waits_for) for agent in agents])
+        if len(seen) == 2:
+            break
+        put(stack, standing(agentId="busy", status="COMPLETED", step="2", lastUpdated="2999-01-01T00:00:00Z"))
+    waits = ("asks", "WAITING_FOR_AGENT", 4, "busy")
+    assert sorted(seen[0]) == [waits, ("busy", "PLANNING", 1, "")]
+    assert seen[1] == [("busy", "COMPLETED", 2, ""), waits]
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "item", "told"),
+    [
+        ("WAITING_FOR_INPUT", {}, decision("ASK_USER", message="When?"), "When?"),
+        (
+            "WAITING_FOR_APPROVAL",
+            {"waitsFor": "2"},
+            decision("ASK_APPROVAL", calls=[call("u1"), call("u2", "book").model_copy(update={"approval": True})]),
+            "approval 2: book",
+        ),
+        ("FAILED", {"error": "GivenUp", "errorMessage": "No."}, decision("GIVE_UP"), "GivenUp: No."),
+        ("WAITING_FOR_OPERATOR", {"error": "Misaligned", "errorMessage": "?"}, decision("PLAN"), "Misaligned: ?"),
+        ("PLANNING", {"error": "GivenUp", "errorMessage": "No."}, decision("PLAN"), ""),
+    ],
+)
+def test_what_an_agent_waits_for(stack: Stack, status: str, fields: dict[str, str], item: Decision, told: str) -> None:
+    put(stack, {"agentId": "DEFINITION#travel", "record": "VERSION#000001", "definition": DEFINITION})
+    put(stack, journal(user()))
+    put(stack, journal(decided(2, item, said({"Text": "Hm."}))))
+    put(stack, standing(status=status, step="2", **{**TIMES, "lastUpdated": "2999-01-01T00:00:00Z"}, **fields))
+    [agent] = next(stack.watch_all())
+    assert agent.waits_for == told
 
 
 def test_watching_an_agent_whose_turn_has_died(stack: Stack, states: Stubber) -> None:

@@ -11,12 +11,15 @@ from tests.unit.records import (
     COMMITTED,
     UNCERTAIN,
     answered,
+    arrived,
     call,
+    child,
     decided,
     decision,
     effect,
     error_answer,
     recovered,
+    ruled,
     said,
     use,
     user,
@@ -240,7 +243,9 @@ def test_what_came_to_nothing_is_remembered_until_it_works_or_the_user_speaks() 
     assert fold(failed).failed == {"book": "No seats."}
     assert fold([*failed, *booked(4, COMMITTED)]).failed == {}
     assert fold([*failed, decided(4, decision("PLAN"), said({"Text": "Well."}))]).failed == {"book": "No seats."}
-    assert fold([*failed, decided(4, decision("PLAN"), said({"Text": "x"}), inputs=("INPUT#1",))]).failed == {}
+    heard = decided(4, decision("PLAN"), said({"Text": "x"}), inputs=("INPUT#1",))
+    assert fold([*failed, heard], inputs=[arrived("1", "Never mind.")]).failed == {}
+    assert fold([*failed, heard], inputs=[ruled("2", "APPROVE", "1")]).failed == {"book": "No seats."}
     assert fold([user(), *booked(2, REJECTED, "look")]).failed == {}  # it was to change nothing
 
 
@@ -355,3 +360,79 @@ def test_a_cause_is_read_as_what_it_is() -> None:
     assert reason('{"errorMessage": "no", "errorType": "X"}') == "no"
     assert reason("plain words") == "plain words"
     assert reason("[1]") == "[1]"
+
+
+HELD = decision(
+    "ASK_APPROVAL", calls=[call("u1", "book"), call("u2")], waits_for="2", answers=[error_answer("u3", "?")]
+)
+HELD_STEP = decided(2, HELD, said(use("u1", "book"), use("u2", "look"), use("u3", "fly")))
+SHARED = decision(
+    "DELEGATE",
+    children=[child("u1", "child-1"), child("u2", "child-2")],
+    waits_for="2",
+    answers=[error_answer("u3", "?")],
+)
+SHARED_STEP = decided(2, SHARED, said(*(use(f"u{number}", "delegate") for number in (1, 2, 3))))
+
+
+def test_calls_that_wait_for_an_approval_stay_open_and_are_answered_once_they_have_results() -> None:
+    waiting = fold([user(), HELD_STEP])
+    assert (waiting.last, waiting.approval) == (HELD, "2")
+    assert [message["Role"] for message in waiting.messages] == ["user", "assistant"]
+    done = fold([user(), HELD_STEP, answered(3, COMMITTED, COMMITTED)])
+    assert_bedrock_takes(done.messages)
+    assert (done.last, done.approval) == (None, "2")
+
+
+def test_answers_to_what_is_open_come_before_all_else_that_is_said() -> None:
+    for step, answers in (
+        (HELD_STEP, [error_answer("u1", "Refused."), error_answer("u2", "Refused.")]),
+        (SHARED_STEP, [Answer(tool_use_id="u1", text="Done."), error_answer("u2", "Failed.")]),
+    ):
+        conversation = fold([user(), step])
+        [message] = pending_message(conversation, ["Well?"], answers, ["The other has come."])
+        conversation.add(message["Role"], message["Content"])
+        assert_bedrock_takes(conversation.messages)
+        assert list(results_of(message)) == ["u1", "u2", "u3"]
+        assert message["Content"][3:] == [{"Text": "Well?"}, {"Text": "The other has come."}]
+
+
+def test_who_is_delegated_to_stays_open_until_the_next_decision() -> None:
+    conversation = fold([user(), SHARED_STEP])
+    assert conversation.last == SHARED
+    results = [{"ToolResult": {"ToolUseId": f"u{number}", "Content": [{"Text": "x"}]}} for number in (1, 2, 3)]
+    told = decided(3, decision("PLAN"), said(*results, role="user"), said({"Text": "Well."}), inputs=("INPUT#child-1",))
+    assert_bedrock_takes(fold([user(), SHARED_STEP, told]).messages)
+
+
+@pytest.mark.parametrize("step", [HELD_STEP, SHARED_STEP])
+def test_a_recovery_that_speaks_closes_what_waits(step: Any) -> None:
+    conversation = fold([user(), step, recovered(3, "REPLAN", text="Plan again.")])
+    assert_bedrock_takes(conversation.messages)
+    assert conversation.last is None
+    assert conversation.messages[-1]["Content"][-1] == {"Text": "Plan again."}
+    assert results_of(conversation.messages[-1])["u3"]["Content"] == [{"Text": "?"}]
+
+
+@pytest.mark.parametrize("step", [HELD_STEP, SHARED_STEP])
+def test_a_recovery_without_words_leaves_it_open(step: Any) -> None:
+    assert fold([user(), step, recovered(3)]).last == fold([user(), step]).last
+
+
+def test_news_is_no_answer_to_a_question() -> None:
+    asked = decision("ASK_USER", tool_use_id="u1", message="When?")
+    conversation = fold([user(), decided(2, asked, said(use("u1", "ask_user", question="When?")))])
+    [message] = pending_message(conversation, ["Tomorrow."], news=["The flight is full."])
+    assert results_of(message)["u1"]["Content"] == [{"Text": "Tomorrow."}]
+    assert message["Content"][1:] == [{"Text": "The flight is full."}]
+
+
+def test_nothing_that_has_come_is_no_message() -> None:
+    assert pending_message(fold([user()]), []) == []
+
+
+def test_the_json_protocol_is_told_in_words_what_became_of_its_child() -> None:
+    asked = decision("DELEGATE", children=[child("")], waits_for="2")
+    conversation = fold([user(), decided(2, asked, said({"Text": "{}"}))])
+    [message] = pending_message(conversation, [], [Answer(tool_use_id="", text="It is done.")])
+    assert message["Content"] == [{"Text": "It is done."}]

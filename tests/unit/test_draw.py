@@ -43,6 +43,7 @@ SAMPLE = Machine(
                         "Next": "Work",
                     },
                     {"Variable": "$.used", "NumericGreaterThanEqualsPath": "$.limits.steps", "Next": "Each"},
+                    {"Variable": "$.item.kind.S", "StringEquals": "C", "Next": "Work"},
                 ],
                 "Default": "Refused",
             },
@@ -104,7 +105,7 @@ def run(machine: str, *visits: Visit) -> Run:
 
 def test_a_choice_says_in_a_few_words_what_it_asks() -> None:
     found = edges(graph(SAMPLE))
-    assert found["Check", "Work", False].label == "text ≠ nothing …\nkind = A or B"
+    assert found["Check", "Work", False].label == "text ≠ nothing …\nkind = A or B or C"
     assert found["Check", "Each", False].label == "used ≥ steps"
     assert found["Check", "Refused", False].label == "otherwise"
 
@@ -344,7 +345,7 @@ def test_draw_of_an_unknown_machine_says_which_there_are() -> None:
 def test_trace_draws_the_way_of_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     turn = run("turnstile-AgentTurn", visit("ClaimTurn"), visit("LoadTurn", error="LeaseLost"), visit("TurnLost"))
     stack = SimpleNamespace(read_agent=lambda agent_id: [agent_id], executions=lambda items: items, run=lambda _: turn)
-    monkeypatch.setattr("workflows.cli._stack", lambda _: stack)
+    monkeypatch.setattr("workflows.cli.common.connect", lambda _: stack)
     file = tmp_path / "way.svg"
     result = CliRunner().invoke(app, ["trace", "agent-1", "--draw", str(file)])
     assert result.exit_code == 0, result.output

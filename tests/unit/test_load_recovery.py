@@ -19,11 +19,14 @@ from tests.unit.records import (
     answered,
     arrived,
     call,
+    cancelling,
     decided,
     decision,
     definition,
     effect,
     recovered,
+    reported,
+    ruled,
     said,
     state,
     use,
@@ -187,6 +190,23 @@ def test_words_that_no_decision_has_seen() -> None:
     assert not load(user(), heard, arrived("1", "Rome.")).unheard
     situation = load(user(), heard, arrived("1", "Rome."), arrived("2", "No, Paris."))
     assert (situation.unheard, situation.inbox) == (True, 2)
+
+
+def test_only_words_of_the_user_can_be_unheard() -> None:
+    situation = load(user(), ruled("2", "REFUSE"), reported("child-1"), cancelling())
+    assert (situation.unheard, situation.inbox) == (False, 3)
+
+
+def test_whether_somebody_cancels() -> None:
+    assert not load(user()).cancelled
+    assert load(user(), cancelling(), cancels="1").cancelled
+
+
+def test_a_child_reports_to_its_parent_and_asks_no_user() -> None:
+    assert not load(user()).child
+    situation = load(effect(FIRST, "COMMITTED"), parent="p-1", depth="1", **FAILURE)
+    assert situation.child
+    assert situation.texts.question == "I could not reach the goal: No seats. What was done is undone: book."
 
 
 def test_limits_and_counters_are_carried_for_the_machine() -> None:

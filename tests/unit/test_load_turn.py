@@ -17,15 +17,23 @@ from tests.unit.records import (
     BOOK,
     CLAIM,
     COMMITTED,
+    HELPER,
     UNCERTAIN,
     answered,
     arrived,
     call,
+    came,
+    cancelling,
+    child,
     decided,
     decision,
     definition,
     effect,
+    error_answer,
+    record_of,
     recovered,
+    reported,
+    ruled,
     said,
     state,
     use,
@@ -34,9 +42,9 @@ from tests.unit.records import (
 from workflows.engines.casing import to_wire
 
 
-def load(*items: Item, definition_: Definition | None = None) -> Turn:
+def load(*items: Item, definition_: Definition | None = None, others: dict[str, list[Item]] | None = None) -> Turn:
     found = definition_ or definition()
-    return load_turn(CLAIM, items, lambda _name, _version: found, today="2026-01-02")
+    return load_turn(CLAIM, items, lambda _name, _version: found, (others or {}).__getitem__, today="2026-01-02")
 
 
 def asked(turn: Turn) -> Any:
@@ -199,3 +207,343 @@ def test_counters_and_limits_are_carried_for_the_machine() -> None:
         "repeats": 0,
     }
     assert turn.dump()["agent"]["limits"]["steps"] == 40
+
+
+# ---- Limits of a child
+
+
+def test_a_child_stays_within_what_its_parent_gave_it() -> None:
+    limits = load(state(tokenLimit="500", costLimit="70"), user()).agent.limits
+    assert (limits.tokens, limits.cost_micro_usd) == (500, 70)
+    own = load(state(tokenLimit="500", costLimit="70"), user(), definition_=definition(tokens=400, cost_micro_usd=60))
+    assert (own.agent.limits.tokens, own.agent.limits.cost_micro_usd) == (400, 60)
+    assert load(state(), user()).agent.limits == definition().limits
+
+
+# ---- Approvals
+
+HELD = decided(
+    2,
+    decision(
+        "ASK_APPROVAL",
+        calls=[APPROVED := call("u1", "book").model_copy(update={"approval": True}), call("u2")],
+        waits_for="2",
+        closes_as="WAITING_FOR_APPROVAL",
+    ),
+    said(use("u1", "book"), use("u2", "look")),
+)
+
+
+def blocks(turn: Turn) -> list[Any]:
+    """What the model is told, in words or results."""
+    [message] = turn.pending.messages
+    return [block["ToolResult"] if "ToolResult" in block else block["Text"] for block in message["Content"]]
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        [],
+        [arrived("e1", "Please hurry.")],
+        [ruled("1", "APPROVE")],
+        [ruled("20", "APPROVE"), ruled("02", "APPROVE", "d2")],
+        [ruled("2", "PERHAPS")],
+        [reported("child-9")],
+    ],
+)
+def test_calls_wait_for_the_decision_about_them_and_no_other(inputs: list[Item]) -> None:
+    turn = load(state(step="2"), user(), HELD, *inputs)
+    assert turn.entry == "CLOSE"
+    assert turn.decision and (turn.decision.waits_for, turn.decision.closes_as) == ("2", "WAITING_FOR_APPROVAL")
+    assert turn.agent.inbox == len(inputs)
+
+
+def test_what_was_approved_is_carried_out_as_it_was_shown() -> None:
+    turn = load(state(step="2"), user(), HELD, ruled("2", "APPROVE", note="Go."), arrived("e1", "Hurry!"))
+    assert turn.entry == "CARRY_OUT"
+    assert turn.decision and turn.decision.calls == [APPROVED, call("u2")]
+
+
+@pytest.mark.parametrize("after", [[], [recovered(3)]])
+def test_what_was_approved_and_begun_goes_on_after_a_crash(after: list[Item]) -> None:
+    journal = (user(), HELD, *after, effect("EFFECT#000002#0", "COMMITTED"), ruled("2", "APPROVE"))
+    turn = load(state(step=str(2 + len(after))), *journal)
+    assert turn.entry == "CARRY_OUT"
+    assert turn.decision and turn.decision.results_record == f"STEP#{3 + len(after):06d}"
+
+
+def test_the_note_of_who_approved_is_told_with_the_results_and_once() -> None:
+    journal = (user(), HELD, answered(3, COMMITTED, COMMITTED), ruled("2", "APPROVE", note="Keep the receipt."))
+    turn = load(state(step="3"), *journal)
+    assert (turn.entry, blocks(turn)) == ("ASK_MODEL", ["Whoever approved the calls says: Keep the receipt."])
+    assert turn.pending.inputs == ["INPUT#d1"]
+    heard = decided(4, decision("PLAN"), *turn.pending.messages, said({"Text": "x"}), inputs=("INPUT#d1",))
+    assert load(state(step="4"), *journal, heard).pending.messages == []
+
+
+def test_a_decision_without_words_is_taken_in_silently() -> None:
+    turn = load(state(step="3"), user(), HELD, answered(3, COMMITTED, COMMITTED), ruled("2", "APPROVE"))
+    assert (turn.pending.inputs, turn.pending.messages) == (["INPUT#d1"], [])
+    other = load(state(step="3"), user(), HELD, answered(3, COMMITTED, COMMITTED), ruled("9", "REFUSE", note="No!"))
+    assert (other.pending.inputs, other.pending.messages) == (["INPUT#d1"], [])
+
+
+def test_what_was_refused_is_answered_with_why_and_the_users_words_come_along() -> None:
+    turn = load(state(step="2"), user(), HELD, arrived("e1", "Well?"), ruled("2", "REFUSE", note="Too expensive."))
+    assert turn.entry == "ASK_MODEL"
+    first, second, words = blocks(turn)
+    assert (first["ToolUseId"], first["Status"], second["ToolUseId"]) == ("u1", "error", "u2")
+    assert first["Content"] == [{"Text": "Not carried out: it needed an approval, and was refused. Too expensive."}]
+    assert "another call of the same reply was not approved" in second["Content"][0]["Text"]
+    assert words == "Well?"
+    assert turn.pending.inputs == ["INPUT#d1", "INPUT#e1"]
+
+
+def test_what_nobody_decided_about_is_answered_so() -> None:
+    first, _ = blocks(load(state(step="2"), user(), HELD, ruled("2", "EXPIRE")))
+    assert first["Content"] == [{"Text": "Not carried out: nobody decided about it in time."}]
+
+
+def test_of_two_decisions_the_first_counts() -> None:
+    late = {**ruled("2", "APPROVE", "d0"), "time": "2026-01-01T00:00:09Z"}
+    assert load(state(step="2"), user(), HELD, late, ruled("2", "REFUSE")).entry == "ASK_MODEL"
+
+
+def test_a_refusal_of_what_was_given_up_meanwhile_is_told_and_an_approval_carries_nothing_out() -> None:
+    journal = (user(), HELD, recovered(3, "REPLAN", text="Plan again."))
+    refused = load(state(step="3"), *journal, ruled("2", "REFUSE", note="No!"))
+    assert blocks(refused) == ["The calls that waited for approval were refused. No!"]
+    approved = load(state(step="3"), *journal, ruled("2", "APPROVE"))
+    assert (approved.entry, approved.pending.messages) == ("ASK_MODEL", [])
+
+
+def test_a_note_that_is_too_long_does_not_lose_the_decision() -> None:
+    turn = load(state(step="2"), user(), HELD, ruled("2", "REFUSE", note="x" * 9000))
+    assert turn.entry == "ASK_MODEL"
+    assert len(blocks(turn)[0]["Content"][0]["Text"]) < 4100
+
+
+# ---- Children
+
+SHARED = decided(
+    2,
+    decision(
+        "DELEGATE",
+        children=[child("u1", "child-1"), child("u2", "child-2")],
+        waits_for="2",
+        closes_as="WAITING_FOR_AGENT",
+        answers=[error_answer("u3", "No such agent.")],
+    ),
+    said(use("u1", "delegate"), use("u2", "delegate"), use("u3", "delegate")),
+)
+IDS = json.dumps(["child-1", "child-2"])
+GOOD = record_of("child-1", user(), decided(2, decision("COMPLETE", message="BK-1 is booked."), said({"Text": "x"})))
+BAD = record_of(
+    "child-2",
+    user(),
+    recovered(3, "COMPENSATE", question="I could not reach the goal: no seats."),
+    effect("EFFECT#000002#0", "COMPENSATED", result='{"id": "B-1"}'),
+    effect("EFFECT#000002#0#UNDO", "COMMITTED", "cancel"),
+    effect("EFFECT#000004#0", "COMMITTED", "mail", result='{"id": "M-1"}'),
+    effect("EFFECT#000004#1", "UNCERTAIN", "pay"),
+    status="FAILED",
+    error="GivenUp",
+    errorMessage="No seats.",
+)
+OTHERS = {"child-1": GOOD, "child-2": BAD}
+
+
+def shared(*items: Item, waits_for: str = "2", **fields: str) -> Turn:
+    found = state(step="2", children=IDS, waitsFor=waits_for, **fields)
+    return load(found, user(), SHARED, *items, others=OTHERS)
+
+
+def test_children_are_started_until_a_turn_has_closed_on_them() -> None:
+    for before in ("", "1"):
+        assert shared(waits_for=before).entry == "START_CHILDREN"
+        assert shared(reported("child-1"), waits_for=before).entry == "START_CHILDREN"
+    turn = shared()
+    assert turn.entry == "CLOSE"
+    assert turn.decision and len(turn.decision.children) == 2
+
+
+@pytest.mark.parametrize("inputs", [[reported("child-1")], [arrived("e1", "How far are you?")], [reported("child-7")]])
+def test_a_parent_waits_for_all_its_children(inputs: list[Item]) -> None:
+    turn = shared(*inputs)
+    assert (turn.entry, turn.agent.inbox) == ("CLOSE", 1)
+
+
+def test_what_became_of_the_children_is_told_in_one_message() -> None:
+    turn = shared(reported("child-2", "FAILED"), arrived("e1", "Well?"), reported("child-1"))
+    assert turn.entry == "ASK_MODEL"
+    good, bad, wrong, words = blocks(turn)
+    assert (good["ToolUseId"], good["Status"], good["Content"]) == ("u1", "success", [{"Text": "BK-1 is booked."}])
+    assert (bad["ToolUseId"], bad["Status"]) == ("u2", "error")
+    assert bad["Content"][0]["Text"].splitlines() == [
+        "The agent ended FAILED. GivenUp: No seats.",
+        "I could not reach the goal: no seats.",
+        "What it did, and what stands:",
+        '  mail {"city": "Paris"} {"id": "M-1"}',
+        "What may or may not have happened:",
+        '  pay {"city": "Paris"} ',
+    ]
+    assert (wrong["ToolUseId"], words) == ("u3", "Well?")
+    assert sorted(turn.pending.inputs) == ["INPUT#child-1", "INPUT#child-2", "INPUT#e1"]
+    assert turn.agent.children == ["child-1", "child-2"]
+
+
+def test_a_child_whose_record_is_gone_does_not_hold_its_parent() -> None:
+    turn = load(
+        state(step="2"), user(), SHARED, reported("child-1"), reported("child-2"), others={**OTHERS, "child-2": []}
+    )
+    assert blocks(turn)[1]["Content"] == [{"Text": "Nothing is known of this agent any more."}]
+
+
+def test_what_children_have_to_say_is_bounded() -> None:
+    long = record_of("c", decided(2, decision("COMPLETE", message="ä" * 30_000), said({"Text": "x"})))
+    many = [child(f"u{number}", f"c{number}") for number in range(5)]
+    asked_for = decided(
+        2, decision("DELEGATE", children=many, waits_for="2"), said(*(use(c.tool_use_id, "delegate") for c in many))
+    )
+    turn = load(
+        state(step="2"),
+        user(),
+        asked_for,
+        *(reported(c.agent_id) for c in many),
+        others={c.agent_id: long for c in many},
+    )
+    sizes = [len(result["Content"][0]["Text"].encode()) for result in blocks(turn)]
+    assert max(sizes) <= 16 * 1024 and sum(sizes) <= 50 * 1024
+    alone = load(
+        state(step="2"),
+        user(),
+        decided(2, decision("DELEGATE", children=many[:1], waits_for="2"), said(use("u0", "delegate"))),
+        reported("c0"),
+        others={"c0": long},
+    )
+    [result] = blocks(alone)
+    assert 16_000 < len(result["Content"][0]["Text"].encode()) <= 16 * 1024 + 4
+
+
+def test_a_child_that_is_not_waited_for_any_more_is_told_of_all_the_same() -> None:
+    journal = (user(), SHARED, recovered(3, "REPLAN", text="Plan again."))
+    turn = load(state(step="3", children=IDS), *journal, reported("child-1"), others=OTHERS)
+    assert blocks(turn) == ["News of what you had delegated to helper with the goal: A detail.\nBK-1 is booked."]
+    assert turn.pending.inputs == ["INPUT#child-1"]
+
+
+def test_late_news_waits_for_the_answer_to_a_question_and_opens_what_was_complete() -> None:
+    late = reported("child-1")
+    question = load(state(step="2", children=IDS), user(), ASKED, late, others=OTHERS)
+    assert (question.entry, question.agent.inbox) == ("CLOSE", 1)
+    answer = load(state(step="2", children=IDS), user(), ASKED, late, arrived("e1", "Tomorrow."), others=OTHERS)
+    result, news = blocks(answer)
+    assert (result["Content"], news.endswith("BK-1 is booked.")) == ([{"Text": "Tomorrow."}], True)
+    done = decided(2, decision("COMPLETE", tool_use_id="u1", message="Done."), said(use("u1", "complete")))
+    assert load(state(step="2", children=IDS), user(), done, late, others=OTHERS).entry == "ASK_MODEL"
+    assert load(state(step="2"), user(), done, ruled("9", "APPROVE")).entry == "CLOSE"
+
+
+def test_who_is_no_child_of_the_agent_has_nothing_to_tell_it() -> None:
+    turn = load(state(), user(), reported("stranger"))  # whose record is not even read
+    assert (turn.entry, turn.pending.messages, turn.pending.inputs) == ("ASK_MODEL", [], ["INPUT#stranger"])
+
+
+# ---- Cancelling
+
+
+@pytest.mark.parametrize(
+    "journal", [[], [CALLED], [ASKED], [HELD, ruled("2", "APPROVE")], [SHARED, reported("child-1")]]
+)
+def test_who_is_to_be_cancelled_closes_whatever_was_next(journal: list[Item]) -> None:
+    step = "2" if journal else "1"
+    turn = load(state(step=step, cancels="1"), user(), *journal, cancelling("Not needed."), arrived("e1", "Hello?"))
+    assert (turn.entry, turn.request) == ("CLOSE", None)
+    assert turn.decision
+    assert (turn.decision.action, turn.decision.closes_as, turn.decision.message) == (
+        "CANCEL",
+        "CANCELLED",
+        "Not needed.",
+    )
+    assert turn.decision.waits_for == ""
+    assert turn.agent.inbox == sum(item["record"].startswith("INPUT#") for item in journal) + 2
+
+
+def test_who_is_to_be_cancelled_settles_first_what_it_has_begun() -> None:
+    with pytest.raises(EffectUncertain, match="whether book took effect"):
+        load(
+            state(step="3", cancels="1"), user(), CALLED, answered(3, UNCERTAIN), effect("EFFECT#000002#0", "UNCERTAIN")
+        )
+    with pytest.raises(EffectUncertain, match="whether book took effect"):
+        load(state(step="2", cancels="1"), user(), CALLED, effect("EFFECT#000002#0", "RESERVED"))
+    settled = load(state(step="2", cancels="1"), user(), CALLED, effect("EFFECT#000002#0", "COMMITTED"))
+    assert settled.entry == "CLOSE"
+
+
+@pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "CANCELLED"])
+def test_a_child_that_was_begun_after_its_parents_end_closes_at_once(status: str) -> None:
+    turn = load(state(parent="p-1", depth="1"), user(), others={"p-1": record_of("p-1", status=status)})
+    assert (turn.entry, turn.decision and turn.decision.action) == ("CLOSE", "CANCEL")
+
+
+def test_a_child_whose_parent_lives_goes_on_and_asks_only_once_whether_it_does() -> None:
+    child_state = {"parent": "p-1", "depth": "1"}
+    for parent in ([], record_of("p-1", status="WAITING_FOR_AGENT")):
+        assert load(state(**child_state), user(), others={"p-1": parent}).entry == "ASK_MODEL"
+    assert load(state(**child_state, step="2"), user(), CALLED, others={}).entry == "CARRY_OUT"
+
+
+# ---- What is offered
+
+
+def offered(turn: Turn) -> dict[str, Any]:
+    return {tool["ToolSpec"]["Name"]: tool["ToolSpec"] for tool in asked(turn)["ToolConfig"]["Tools"]}
+
+
+def test_delegate_is_offered_with_the_names_and_what_each_is_good_for() -> None:
+    turn = load(state(), user(), definition_=definition(delegates=(HELPER,)))
+    spec = offered(turn)["delegate"]
+    assert spec["InputSchema"]["Json"]["properties"]["agent"]["enum"] == ["helper"]
+    assert "- helper: Good at details." in spec["Description"]
+    assert turn.delegates == ["helper"]
+
+
+@pytest.mark.parametrize(
+    ("delegates", "limits", "fields"),
+    [
+        ((), {}, {}),
+        ((HELPER,), {"depth": 0}, {}),
+        ((HELPER,), {"depth": 2}, {"depth": "2"}),
+        ((HELPER,), {"children": 2}, {"children": IDS}),
+    ],
+)
+def test_delegate_is_not_offered_to_who_may_not(delegates: Any, limits: dict[str, int], fields: dict[str, str]) -> None:
+    assert "delegate" not in offered(
+        load(state(**fields), user(), definition_=definition("tools", delegates, **limits))
+    )
+    text = json.dumps(
+        asked(load(state(**fields), user(), definition_=definition("json", delegates, **limits)))["System"]
+    )
+    assert "DELEGATE" not in text
+
+
+def test_a_child_is_not_offered_to_ask_the_user() -> None:
+    turn = load(state(depth="1"), user())
+    assert "ask_user" not in offered(turn) and "give_up" in offered(turn)
+    rules = asked(turn)["System"][1]["Text"]
+    assert "there is nobody to ask" in rules and "ask_user" not in rules
+    assert "ask_user" in offered(load(state(), user()))
+
+
+def test_the_json_protocol_names_the_actions_that_there_are() -> None:
+    found = definition("json", (HELPER,))
+    text = asked(load(state(), user(), definition_=found))["System"][2]["Text"]
+    assert "ACTION is TOOL_USE, PLAN, ASK_USER, DELEGATE, COMPLETE or GIVE_UP." in text
+    assert "- helper: Good at details." in text
+    child_text = asked(load(state(depth="1"), user(), definition_=definition("json")))["System"][2]["Text"]
+    assert "ACTION is TOOL_USE, PLAN, COMPLETE or GIVE_UP." in child_text and "ASK_USER" not in child_text
+
+
+def test_words_are_heard_whatever_else_their_event_holds() -> None:
+    odd = came("e1", "AgentInputReceived", agentId="a-1", text="Tomorrow.", inputId="a b\n" * 99, colour="red")
+    assert blocks(load(state(), user(), odd)) == ["Tomorrow."]

@@ -15,7 +15,15 @@ from tests.unit.stacks import mock_stack, put
 from workflows.client import Stack
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
-FREE = {"nextAction": "NONE", "owner": "NONE", "error": "", "errorMessage": ""}
+FREE = {
+    "nextAction": "NONE",
+    "owner": "NONE",
+    "error": "",
+    "errorMessage": "",
+    "waitsFor": "",
+    "parent": "",
+    "children": "[]",
+}
 OWNER = "arn:aws:states:us-east-1:123456789012:execution:turnstile-AgentTurn:1"
 
 
@@ -38,13 +46,18 @@ def place(stack: Stack, agent_id: str, status: Status, *, minutes: int = 20, sta
 
 
 def found(stack: Stack) -> Watch:
-    return find_stale(stack.dynamodb, stack.outputs.table_name, NOW - timedelta(minutes=15))
+    table = stack.outputs.table_name
+    return find_stale(stack.dynamodb, table, NOW - timedelta(minutes=15), NOW - timedelta(minutes=60))
+
+
+def who(stack: Stack) -> list[str]:
+    return sorted(agent.agent_id for agent in found(stack).agents)
 
 
 def test_in_these_statuses_somebody_ought_to_be_at_work(stack: Stack) -> None:
     for status in Status:
-        place(stack, status, status)
-    assert {agent.agent_id for agent in found(stack).agents} == {
+        place(stack, status, status, state=FREE | {"waitsFor": "4"})
+    assert set(who(stack)) == {
         "INITIATED",
         "PLANNING",
         "PLANNING_COMPLETE",
@@ -60,7 +73,54 @@ def test_in_these_statuses_somebody_ought_to_be_at_work(stack: Stack) -> None:
 def test_who_has_moved_lately_is_not_looked_after(stack: Stack) -> None:
     place(stack, "young", Status.PLANNING, minutes=14)
     place(stack, "old", Status.PLANNING, minutes=16)
-    assert [agent.agent_id for agent in found(stack).agents] == ["old"]
+    assert who(stack) == ["old"]
+
+
+def test_an_approval_has_a_time_of_its_own(stack: Stack) -> None:
+    for minutes in (59, 61):
+        place(stack, f"a-{minutes}", Status.WAITING_FOR_APPROVAL, minutes=minutes, state={"waitsFor": "4"})
+    [agent] = found(stack).agents
+    assert (agent.agent_id, agent.status, agent.waits_for) == ("a-61", Status.WAITING_FOR_APPROVAL, "4")
+
+
+def delegate(stack: Stack, agent_id: str, *children: str, minutes: int = 20) -> None:
+    """A parent that has waited for its children for so long. Another, to which it had delegated before, never was."""
+    state = {"waitsFor": "4", "children": json.dumps(["abandoned", *children])}
+    place(stack, agent_id, Status.WAITING_FOR_AGENT, minutes=minutes, state=state)
+    decision = json.dumps({"children": [{"agentId": child} for child in children]})
+    put(stack, {"agentId": agent_id, "record": "STEP#000004", "decision": decision})
+
+
+def family(stack: Stack, **statuses: Status) -> None:
+    """A parent that has waited for long, and its children."""
+    delegate(stack, "parent", *statuses)
+    for agent_id, status in statuses.items():
+        place(stack, agent_id, status, minutes=1, state={"parent": "parent"})
+
+
+def test_ends_that_a_parent_has_not_heard_of_are_found(stack: Stack) -> None:
+    family(stack, a=Status.COMPLETED, b=Status.FAILED, c=Status.CANCELLED, d=Status.PLANNING, e=Status.COMPLETED)
+    put(stack, {"agentId": "parent", "record": "INPUT#e"})
+    assert who(stack) == ["a", "b", "c"]
+    assert {agent.status for agent in found(stack).agents} == {Status.COMPLETED, Status.FAILED, Status.CANCELLED}
+
+
+def test_a_parent_of_children_that_do_not_exist_is_found_once(stack: Stack) -> None:
+    family(stack, a=Status.PLANNING)
+    delegate(stack, "lost", "x", "y")
+    [agent] = found(stack).agents
+    assert (agent.agent_id, agent.status, agent.waits_for) == ("lost", Status.WAITING_FOR_AGENT, "4")
+
+
+def test_a_parent_has_the_time_that_others_have(stack: Stack) -> None:
+    delegate(stack, "young", "x", minutes=14)
+    assert who(stack) == []
+
+
+def test_what_the_index_says_of_a_parent_does_not_count_either(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    place(stack, "gone-on", Status.PLANNING, minutes=1, state={"children": '["x"]'})
+    monkeypatch.setattr(load, "_candidates", lambda *of: ["gone-on"] if Status.WAITING_FOR_AGENT in of else [])
+    assert who(stack) == []
 
 
 def test_it_tells_where_the_agent_stands(stack: Stack) -> None:
@@ -75,6 +135,8 @@ def test_it_tells_where_the_agent_stands(stack: Stack) -> None:
             status=Status.PLANNING_FAILED,
             next_action="NONE",
             owner=OWNER,
+            waits_for="",
+            parent="",
             error="Odd",
             error_message="x" * 1000,
         ),
@@ -84,6 +146,8 @@ def test_it_tells_where_the_agent_stands(stack: Stack) -> None:
             status=Status.INITIATED,
             next_action="PLANNING",
             owner="NONE",
+            waits_for="",
+            parent="",
             error="",
             error_message="",
         ),
@@ -131,6 +195,13 @@ def test_who_waits_for_an_operator_takes_nobodys_place(stack: Stack, monkeypatch
         assert (len(watch.agents), watch.left_out) == (2, 8)
 
 
+def test_more_children_than_one_run_looks_after_are_counted(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "LIMIT", 2)
+    family(stack, a=Status.COMPLETED, b=Status.COMPLETED, c=Status.COMPLETED)
+    watch = found(stack)
+    assert (len(watch.agents), watch.left_out) == (2, 1)
+
+
 def test_the_longest_answer_fits_a_state(stack: Stack) -> None:
     for number in range(load.LIMIT):
         words = {"owner": OWNER.ljust(400, "x"), "error": "E" * 100, "errorMessage": "ü" * 4000}
@@ -146,6 +217,7 @@ def test_the_handler_tells_who_waits_for_an_operator(
     monkeypatch.setattr("load_watch.handler.reading_client", lambda: stack.dynamodb)
     monkeypatch.setenv("TABLE_NAME", stack.outputs.table_name)
     monkeypatch.setenv("STALE_MINUTES", "15")
+    monkeypatch.setenv("APPROVAL_MINUTES", "60")
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "turnstile")
     for number in range(3):
         place(stack, f"a-{number}", Status.WAITING_FOR_OPERATOR)

@@ -1,13 +1,14 @@
 """ReadReply: whatever the model says becomes a decision, or a correction that it can act on."""
 
+import hashlib
 import json
 import re
 from typing import Any
 
 import pytest
 
-from agent.definition import Tool
-from agent.record import PlanStep, Status
+from agent.definition import Limits, Tool
+from agent.record import AGENT_ID, PlanStep, Status
 from agent.turn import Asked, Pending, Reading
 from read_reply.read import read_reply
 from tests.unit.records import BOOK, LOOK, agent, said, use
@@ -21,11 +22,18 @@ def reply(*blocks: dict[str, Any], stop: str = "tool_use", tokens: tuple[int, in
     }
 
 
-def read(answer: Any, pending: Pending | None = None, tools: list[Tool] | None = None, **fields: Any) -> Reading:
+def read(
+    answer: Any,
+    pending: Pending | None = None,
+    tools: list[Tool] | None = None,
+    delegates: tuple[str, ...] = (),
+    **fields: Any,
+) -> Reading:
     return read_reply(
         Asked(
             agent=agent(**fields),
             tools=tools or [LOOK, BOOK],
+            delegates=list(delegates),
             pending=pending or Pending(),
             reply=answer,
             model_id="m",
@@ -326,3 +334,179 @@ def test_a_reply_that_is_not_whole_is_not_carried_out(stop: str) -> None:
     decision = read(reply(use("u1", "book", city="Paris"), stop=stop)).decision
     assert (decision.action, decision.calls) == ("INVALID", [])
     assert decision.answers[0].tool_use_id == "u1"
+
+
+# ---- Approvals
+
+MANY = {"properties": {"seats": {"minimum": 5}}, "required": ["seats"]}
+SEATS = {"type": "object", "properties": {"city": {"type": "string"}, "seats": {"type": "integer"}}}
+
+
+def bookable(name: str = "book", **fields: Any) -> Tool:
+    return BOOK.model_copy(update={"name": name, "input_schema": SEATS, **fields})
+
+
+@pytest.mark.parametrize(
+    ("approval", "seats", "needed"),
+    [
+        ("never", 9, False),
+        ("always", 1, True),
+        (MANY, 5, True),
+        (MANY, 4, False),
+        (MANY, None, False),
+        ({"properties": MANY["properties"]}, None, True),  # without `required`, what is not said matches
+    ],
+)
+def test_a_call_that_matches_needs_an_approval(approval: Any, seats: int | None, needed: bool) -> None:
+    arguments = {"city": "Paris"} | ({} if seats is None else {"seats": seats})
+    decision = read(reply(use("u1", "book", **arguments)), tools=[bookable(approval=approval)]).decision
+    assert decision.action == ("ASK_APPROVAL" if needed else "TOOL_USE")
+    assert [call.approval for call in decision.calls] == [needed]
+    assert (decision.waits_for, decision.closes_as) == (("2", "WAITING_FOR_APPROVAL") if needed else ("", "PLANNING"))
+
+
+def test_one_call_that_needs_an_approval_holds_its_whole_reply() -> None:
+    uses = (use("u1", "look", city="Paris"), use("u2", "book", seats=7), use("u3", "fly"))
+    reading = read(reply(*uses), tools=[LOOK, bookable(approval=MANY)], step=6)
+    decision = reading.decision
+    assert (decision.action, decision.status, decision.waits_for) == ("ASK_APPROVAL", Status.PLANNING_COMPLETE, "7")
+    assert [(call.name, call.approval) for call in decision.calls] == [("look", False), ("book", True)]
+    assert [answer.tool_use_id for answer in decision.answers] == ["u3"]
+    assert decision.results_record == "STEP#000008"
+
+
+def test_an_alternative_that_needs_an_approval_makes_the_call_need_it() -> None:
+    tools = [
+        bookable(alternatives=["partner", "desk"]),
+        bookable("partner"),
+        bookable("desk", approval=MANY),
+    ]
+    [few] = read(reply(use("u1", "book", seats=1)), tools=tools).decision.calls
+    [many] = read(reply(use("u1", "book", seats=5)), tools=tools).decision.calls
+    assert (few.approval, many.approval) == (False, True)
+
+
+def test_asking_for_the_same_again_is_counted_though_it_was_refused() -> None:
+    first = read(reply(use("u1", "book", seats=7)), tools=[bookable(approval="always")])
+    again = read(
+        reply(use("u2", "book", seats=7)),
+        tools=[bookable(approval="always")],
+        fingerprint=first.agent.fingerprint,
+        used={"repeats": 1},
+    )
+    assert again.agent.used.repeats == 2
+
+
+# ---- Children
+
+PART: dict[str, Any] = {"agent": "helper", "goal": "A flight.", "prompt": "Book a flight to Paris."}
+
+
+def delegated(*uses: dict[str, Any], **fields: Any) -> Reading:
+    return read(reply(*uses), delegates=("helper", "other"), **fields)
+
+
+def test_what_is_delegated() -> None:
+    uses = (use("u1", "delegate", **PART, reflection="Two parts."), use("u2", "delegate", **PART | {"agent": "other"}))
+    reading = delegated(*uses, step=6, depth=1, children=["child-0"])
+    decision = reading.decision
+    assert (decision.action, decision.status, decision.closes_as) == (
+        "DELEGATE",
+        Status.PLANNING_COMPLETE,
+        Status.WAITING_FOR_AGENT,
+    )
+    assert (decision.waits_for, decision.calls, decision.reflection) == ("7", [], "Two parts.")
+    one, two = decision.children
+    assert (one.tool_use_id, one.agent, one.goal, one.prompt, one.depth) == ("u1", *PART.values(), 2)
+    assert (two.tool_use_id, two.agent) == ("u2", "other")
+    assert reading.agent.children == ["child-0", one.agent_id, two.agent_id]
+
+
+def test_the_id_of_a_child_follows_from_its_parent_and_the_call() -> None:
+    uses = (use("u1", "delegate", **PART), use("u2", "delegate", **PART))
+    ids = [child.agent_id for child in delegated(*uses).decision.children]
+    expected = [hashlib.sha256(f"a-1#000002#{index}".encode()).hexdigest()[:32] for index in (0, 1)]
+    assert ids == [f"child-{digest}" for digest in expected]
+    assert all(re.fullmatch(AGENT_ID, child) for child in ids)
+    assert ids == [child.agent_id for child in delegated(*uses).decision.children]
+    assert not set(ids) & {child.agent_id for child in delegated(*uses, step=2).decision.children}
+
+
+def test_what_is_left_is_shared_out_and_the_parent_keeps_a_share() -> None:
+    limits = Limits(tokens=1_000, cost_micro_usd=10_000)
+    used = {"tokens": 590, "cost_micro_usd": 550}
+    [one, two] = delegated(
+        use("u1", "delegate", **PART), use("u2", "delegate", **PART), limits=limits, used=used
+    ).decision.children
+    # This reply took 110 tokens, at 3 and 15 dollars per million.
+    assert (one.tokens, one.cost_micro_usd) == (100, 3_000)
+    assert (two.tokens, two.cost_micro_usd) == (one.tokens, one.cost_micro_usd)
+
+
+@pytest.mark.parametrize(
+    ("use_", "fields", "words"),
+    [
+        (
+            use("u1", "delegate", **PART | {"agent": "nobody"}),
+            {},
+            "no agent nobody to delegate to. Agents: helper, other.",
+        ),
+        (use("u1", "delegate", agent="helper"), {}, "goal: Field required; prompt: Field required"),
+        (use("u1", "delegate", **PART | {"goal": "x" * 1001}), {}, "goal: String should have at most 1000 characters"),
+        (use("u1", "delegate", **PART), {"depth": 3}, "you are 3 agents deep, and at most 3 may delegate"),
+        (use("u1", "delegate", **PART), {"children": ["c"] * 5}, "at most 5 agents in all"),
+    ],
+)
+def test_what_cannot_be_delegated_is_answered_with_why(use_: Any, fields: dict[str, Any], words: str) -> None:
+    reading = delegated(use_, **fields)
+    assert (reading.decision.action, reading.decision.children) == ("INVALID", [])
+    [answer] = reading.decision.answers
+    assert (answer.tool_use_id, answer.error) == ("u1", True)
+    assert words in answer.text
+    assert reading.agent.children == fields.get("children", [])
+
+
+def test_one_that_cannot_be_delegated_does_not_stop_the_others() -> None:
+    uses = [use(f"u{number}", "delegate", **PART) for number in range(4)]
+    decision = delegated(*uses, use("u9", "update_plan", steps=plan("look")), children=["c"] * 3).decision
+    assert [child.tool_use_id for child in decision.children] == ["u0", "u1"]
+    assert [answer.tool_use_id for answer in decision.answers] == ["u2", "u3", "u9"]
+    assert decision.answers[-1].text == "Call update_plan alone."
+    many = delegated(*uses, limits=Limits(calls_per_reply=2)).decision
+    assert [child.tool_use_id for child in many.children] == ["u0", "u1"]
+
+
+def test_delegate_beside_other_tools_waits_for_a_reply_of_its_own() -> None:
+    reading = delegated(use("u1", "delegate", **PART), use("u2", "look", city="Paris"))
+    assert [call.name for call in reading.decision.calls] == ["look"]
+    assert reading.decision.answers[0].text == "Call delegate without other tools."
+    assert reading.agent.children == []
+
+
+def test_who_has_nobody_to_delegate_to_is_told_so() -> None:
+    decision = read(reply(use("u1", "delegate", **PART))).decision
+    assert (decision.action, decision.answers[0].error) == ("INVALID", True)
+    assert "no agent to delegate to. Tools: look, book, update_plan, ask_user, complete, give_up." in decision.message
+
+
+def test_delegating_the_same_again_is_counted() -> None:
+    first = delegated(use("u1", "delegate", **PART))
+    again = delegated(use("u2", "delegate", **PART), fingerprint=first.agent.fingerprint, used={"repeats": 1})
+    assert again.agent.used.repeats == 2
+
+
+def test_a_child_cannot_ask_the_user() -> None:
+    for answer in (
+        use("u1", "ask_user", question="When?"),
+        {"Text": '{"action": "ASK_USER", "details": {"question": "?"}}'},
+    ):
+        decision = read(reply(answer), depth=1).decision
+        assert decision.action == "INVALID"
+        assert "cannot ask the user" in decision.message
+    assert "ask_user" not in read(reply(use("u1", "fly")), depth=1).decision.message
+
+
+def test_the_json_protocol_delegates_too() -> None:
+    text = json.dumps({"action": "DELEGATE", "details": PART})
+    decision = read(reply({"Text": text}, stop="end_turn"), protocol="json", delegates=("helper",)).decision
+    assert [(child.tool_use_id, child.agent) for child in decision.children] == [("", "helper")]

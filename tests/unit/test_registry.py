@@ -22,6 +22,7 @@ INLINE: dict[str, Any] = {
     "effect": "read",
 }
 BUY: dict[str, Any] = {**INLINE, "name": "buy", "effect": "write"}
+HELPER: dict[str, Any] = {"name": "helper", "description": "Helps."}
 FILE: dict[str, Any] = {"name": "scout", "instructions": "You look.", "tools": [INLINE]}
 
 Write = Callable[[Any], Path]
@@ -97,6 +98,14 @@ def test_the_travel_agent(stack: Stack) -> None:
     assert booking.alternatives == ["book_flight_partner"]
     assert booking.compensation == Compensation(tool="cancel_flight", arguments={"booking_id": "booking_id"})
     assert (booking.on_unknown, booking.reconcile) == ("reconcile", "find_booking")
+    assert (
+        booking.approval
+        == definition.tools[2].approval
+        == {
+            "properties": {"passengers": {"minimum": 5}},
+            "required": ["passengers"],
+        }
+    )
     assert definition.model.id == "model-of-the-stack"
     assert definition.limits.cost_micro_usd == 1_000_000
     assert "from_city" in definition.tools[0].input_schema["properties"]
@@ -146,6 +155,33 @@ def test_what_the_machine_is_told_of_a_tool(stack: Stack, write: Write) -> None:
     assert latest_definition(stack, "scout") == definition
 
 
+@pytest.mark.parametrize("approval", ["always", {"required": ["city"], "properties": {"city": {"const": "Paris"}}}])
+def test_what_needs_an_approval(stack: Stack, write: Write, approval: Any) -> None:
+    definition = register(stack, write(changed("tools.0.approval", approval)))
+    assert definition.tools[0].approval == approval
+    assert latest_definition(stack, "scout") == definition
+    assert register(stack, write(FILE)).tools[0].approval == "never"
+
+
+def test_a_delegate_must_be_there(stack: Stack, write: Write) -> None:
+    with pytest.raises(
+        StackError, match=r"scout delegates to helper, which is not registered .*\(turnstile register PATH"
+    ):
+        register(stack, write({**FILE, "delegates": [HELPER]}))
+    assert stored(stack) == []
+    register(stack, write({**FILE, "name": "helper"}))
+    itself = {"name": "scout", "description": "The same, for a part."}
+    definition = register(stack, write({**FILE, "tools": [], "delegates": [HELPER, itself]}))
+    assert [delegate.name for delegate in definition.delegates] == ["helper", "scout"]
+    assert (definition.tools, latest_definition(stack, "scout")) == ([], definition)
+
+
+def test_the_trip_agent(stack: Stack) -> None:
+    register(stack, AGENTS / "travel" / "agent.yaml")
+    definition = register(stack, AGENTS / "trip" / "agent.yaml")
+    assert ([delegate.name for delegate in definition.delegates], definition.tools) == (["travel", "trip"], [])
+
+
 def test_limits_and_model(stack: Stack, write: Write) -> None:
     model = {"id": "mine", "protocol": "json", "maxTokens": 100, "prices": {"input": 1, "output": 2}}
     path = write({**FILE, "model": model, "limits": {"costUsd": 0.25, "steps": 3}})
@@ -188,10 +224,22 @@ handler = look
         ({"name": "scout", "tools": [INLINE]}, "instructions: is missing"),
         (changed("name", "a b"), "name: String should match"),
         (changed("limits.steps", 0), "limits.steps: Input should be greater than or equal to 1"),
+        (changed("limits.stepsPerTurn", 101), "limits.stepsPerTurn: Input should be less than or equal to 100"),
         (changed("limits.costUsd", 0), "limits.costUsd: must be more than 0 US dollars"),
         (changed("limits.costMicroUsd", 5), "limits.costMicroUsd: there is no such field"),
         (changed("model.max_tokens", 5), "model.max_tokens: there is no such field"),
-        (changed("tools", []), "tools: List should have at least 1 item"),
+        (changed("tools", []), "an agent needs `tools`, `delegates` or both"),
+        (changed("delegates", [HELPER, HELPER]), "two delegates are named helper"),
+        (changed("delegates", [{"name": "helper"}]), "delegates.0.description: is missing"),
+        (changed("tools.0.approval", "sometimes"), "Input should be 'never' or 'always'"),
+        (changed("tools.0.approval", {}), "tools.0 (look).approval: an empty schema matches every call; say `always`"),
+        (changed("tools.0.approval", {"type": "objekt"}), "approval: no JSON schema: $.type: 'objekt'"),
+        (
+            changed("tools.0.approval", {"required": ["town"]}),
+            "approval: town is no argument of this tool; it has city",
+        ),
+        (changed("tools.0.approval", {"properties": {"town": {}}}), "approval: town is no argument of this tool"),
+        (changed("tools.0.approval", {"$ref": "https://x/a.json"}), "approval: https://x/a.json is not in the schema"),
         (changed("tools", [INLINE, INLINE]), "two tools are named look"),
         (changed("tools.0.name", "complete"), "complete is a tool that every agent has"),
         (changed("tools", [{"name": "look"}]), "tools.0: needs a handler, or description, inputSchema, effect"),

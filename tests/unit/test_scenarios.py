@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.record import Status
 from workflows.scenarios import ScenarioError, load_scenario, load_scenarios
 
 GOOD = """
@@ -19,11 +20,18 @@ replies:
   - text: ""
     stopReason: max_tokens
 inputs: ["{tomorrow}, please"]
+decisions:
+  - APPROVE
+  - { decision: REFUSE, note: "Not {tomorrow}" }
+children:
+  - prompt: Help on {tomorrow}
+    replies: [{ text: "On {today}" }]
 expect:
   status: COMPLETED
   states: ClaimTurn CallTools
   effects: [{ tool: book, status: COMMITTED }]
   bookings: 1
+  children: [COMPLETED]
 """
 
 
@@ -41,6 +49,13 @@ def test_dates_are_counted_from_today(tmp_path: Path) -> None:
     assert scenario.replies[0].text == "On 2026-12-30 or 2027-01-02?"
     assert scenario.replies[0].tools[0].input == {"dates": ["2027-01-01"], "{today}": "{unknown}"}
     assert scenario.inputs == ["2026-12-31, please"]
+    assert [(ruling.decision, ruling.note) for ruling in scenario.decisions] == [
+        ("APPROVE", ""),
+        ("REFUSE", "Not 2026-12-31"),
+    ]
+    [child] = scenario.children
+    assert (child.prompt, child.replies[0].text) == ("Help on 2026-12-31", "On 2026-12-30")
+    assert scenario.expect.children == [Status.COMPLETED]
     assert scenario.limits == {"steps": 3, "callsPerReply": 2}
     assert scenario.expect.states == ["ClaimTurn", "CallTools"]
     assert scenario.expect.error is None
@@ -55,6 +70,9 @@ def test_dates_are_counted_from_today(tmp_path: Path) -> None:
         ('text: ""', "usage: { inputTokens: 1, outputTokens: 1 }", "replies.1: Value error, a reply has `text`"),
         ("steps: 3", "stepps: 3", "limits.stepps: Extra inputs"),
         ("status: COMPLETED", "status: DONE", "expect.status: Input should be 'INITIATED'"),
+        ("- APPROVE", "- PERHAPS", "decisions.0.decision: Input should be 'APPROVE', 'REFUSE' or 'EXPIRE'"),
+        ('replies: [{ text: "On {today}" }]', "", "children.0.replies: Field required"),
+        ("children: [COMPLETED]", "children: [FINE]", "expect.children.0: Input should be 'INITIATED'"),
         ("status: COMMITTED", "status: SURE", "expect.effects.0.status: Input should be 'RESERVED'"),
         ("title: Books a flight", "title: Books\nname: other", "name: the file is called books"),
         ("title: Books a flight", "title: Books\nagent: other", "agent: the file is in the folder of travel"),
@@ -76,7 +94,7 @@ def test_an_empty_and_a_missing_file_are_named(tmp_path: Path) -> None:
 
 def test_all_are_loaded_in_order(tmp_path: Path) -> None:
     for name in ("b", "a"):
-        write(tmp_path, GOOD.replace("Fly", f"Fly {name}"), name)
+        write(tmp_path, GOOD.replace("Fly", f"Fly {name}").replace("Help", f"Help {name}"), name)
     write(tmp_path, GOOD.replace("title: Books a flight", "title: C\nagent: other"), "c", "other")
     assert [scenario.name for scenario in load_scenarios(tmp_path)] == ["c", "a", "b"]
 
@@ -84,6 +102,15 @@ def test_all_are_loaded_in_order(tmp_path: Path) -> None:
 def test_a_prompt_belongs_to_one_scenario(tmp_path: Path) -> None:
     write(tmp_path, GOOD)
     path = write(tmp_path, GOOD, "copy")
+    with pytest.raises(ScenarioError, match=f"^{path}: prompt: books has the same"):
+        load_scenarios(tmp_path)
+
+
+def test_a_childs_prompt_belongs_to_one_scenario_too(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    path = write(
+        tmp_path, GOOD.replace("Fly on", "Help on").replace("Help on {tomorrow}\n    r", "Other\n    r"), "copy"
+    )
     with pytest.raises(ScenarioError, match=f"^{path}: prompt: books has the same"):
         load_scenarios(tmp_path)
 

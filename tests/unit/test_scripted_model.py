@@ -9,7 +9,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from agent.record import Status
-from workflows.scenarios import Expected, Reply, Scenario, ToolCall, Usage
+from workflows.scenarios import Child, Expected, Reply, Scenario, ToolCall, Usage
 from workflows.scripted_model import ScriptedModel
 
 TOOLS = {"tools": [{"toolSpec": {"name": "book", "inputSchema": {"json": {"type": "object"}}}}]}
@@ -36,6 +36,9 @@ def client() -> Iterator[Any]:
         Reply(text="", stop_reason="max_tokens"),
     )
     faults = scenario("faults", "Try", Reply(text="At last", faults=["throttle", "unavailable", "timeout", "rubbish"]))
+    rome = rome.model_copy(
+        update={"children": [Child(prompt="Only the hotel", replies=[Reply(text="A room."), Reply(text="Taken.")])]}
+    )
     with ScriptedModel([rome, faults]) as model:
         yield boto3.client(
             "bedrock-runtime",
@@ -119,12 +122,20 @@ def test_a_scenario_that_has_run_out_says_so(client: Any) -> None:
         converse(client, "out", 3, HELLO)
 
 
+def test_a_child_is_known_by_its_prompt_and_has_replies_of_its_own(client: Any) -> None:
+    message = {"role": "user", "content": [{"text": "Only the hotel"}]}
+    replies = [converse(client, "child-1", call, message)["output"]["message"]["content"] for call in (0, 1)]
+    assert replies == [[{"text": "A room."}], [{"text": "Taken."}]]
+    with pytest.raises(ClientError, match="scenario rome has no reply number 2: it has 2, from 0"):
+        converse(client, "child-1", 2, message)
+
+
 def test_an_unknown_prompt_gets_the_known_ones(client: Any) -> None:
     with pytest.raises(ClientError) as error:
         converse(client, "unknown", 0, {"role": "user", "content": [{"text": "To Mars"}]})
     message = error.value.response["Error"]["Message"]
     assert "no scenario has the prompt 'To Mars'" in message
-    assert "  rome: To Rome\n  faults: Try" in message
+    assert "  rome: To Rome\n  rome: Only the hotel\n  faults: Try" in message
     assert message.endswith("workflows/agents/<agent>/scenarios/")
 
 

@@ -8,11 +8,30 @@ import botocore.session
 import pytest
 
 from agent.conversation import Item
-from agent.record import CallResult, Outcome
-from agent.turn import Agent, Asked
+from agent.record import CallResult, Decision, Outcome, Verdict
+from agent.turn import Agent, Asked, Turn
 from load_turn.load import load_turn
 from read_reply.read import read_reply
-from tests.unit.records import CLAIM, COMMITTED, answered, arrived, definition, state, use, user
+from tests.unit.records import (
+    BOOK,
+    CLAIM,
+    COMMITTED,
+    HELPER,
+    LOOK,
+    answered,
+    arrived,
+    decided,
+    decision,
+    definition,
+    record_of,
+    recovered,
+    reported,
+    ruled,
+    said,
+    state,
+    use,
+    user,
+)
 from workflows.converse_rules import refusal
 from workflows.engines.casing import to_wire
 
@@ -24,14 +43,16 @@ TEXTS = [
     '{"action": "TOOL_USE", "details": {"toolName": "nothing"}}',
     '{"action": "PLAN", "details": {"steps": [{"step": 1, "action": "Look"}]}}',
     '{"action": "ASK_USER", "details": {"question": "When?"}}',
+    '{"action": "DELEGATE", "details": {"agent": "helper", "goal": "It.", "prompt": "Do it."}}',
     '{"action": "COMPLETE", "details": {"result": "Done."}}',
 ]
 USES: list[tuple[str, list[dict[str, Any]]]] = [
     ("look", [{"city": "Paris"}, {"city": "Rome"}]),
-    ("book", [{"city": "Paris"}]),
+    ("book", [{"city": "Paris"}, {"city": "Rome"}]),  # Rome needs an approval
     ("nothing.here", [{}]),
     ("update_plan", [{"steps": [{"step": 1, "action": "Look"}]}, {"steps": [{"step": 1, "action": "Book"}]}]),
     ("ask_user", [{"question": "When?"}]),
+    ("delegate", [{"agent": "helper", "goal": "It.", "prompt": "Do it."}, {"agent": "x", "goal": "y", "prompt": "z"}]),
     ("complete", [{"result": "Done."}]),
     ("give_up", [{"reason": "No."}]),
 ]
@@ -42,11 +63,20 @@ RESULTS = [
 ]
 
 
+ROME = {"properties": {"city": {"const": "Rome"}}, "required": ["city"]}
+DONE = [user(), decided(2, decision("COMPLETE", message="It is done."), said({"Text": "x"}))]
+OTHERS = {
+    "COMPLETED": lambda child: record_of(child, *DONE),
+    "FAILED": lambda child: record_of(child, user(), status="FAILED", error="GivenUp", errorMessage="No."),
+    "CANCELLED": lambda child: record_of(child, user(), status="CANCELLED"),
+}
+
+
 def blocks(rng: random.Random, turn: int, protocol: str) -> list[dict[str, Any]]:
     """What a model might say."""
     found: list[dict[str, Any]] = []
     for number in range(rng.choice([0, 1, 1, 1, 2, 3])):
-        if protocol == "json" or rng.random() < 0.25:
+        if protocol == "json" or rng.random() < 0.2:
             found.append({"Text": rng.choice(TEXTS)})
         else:
             name, arguments = rng.choice(USES)
@@ -54,64 +84,153 @@ def blocks(rng: random.Random, turn: int, protocol: str) -> list[dict[str, Any]]
     return found
 
 
-@pytest.mark.parametrize("seed", range(150))
-def test_a_random_conversation(seed: int) -> None:
-    rng = random.Random(seed)
-    protocol = rng.choice(["tools", "json"])
-    found = definition(protocol)
-    now = state()
-    journal: list[Item] = [user()]
-    inputs: list[Item] = []
-    foretold: Agent | None = None
-    for turn in range(rng.randint(1, 12)):
-        if rng.random() < 0.3:
-            inputs.append(arrived(f"e{turn}", f"Words {turn}.", time=f"2026-01-01T00:00:{turn:02d}Z"))
-        loaded = load_turn(CLAIM, [now, *journal, *inputs], lambda _name, _version: found, today="2026-01-02")
-        if foretold:
+class Play:
+    """One agent's record, as the machines would write it while chance decides what comes."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = rng = random.Random(seed)
+        self.protocol: Any = rng.choice(["tools", "tools", "json"])
+        # Only a run with few inputs tells how little a turn needs, so not all of them have many.
+        self.chance = rng.choice([0.1, 0.3, 0.6])
+        found = definition(self.protocol, (HELPER,), children=rng.choice([2, 4, 20]))
+        book = BOOK.model_copy(update={"approval": ROME})
+        self.definition = found.model_copy(update={"tools": [LOOK, book]})
+        depth = rng.choice(["0", "0", "1", "3"])
+        self.state = dict(state(depth=depth, parent="p-1" if depth != "0" else ""))
+        self.journal: list[Item] = [user()]
+        self.inputs: list[Item] = []
+        self.children: dict[str, str] = {}
+        """How each that was begun has ended; empty while it works."""
+        self.foretold: Agent | None = None
+        self.seen: set[str] = set()
+        """The kinds of turns that there were."""
+
+    def load(self) -> Turn:
+        items = [self.state, *self.journal, *self.inputs]
+        turn = load_turn(CLAIM, items, lambda _name, _version: self.definition, self.read_child, today="2026-01-02")
+        if self.foretold:
             # What is new in the inbox or the ledger, nobody could foretell.
-            told = loaded.agent.model_copy(update={"inbox": foretold.inbox, "doubts": foretold.doubts})
-            assert told == foretold
-        if loaded.entry == "CARRY_OUT":
-            assert loaded.decision
-            step = loaded.agent.step + 1
-            journal.append(answered(step, *(rng.choice(RESULTS) for _ in loaded.decision.calls)))
-            foretold = loaded.agent.model_copy(update={"step": step})
-            now = {**now, "step": str(step)}
-            continue
-        if loaded.entry == "CLOSE":
-            inputs.append(arrived(f"x{turn}", "Go on.", time=f"2026-01-01T00:01:{turn:02d}Z"))
-            foretold = loaded.agent
-            continue
-        request = loaded.dump()["request"]
-        if protocol == "json":
+            update = {"inbox": self.foretold.inbox, "doubts": self.foretold.doubts}
+            assert turn.agent.model_copy(update=update) == self.foretold
+        self.seen.add(turn.entry)
+        return turn
+
+    def read_child(self, child: str) -> list[Item]:
+        return [] if child == self.state["parent"] else OTHERS[self.children[child]](child)
+
+    def come(self, item: Item) -> None:
+        """Something comes from outside."""
+        self.inputs.append({**item, "time": f"2026-01-01T00:{len(self.inputs):02d}:00Z"})
+
+    def something_comes(self, number: int) -> None:
+        if self.rng.random() < self.chance:
+            self.come(arrived(f"e{number}", self.rng.choice([f"Words {number}.", "  "])))
+        for child, status in self.children.items():
+            if not status and self.rng.random() < 0.5:
+                self.finish(child)
+
+    def finish(self, child: str) -> None:
+        self.children[child] = self.rng.choice(sorted(OTHERS))
+        self.come(reported(child, self.children[child]))
+
+    def write(self, item: Item) -> None:
+        self.journal.append(item)
+        self.state["step"] = str(int(item["record"].removeprefix("STEP#")))
+
+    def recover(self, turn: Turn) -> None:
+        """A turn dies and a recovery writes its entry."""
+        self.seen.add("RECOVERY")
+        self.write(recovered(turn.agent.step + 1, text=self.rng.choice(["", "Plan again."])))
+        self.foretold = None
+
+    def close(self, last: Decision, number: int) -> None:
+        """The turn has closed. What it waits for comes, sooner or later."""
+        self.state["waitsFor"] = last.waits_for
+        match last.action:
+            case "ASK_APPROVAL" if self.rng.random() < 0.7:
+                verdict = self.rng.choice(sorted(Verdict))
+                self.seen.add(verdict)
+                self.come(ruled(last.waits_for, verdict, f"d{number}", note=self.rng.choice(["", "So be it."])))
+            case "DELEGATE":
+                self.finish(next(child.agent_id for child in last.children if not self.children[child.agent_id]))
+            case _:
+                self.come(arrived(f"x{number}", "Go on."))
+
+    def ask(self, turn: Turn, number: int) -> None:
+        request = turn.dump()["request"]
+        if self.protocol == "json":
             del request["ToolConfig"]
         assert SHAPE and refusal(to_wire(request, SHAPE)) is None
-        stop = rng.choice(["tool_use"] * 5 + ["max_tokens", "end_turn", "content_filtered"])
         answer = {
-            "Output": {"Message": {"Role": "assistant", "Content": blocks(rng, turn, protocol)}},
-            "StopReason": stop,
-            "Usage": {"InputTokens": rng.randrange(100), "OutputTokens": rng.randrange(10)},
+            "Output": {"Message": {"Role": "assistant", "Content": blocks(self.rng, number, self.protocol)}},
+            "StopReason": self.rng.choice(["tool_use"] * 8 + ["max_tokens", "end_turn", "content_filtered"]),
+            "Usage": {"InputTokens": self.rng.randrange(100), "OutputTokens": self.rng.randrange(10)},
         }
-        reading = read_reply(
-            Asked(agent=loaded.agent, tools=loaded.tools, pending=loaded.pending, reply=answer, model_id="m")
+        asked = Asked(
+            agent=turn.agent,
+            tools=turn.tools,
+            delegates=turn.delegates,
+            pending=turn.pending,
+            reply=answer,
+            model_id="m",
         )
+        reading = read_reply(asked)
         dumped = reading.dump()
-        journal.append(
-            {
-                "record": dumped["step"]["record"],
-                "who": "MODEL",
-                "decision": json.dumps(dumped["decision"]),
-                **{name: json.dumps(dumped["step"][name]) for name in ("messages", "inputs", "usage")},
-            }
-        )
-        foretold = reading.agent
-        used = reading.agent.used
-        now = {
-            **now,
-            "step": str(reading.agent.step),
-            "plan": json.dumps(dumped["step"]["plan"]),
+        step, used = dumped["step"], reading.agent.used
+        nested = {name: json.dumps(step[name]) for name in ("messages", "inputs", "usage")}
+        self.write({"record": step["record"], "who": "MODEL", "decision": json.dumps(dumped["decision"]), **nested})
+        self.state |= {
+            "plan": json.dumps(step["plan"]),
+            "children": json.dumps(dumped["agent"]["children"]),
             "modelCalls": str(used.steps),
             "inputTokens": str(used.tokens),
             "costMicroUsd": str(used.cost_micro_usd),
             "replans": str(used.replans),
         }
+        self.foretold = reading.agent
+        assert len(reading.agent.children) <= self.definition.limits.children
+        assert len({*reading.agent.children}) == len(reading.agent.children)
+
+
+def play(seed: int) -> Play:
+    """A random conversation, to its end."""
+    run = Play(seed)
+    for number in range(run.rng.randint(1, 20)):
+        run.something_comes(number)
+        turn = run.load()
+        last = turn.decision
+        if run.rng.random() < 0.1:
+            run.recover(turn)
+        elif last is None:
+            run.ask(turn, number)
+        elif turn.entry == "CARRY_OUT":
+            approvals = [item for item in run.inputs if json.loads(item["detail"]).get("approvalId") == last.waits_for]
+            held = last.action == "ASK_APPROVAL"
+            assert [json.loads(item["detail"])["decision"] for item in approvals] == (["APPROVE"] if held else [])
+            run.write(answered(turn.agent.step + 1, *(run.rng.choice(RESULTS) for _ in last.calls)))
+            run.foretold = turn.agent.model_copy(update={"step": turn.agent.step + 1})
+        else:
+            if turn.entry == "START_CHILDREN":
+                for child in last.children:
+                    run.children.setdefault(child.agent_id, "")
+            run.close(last, number)
+            run.foretold = turn.agent
+    return run
+
+
+@pytest.mark.parametrize("seed", range(250))
+def test_a_random_conversation(seed: int) -> None:
+    play(seed)
+
+
+def test_chance_leaves_nothing_out() -> None:
+    seen = set().union(*(play(seed).seen for seed in range(250)))
+    assert seen >= {
+        "ASK_MODEL",
+        "ASK_MODEL_WITHOUT_TOOLS",
+        "CARRY_OUT",
+        "START_CHILDREN",
+        "CLOSE",
+        "RECOVERY",
+        *Verdict,
+    }

@@ -1,5 +1,6 @@
 """Verify: a promise of the machines that is broken by hand is found where it is broken; a sound record is sound."""
 
+import datetime as dt
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -11,12 +12,29 @@ from typer.testing import CliRunner
 
 from agent.conversation import Item
 from agent.record import Answer, Call, CallResult, Decision, Outcome, Status, step_record
-from tests.unit.records import COMMITTED, UNCERTAIN, answered, arrived, call, decided, decision, said, state, use, user
+from tests.unit.records import (
+    COMMITTED,
+    UNCERTAIN,
+    answered,
+    arrived,
+    call,
+    came,
+    cancelling,
+    child,
+    decided,
+    decision,
+    reported,
+    ruled,
+    said,
+    state,
+    use,
+    user,
+)
 from tests.unit.stacks import OUTPUTS, mock_stack, put
 from workflows import cli
 from workflows import verify as module
 from workflows.client import Stack, UnknownAgent
-from workflows.verify import Kind, findings, inventory_findings, verify
+from workflows.verify import Kind, family_findings, findings, inventory_findings, verify
 
 Record = dict[str, dict[str, str]]
 """An agent's items by `record`, for a test to break."""
@@ -25,6 +43,9 @@ OWNER = "arn:turn#2026-01-01T00:00:00Z"
 BOOKED = "EFFECT#000002#1"
 PARTNER, UNDONE = f"{BOOKED}#ALT1", f"{BOOKED}#UNDO"
 REFUSED = CallResult(outcome=Outcome.REJECTED, error="ToolRejected", message="no seats")
+NOON = "2026-01-01T12:00:00Z"
+SPENT = {"inputTokens": "100", "outputTokens": "20", "costMicroUsd": "50"}
+"""What each child has used."""
 USAGE = {"inputTokens": 10, "outputTokens": 2, "costMicroUsd": 5, "modelId": "m"}
 
 
@@ -41,24 +62,32 @@ def recovered(step: int, action: str, text: str = "", question: str = "") -> Ite
 
 def record(*items: Item, **fields: str) -> Record:
     """The items, and a STATE that is their fold."""
-    made: list[dict[str, str]] = [dict(item) for item in items]
+    made: list[dict[str, str]] = [{**_used(item), **item} for item in items]
     model = sum(item.get("who") == "MODEL" for item in made)
+    news = sum(item.get("type") == "AgentStateUpdated" for item in made)
     counted = {
         "step": sum(item["record"].startswith("STEP#") for item in made),
         "inbox": sum(item["record"].startswith("INPUT#") for item in made),
         "modelCalls": model,
         "toolCalls": sum(len(json.loads(item["results"])) for item in made if item.get("who") == "TOOLS"),
-        "inputTokens": 10 * model,
-        "outputTokens": 2 * model,
-        "costMicroUsd": 5 * model,
+        "cancels": sum(item.get("type") == "AgentCancelRequested" for item in made),
+        "inputTokens": 10 * model + 100 * news,
+        "outputTokens": 2 * model + 20 * news,
+        "costMicroUsd": 5 * model + 50 * news,
     }
-    at_rest = {"owner": "NONE", "nextAction": "NONE", "error": "", "lastUpdatedBy": "arn:turn"}
+    at_rest = {"owner": "NONE", "nextAction": "NONE", "error": "", "lastUpdatedBy": "arn:turn", "lastUpdated": NOON}
     made.append({**state(), **{name: str(number) for name, number in counted.items()}, **at_rest, **fields})
     entry = {"at": "2026-01-01T00:00:00Z", "execution": "arn:turn", "usage": json.dumps(USAGE)}
     return {
         item["record"]: {"agentId": "a-1", **(entry if item["record"].startswith("STEP#") else {}), **item}
         for item in made
     }
+
+
+def _used(item: Item) -> dict[str, str]:
+    if not item["record"].startswith("INPUT#"):
+        return {}
+    return SPENT if item["type"] == "AgentStateUpdated" else dict.fromkeys(SPENT, "0")
 
 
 def asked(step: int, *calls: Call) -> Item:
@@ -160,6 +189,68 @@ def doubted(status: str = "UNCERTAIN") -> Record:
     )
 
 
+GROUP = BOOK.model_copy(update={"approval": True})
+PAIR = [child("u2", "child-1"), child("u3", "child-2")]
+
+
+def asking(*items: Item, **fields: str) -> Record:
+    """An agent that asks for approval of a call, and what came of it."""
+    held = {"calls": [LOOK, GROUP], "closes_as": Status.WAITING_FOR_APPROVAL, "waits_for": "2"}
+    made = decision("ASK_APPROVAL", status=Status.PLANNING_COMPLETE, **held)
+    uses = (use(each.tool_use_id, each.name, **each.input) for each in (LOOK, GROUP))
+    return record(
+        user(),
+        decided(2, made, said(*uses)),
+        *items,
+        **{"status": "WAITING_FOR_APPROVAL", "waitsFor": "2", **fields},
+    )
+
+
+def approved() -> Record:
+    """Its calls were approved, and carried out."""
+    made = [ruled("2", "APPROVE"), answered(3, COMMITTED, COMMITTED), effect(BOOKED, "COMMITTED")]
+    return asking(*made, owner=OWNER, status="TOOL_EXECUTION_SUCCESS")
+
+
+def results_of(*uses: str) -> dict[str, Any]:
+    """The message that answers tool uses."""
+    blocks = [{"ToolResult": {"ToolUseId": each, "Content": [{"Text": "…"}], "Status": "error"}} for each in uses]
+    return said(*blocks, role="user")
+
+
+def ended(step: int, *inputs: str) -> Item:
+    """The model completes, once it has heard what came of its two tool uses."""
+    made = decision("COMPLETE", status=Status.PLANNING_COMPLETE, tool_use_id="u9")
+    return decided(step, made, results_of("u2", "u3"), said(use("u9", "complete")), inputs=inputs)
+
+
+def refused() -> Record:
+    """Its calls were refused."""
+    return asking(ruled("2", "REFUSE"), ended(3, "INPUT#d1"), status="COMPLETED")
+
+
+def delegating(*items: Item, **fields: str) -> Record:
+    """An agent that has delegated, and what came of it."""
+    made = decision("DELEGATE", status=Status.PLANNING_COMPLETE, children=PAIR, waits_for="2")
+    uses = (use(each.tool_use_id, "delegate") for each in PAIR)
+    known = {"status": "WAITING_FOR_AGENT", "waitsFor": "2", "children": '["child-1", "child-2"]'}
+    return record(user(), decided(2, made, said(*uses)), *items, **{**known, **fields})
+
+
+def delegated() -> Record:
+    """Both have reported."""
+    news = [reported("child-1"), reported("child-2", "FAILED")]
+    return delegating(*news, ended(3, "INPUT#child-1", "INPUT#child-2"), status="COMPLETED")
+
+
+def late() -> Record:
+    """An agent that was told to plan again and asks its user, when an agent that it had delegated to reports."""
+    asks = built_in(4, "ASK_USER", "ask_user")
+    return delegating(
+        recovered(3, "REPLAN", "Plan."), asks, reported("child-1"), replans="1", status="WAITING_FOR_INPUT"
+    )
+
+
 SOUND: dict[str, Callable[[], Record]] = {
     "new": lambda: record(user(), status="INITIATED", nextAction="PLANNING"),
     "finished": finished,
@@ -173,6 +264,19 @@ SOUND: dict[str, Callable[[], Record]] = {
     "undoing": lambda: changed(doubted("COMPENSATING"), {UNDONE: effect(UNDONE, "RESERVED", "cancel")}),
     "planned again by recovery": lambda: record(
         user(), recovered(2, "REPLAN", "Plan again."), replans="1", nextAction="REPLAN", error="TooManyWrongReplies"
+    ),
+    "asking for approval": asking,
+    "approved": approved,
+    "about to be approved": lambda: asking(ruled("2", "APPROVE"), status="PLANNING", nextAction="PLANNING"),
+    "refused": refused,
+    "delegating": delegating,
+    "waiting for one of two": lambda: delegating(reported("child-1")),
+    "delegated": delegated,
+    "told late": late,
+    "cancelled while it waited": lambda: asking(cancelling("Too late."), status="CANCELLED"),
+    "cancelled by a recovery": lambda: record(user(), recovered(2, "CANCEL"), cancelling(), status="CANCELLED"),
+    "with more in an event": lambda: record(
+        user(), came("e1", "AgentInputReceived", agentId="a-1", text="Hm.", mood="low"), owner=OWNER
     ),
     "to be recovered": lambda: record(user(), status="PLANNING_FAILED", error="States.Timeout"),
     "being recovered": lambda: record(user(), status="FAILED", error="GivenUp", owner=OWNER),
@@ -210,6 +314,11 @@ def decisions(made: Decision) -> dict[str, str]:
     return {"decision": made.model_dump_json(by_alias=True)}
 
 
+def kept(event_id: str, text: str) -> dict[str, str]:
+    item = arrived(event_id, text)
+    return {**_used(item), **item}
+
+
 BROKEN: list[tuple[Callable[[], Record], Changes, str, str]] = [
     # ---- what cannot be read
     (finished, {"STATE": None}, "RECORD_UNREADABLE", "STATE"),
@@ -220,14 +329,29 @@ BROKEN: list[tuple[Callable[[], Record], Changes, str, str]] = [
     (finished, {BOOKED: {"status": "ASLEEP"}}, "RECORD_UNREADABLE", BOOKED),
     (finished, {BOOKED: {"result": ""}}, "RECORD_UNREADABLE", BOOKED),
     (finished, {"NOTE#1": {"record": "NOTE#1"}}, "RECORD_UNREADABLE", "NOTE#1"),
+    (finished, {"INPUT#e1": {"type": "AgentError"}}, "RECORD_UNREADABLE", "INPUT#e1"),
+    (finished, {"INPUT#e1": {"detail": "Monday"}}, "RECORD_UNREADABLE", "INPUT#e1"),
+    (finished, {"INPUT#e1": {"detail": "{}"}}, "RECORD_UNREADABLE", "INPUT#e1"),
+    (finished, {"INPUT#e1": {"inputTokens": "some"}}, "RECORD_UNREADABLE", "INPUT#e1"),
+    (approved, {"INPUT#d1": {"detail": ruled("2", "MAYBE")["detail"]}}, "RECORD_UNREADABLE", "INPUT#d1"),
     # ---- the journal and STATE
     (finished, {"STEP#000004": None}, "JOURNAL_GAP", "STEP#000004"),
     (finished, {"STATE": {"step": "5"}}, "JOURNAL_GAP", "STEP#000006"),
     (finished, {"STATE": {"step": "7"}}, "JOURNAL_GAP", "STEP#000007"),
     *(
         (finished, {"STATE": {name: "99"}}, "COUNTER_WRONG", "STATE")
-        for name in ("modelCalls", "toolCalls", "replans", "inputTokens", "outputTokens", "costMicroUsd", "inbox")
+        for name in (
+            "modelCalls",
+            "toolCalls",
+            "replans",
+            "inputTokens",
+            "outputTokens",
+            "costMicroUsd",
+            "inbox",
+            "cancels",
+        )
     ),
+    *((delegated, {"INPUT#child-1": {name: "0"}}, "COUNTER_WRONG", "STATE") for name in SPENT),
     (compensated, {"STEP#000004": {"action": "REPLAN"}}, "COUNTER_WRONG", "STATE"),
     (waiting, {"STATE": {"status": "COMPLETED"}}, "STATUS_WRONG", "STATE"),
     (finished, {"STATE": {"status": "WAITING_FOR_INPUT"}}, "STATUS_WRONG", "STATE"),
@@ -244,11 +368,29 @@ BROKEN: list[tuple[Callable[[], Record], Changes, str, str]] = [
     (SOUND["carrying out"], {"STATE": {"status": "TOOL_EXECUTION_SUCCESS"}}, "STATUS_WRONG", "STATE"),
     (retried, {"STATE": {"owner": "NONE"}}, "AGENT_LOST", "STATE"),
     (doubted, {"STATE": {"owner": "NONE"}}, "AGENT_LOST", "STATE"),
+    # ---- what it waits for
+    *(
+        (waiting, {"STATE": {"status": status}}, "STATUS_WRONG", "STATE")
+        for status in ("WAITING_FOR_APPROVAL", "WAITING_FOR_AGENT", "CANCELLED")
+    ),
+    *((each, {"STATE": {"waitsFor": "1"}}, "STATUS_WRONG", "STATE") for each in (asking, delegating)),
+    *((each, {"STATE": {"owner": OWNER}}, "STATUS_WRONG", "STATE") for each in (asking, delegating)),
+    (asking, {BOOKED: effect(BOOKED, "FAILED")}, "EFFECT_UNAPPROVED", BOOKED),
+    (refused, {BOOKED: effect(BOOKED, "FAILED")}, "EFFECT_UNAPPROVED", BOOKED),
+    (approved, {"INPUT#d1": {"detail": ruled("3", "APPROVE")["detail"]}}, "EFFECT_UNAPPROVED", BOOKED),
+    (delegating, {"STATE": {"children": '["child-1"]'}}, "CHILD_UNDECIDED", "STATE"),
+    (delegating, {"STATE": {"children": '["child-1", "child-2", "child-3"]'}}, "CHILD_UNDECIDED", "STATE"),
+    (
+        late,
+        {"INPUT#child-1": None, "INPUT#child-9": {**reported("child-9"), **SPENT}},
+        "CHILD_UNDECIDED",
+        "INPUT#child-9",
+    ),
     # ---- the inbox and the conversation
     (finished, {"INPUT#e1": None, "STATE": {"inbox": "0"}}, "INPUT_MISSING", "INPUT#e1"),
     (finished, {"STEP#000005": {"inputs": '["INPUT#e1"]'}}, "INPUT_TWICE", "INPUT#e1"),
-    (finished, {"INPUT#e2": {**arrived("e2", "Wait")}, "STATE": {"inbox": "2"}}, "INPUT_UNHEARD", "INPUT#e2"),
-    (waiting, {"INPUT#e2": {**arrived("e2", "Wait")}, "STATE": {"inbox": "1"}}, "INPUT_UNHEARD", "INPUT#e2"),
+    (finished, {"INPUT#e2": kept("e2", "Wait"), "STATE": {"inbox": "2"}}, "INPUT_UNHEARD", "INPUT#e2"),
+    (waiting, {"INPUT#e2": kept("e2", "Wait"), "STATE": {"inbox": "1"}}, "INPUT_UNHEARD", "INPUT#e2"),
     (
         finished,
         {"STEP#000004": decisions(decision("REPLAN", status=Status.PLANNING_COMPLETE))},
@@ -321,6 +463,59 @@ def test_an_owner_whose_execution_has_ended() -> None:
         "arn:turn holds the lease, but it has ended: TIMED_OUT. `turnstile resume a-1` lets a recovery take it over."
     )
     assert (reservation.kind, reservation.record) == (Kind.EFFECT_UNSETTLED, BOOKED)
+
+
+# ---- Parents and their children
+
+
+def family(parent: Record, **children: tuple[str, str]) -> list[tuple[str, str, str]]:
+    """What is told at noon of a parent, and of children by status and time of their last change."""
+    states = {
+        name.replace("_", "-"): state(status=status, lastUpdated=updated)
+        for name, (status, updated) in children.items()
+    }
+    now = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
+    found = family_findings(parent.values(), states, now)
+    return [(each.agent_id, each.kind.value, each.record) for each in found]
+
+
+LONG_AGO, JUST_NOW = "2026-01-01T11:00:00Z", "2026-01-01T11:59:30Z"
+
+
+def test_children_that_work_are_waited_for() -> None:
+    assert family(delegating(), child_1=("PLANNING", LONG_AGO), child_2=("WAITING_FOR_INPUT", LONG_AGO)) == []
+    assert family(delegating(), child_1=("COMPLETED", JUST_NOW), child_2=("PLANNING", LONG_AGO)) == []
+
+
+def test_a_child_whose_news_has_not_come() -> None:
+    children = {"child_1": ("FAILED", LONG_AGO), "child_2": ("PLANNING", LONG_AGO)}
+    assert family(delegating(), **children) == [("a-1", "CHILD_UNHEARD", "INPUT#child-1")]
+    assert family(delegating(reported("child-1")), **children) == []
+    assert family(delegating(status="PLANNING"), **children) == []
+
+
+def test_a_child_that_was_never_made() -> None:
+    working = {"child_1": ("PLANNING", LONG_AGO)}
+    assert family(delegating(), **working) == []
+    assert family(delegating(lastUpdated=LONG_AGO), **working) == [("child-2", "CHILD_MISSING", "STATE")]
+
+
+def test_a_parent_that_has_heard_of_all_and_sleeps_on() -> None:
+    lost = delegating(reported("child-1"), reported("child-2"))
+    over = {"child_1": ("COMPLETED", JUST_NOW), "child_2": ("CANCELLED", JUST_NOW)}
+    assert family(lost, **over) == [("a-1", "AGENT_LOST", "STATE")]
+
+
+def test_a_child_that_is_not_waited_for_any_more_does_not_count() -> None:
+    """It was delegated to before the parent was told to plan again."""
+    given_up = decision("DELEGATE", children=[child("u2", "child-0")], waits_for="2")
+    waited_for = decision("DELEGATE", children=PAIR, waits_for="4")
+    journal = [user(), decided(2, given_up), recovered(3, "REPLAN", "Plan."), decided(4, waited_for)]
+    fields = {"status": "WAITING_FOR_AGENT", "waitsFor": "4", "children": '["child-0", "child-1", "child-2"]'}
+    lost = record(*journal, reported("child-1"), reported("child-2"), replans="1", **fields)
+    assert family(lost, child_0=("PLANNING", LONG_AGO)) == [("a-1", "AGENT_LOST", "STATE")]
+    waits = record(*journal, reported("child-1"), replans="1", **fields)
+    assert family(waits, child_0=("COMPLETED", LONG_AGO), child_2=("PLANNING", LONG_AGO)) == []
 
 
 # ---- The inventory
@@ -433,7 +628,7 @@ def place(stack: Stack, table: str, item: Item) -> None:
     stack.dynamodb.put_item(TableName=OUTPUTS[table], Item={name: {"S": value} for name, value in item.items()})
 
 
-def ended(states: Stubber, arn: str, status: str) -> None:
+def over(states: Stubber, arn: str, status: str) -> None:
     described = {"executionArn": arn, "stateMachineArn": "arn:m", "status": status, "startDate": 0, "input": "{}"}
     states.add_response("describe_execution", described, {"executionArn": arn})
 
@@ -442,12 +637,12 @@ def test_all_agents_of_a_stack(stack: Stack, states: Stubber) -> None:
     store(stack, finished())
     store(stack, waiting(), "a-2")
     store(stack, carrying_out(LOOK, BOOK), "a-3")
-    ended(states, "arn:turn", "RUNNING")
+    over(states, "arn:turn", "RUNNING")
     assert (verify(stack).agents, verify_again(stack, states)) == (3, [])
 
 
 def verify_again(stack: Stack, states: Stubber) -> list[str]:
-    ended(states, "arn:turn", "RUNNING")
+    over(states, "arn:turn", "RUNNING")
     return [finding.text for finding in verify(stack).findings]
 
 
@@ -463,6 +658,17 @@ def test_a_dead_owner_and_a_foreign_booking(stack: Stack, states: Stubber, agent
     own = {("a-1", "LEASE_DEAD", "STATE"), ("a-1", "BOOKING_UNDECIDED", "BK-1")}
     others = {("b", "BOOKING_UNDECIDED", "BK-2"), ("", "SEATS_WRONG", "TS1"), ("", "SEATS_WRONG", "TS2")}
     assert found == own | (set() if agent_id else others)
+
+
+@pytest.mark.parametrize("agent_id", [None, "a-1"])
+def test_the_states_of_children_are_read(stack: Stack, agent_id: str | None) -> None:
+    store(stack, delegating(reported("child-2")))
+    store(stack, record(user(), status="PLANNING", nextAction="PLANNING"), "child-1")
+    assert verify(stack, agent_id).findings == []
+    store(stack, record(user(), recovered(2, "CANCEL"), cancelling(), status="CANCELLED"), "child-1")
+    (found,) = verify(stack, agent_id).findings
+    assert (found.agent_id, found.kind, found.record) == ("a-1", Kind.CHILD_UNHEARD, "INPUT#child-1")
+    assert found.text.startswith("The agent waits for child-1, which is CANCELLED, but has not heard of it. ")
 
 
 def test_what_a_second_look_does_not_find_is_not_told(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,23 +7,28 @@ import pytest
 
 from agent.conversation import Item
 from agent.record import CallResult, Outcome
+from agent.view import AgentView, public_view
 from tests.unit.records import (
     COMMITTED,
     UNCERTAIN,
     answered,
+    arrived,
     call,
+    cancelling,
+    child,
     decided,
     decision,
     definition,
     effect,
     error_answer,
     recovered,
+    reported,
+    ruled,
     said,
     state,
     use,
     user,
 )
-from workflows.view import AgentView, public_view
 
 REJECTED = CallResult(
     outcome=Outcome.REJECTED,
@@ -88,16 +93,18 @@ def test_a_question_and_its_answer() -> None:
     asked = decided(2, decision("ASK_USER", tool_use_id="u1", message="When?"), said(use("u1", "ask_user")))
     waiting = view(user(), asked, status="WAITING_FOR_INPUT")
     assert waiting.question == "When?"
-    going_on = decided(3, decision("PLAN"), said(ANSWER, role="user"), said({"Text": "Well."}))
-    shown = view(user(), asked, going_on)
+    going_on = decided(3, decision("PLAN"), said(ANSWER, role="user"), said({"Text": "Well."}), inputs=("INPUT#e1",))
+    shown = view(user(), asked, going_on, arrived("e1", "Tomorrow."))
     assert (shown.question, shown.result) == (None, None)
     assert spoken(shown)[1:] == [("assistant", "When?"), ("user", "Tomorrow."), ("assistant", "Well.")]
 
 
 def test_words_that_came_between_are_told_from_the_note_before_them() -> None:
     note = {"ToolResult": {"ToolUseId": "u1", "Content": [{"Text": "Not closed yet."}], "Status": "success"}}
-    again = decided(2, decision("PLAN"), said(note, {"Text": "And back."}, role="user"), said({"Text": "Well."}))
-    assert spoken(view(user(), again))[1:] == [("user", "And back."), ("assistant", "Well.")]
+    told = said(note, {"Text": "And back."}, role="user")
+    again = decided(2, decision("PLAN"), told, said({"Text": "Well."}), inputs=("INPUT#e1",))
+    shown = view(user(), again, arrived("e1", "And back."))
+    assert spoken(shown)[1:] == [("user", "And back."), ("assistant", "Well.")]
 
 
 def test_the_json_protocol() -> None:
@@ -185,6 +192,110 @@ def test_calls_that_a_recovery_answered_do_not_wait_any_more() -> None:
     speaks = recovered(3, "REPLAN", text="Plan again.")
     assert outcomes(view(user(), BOOKED, speaks)) == [("UNAVAILABLE", None, "UNAVAILABLE: The turn ended before it.")]
     assert outcomes(view(user(), BOOKED, speaks, effect(ENTRY, "COMMITTED"))) == [("COMMITTED", {"id": "B-1"}, None)]
+
+
+# ---- Approvals
+
+
+HELD = decided(
+    2,
+    decision(
+        "ASK_APPROVAL",
+        calls=[call("u1"), call("u2", "book", index=1).model_copy(update={"approval": True})],
+        waits_for="2",
+    ),
+    said({"Text": "I book."}, use("u1", "look"), use("u2", "book")),
+)
+ASKED = [
+    ("user", "Fly me to Paris."),
+    ("assistant", "I book."),
+    ("assistant", '{"toolName": "look", "parameters": {}}'),
+    ("assistant", '{"toolName": "book", "parameters": {}}'),
+]
+
+
+def error_results(*uses: str) -> dict[str, Any]:
+    blocks = [{"ToolResult": {"ToolUseId": each, "Content": [{"Text": "No."}], "Status": "error"}} for each in uses]
+    return said(*blocks, role="user")
+
+
+def test_what_waits_for_approval() -> None:
+    shown = view(user(), HELD, status="WAITING_FOR_APPROVAL", waitsFor="2")
+    assert shown.dump()["approval"] == {
+        "approvalId": "2",
+        "calls": [
+            {"toolName": "look", "parameters": {"city": "Paris"}, "approval": False},
+            {"toolName": "book", "parameters": {"city": "Paris"}, "approval": True},
+        ],
+    }
+    assert spoken(shown) == ASKED
+    assert outcomes(shown) == [("PENDING", None, None)] * 2
+    assert "approval" not in view(user(), HELD, status="PLANNING", waitsFor="2").dump()
+
+
+def test_what_was_approved_is_told_before_its_results() -> None:
+    """A recovery that tries again may come first; the entry that takes the decision in comes after the results."""
+    end = decided(5, decision("COMPLETE", message="Done."), said({"Text": "Good."}), inputs=("INPUT#d1",))
+    items = [user(), HELD, recovered(3), answered(4, COMMITTED, COMMITTED), end]
+    ledger = effect("EFFECT#000002#1", "COMMITTED")
+    later = {**ruled("2", "REFUSE", "d2", note="Changed my mind."), "time": "2026-01-02T00:00:00Z"}
+    shown = view(*items, ledger, later, ruled("2", "APPROVE", note="It is cheap."), status="COMPLETED")
+    results = [("tool_output", '{"found": true}')] * 2
+    assert spoken(shown) == [*ASKED, ("user", "APPROVE: It is cheap."), *results, ("assistant", "Done.")]
+    assert [entry.status for entry in shown.plan] == ["COMMITTED", "COMMITTED"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "role", "status"), [("REFUSE", "user", "REFUSED"), ("EXPIRE", "tool_output", "EXPIRED")]
+)
+def test_calls_that_nobody_approved(verdict: str, role: str, status: str) -> None:
+    """They are answered with errors, and none of those is taken for the user's words, also after a recovery."""
+    plan = decided(4, decision("PLAN"), error_results("u1", "u2"), said({"Text": "Then not."}), inputs=("INPUT#d1",))
+    shown = view(user(), HELD, recovered(3), plan, ruled("2", verdict))
+    assert spoken(shown) == [*ASKED, (role, verdict), ("assistant", "Then not.")]
+    assert outcomes(shown) == [(status, None, verdict)] * 2
+
+
+def test_a_decision_about_something_else_is_not_told() -> None:
+    shown = view(user(), HELD, answered(3, COMMITTED, COMMITTED), ruled("1", "APPROVE"))
+    assert [role for role, _ in spoken(shown)[len(ASKED) :]] == ["tool_output"] * 2
+
+
+# ---- Children
+
+
+def test_an_agent_and_its_children() -> None:
+    alone = view(user()).dump()
+    assert "parent" not in alone and "children" not in alone
+    related = view(user(), parent="a-0", children='["child-1", "child-2"]').dump()
+    assert (related["parent"], related["children"]) == ("a-0", ["child-1", "child-2"])
+
+
+@pytest.mark.parametrize("json_protocol", [False, True])
+def test_what_children_report_is_not_the_users_word(json_protocol: bool) -> None:
+    delegated = decided(2, decision("DELEGATE", children=[child("u1")], waits_for="2"), said(use("u1", "delegate")))
+    result = {"ToolResult": {"ToolUseId": "u1", "Content": [{"Text": "Booked."}], "Status": "success"}}
+    told = said({"Text": "Booked."} if json_protocol else result, {"Text": "Hurry."}, role="user")
+    end = decided(3, decision("COMPLETE", message="Done."), told, inputs=("INPUT#child-1", "INPUT#e1"))
+    shown = view(user(), delegated, end, reported("child-1"), arrived("e1", "Hurry."), status="COMPLETED")
+    assert spoken(shown)[1:] == [
+        ("assistant", '{"toolName": "delegate", "parameters": {}}'),
+        ("tool_output", "Booked."),
+        ("user", "Hurry."),
+        ("assistant", "Done."),
+    ]
+
+
+# ---- Cancelled
+
+
+def test_who_cancelled_and_what_is_left() -> None:
+    plan = json.dumps([{"step": 1, "action": "Book", "status": "PENDING"}])
+    shown = view(user(), BOOKED, cancelling("Too dear."), effect(ENTRY, "UNCERTAIN"), plan=plan, status="CANCELLED")
+    assert spoken(shown)[-1] == ("user", "CANCEL: Too dear.")
+    assert [(entry.action, entry.status) for entry in shown.plan] == [("Book", "PENDING"), ("TOOL_USE", "UNCERTAIN")]
+    assert spoken(view(user(), cancelling(), status="CANCELLED"))[-1] == ("user", "CANCEL")
+    assert len(spoken(view(user(), cancelling(), status="PLANNING"))) == 1
 
 
 def test_an_error_is_told_in_words() -> None:

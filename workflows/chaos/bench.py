@@ -243,11 +243,11 @@ def _seed(stack: Stack) -> None:
 
 
 def _watch_at_once(stack: Stack) -> None:
-    """Lets agent_watch find agents that have not moved for a second."""
+    """Lets agent_watch find agents that have not moved for a second, and approvals that nobody has given till then."""
     function = f"{stack.name}-load-watch"
     environment = stack.lambdas.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
     stack.lambdas.update_function_configuration(
-        FunctionName=function, Environment={"Variables": environment | {"STALE_MINUTES": "0"}}
+        FunctionName=function, Environment={"Variables": environment | {"STALE_MINUTES": "0", "APPROVAL_MINUTES": "0"}}
     )
 
 

@@ -94,7 +94,7 @@ SERVICES = {
         "",
     ),
     "aws-sdk:sfn": Errors(
-        "Sfn.ThrottlingException", "Sfn.SdkClientException", "Sfn.AccessDeniedException", "Sfn.SdkClientException"
+        "Sfn.SfnException", "Sfn.SdkClientException", "Sfn.AccessDeniedException", "Sfn.SdkClientException"
     ),
     "lambda": Errors("Lambda.TooManyRequestsException", "Lambda.ServiceException", "Lambda.AccessDeniedException", ""),
     "events": Errors(
@@ -156,7 +156,7 @@ class Way:
     play: str
     leads: tuple[Injection, ...] = ()
     operator: str = ""
-    """What the operator decides when asked; nothing if empty."""
+    """What the operator decides when asked; nothing if empty. CANCEL: somebody cancels the agent instead."""
     name: str = ""
     """How it is called in a case's id; as the play otherwise."""
 
@@ -217,6 +217,9 @@ FAILED_UNHEARD = Way(
 )
 """The turn failed and said so, twice: by its record and by its end."""
 GIVEN_UP = Way("book_then_give_up")
+APPROVED = Way("approved")
+DELEGATED = Way("two_flights")
+CANCELLED = Way(DENIED.play, DENIED.leads, operator="CANCEL", name="denied_then_cancelled")
 
 WAYS: dict[str, Way] = {
     "agent_start.ReadDefinition": BOOKING,
@@ -228,9 +231,17 @@ WAYS: dict[str, Way] = {
     "agent_input.WakeAgent": ANSWER,
     "agent_input.StoreInput": Way("input_while_it_works"),
     "agent_input.ReadInput": Way("ask_the_user", (_at("agent_input", "WakeAgent", "permanent"),), name="not_woken"),
+    "agent_input.ReadChild": DELEGATED,
+    "agent_input.ReadQuestion": CANCELLED,
+    "agent_input.AnswerQuestion": CANCELLED,
+    "agent_notify.ReadAgent": APPROVED,
+    "agent_notify.NotifyApprover": APPROVED,
+    "agent_notify.NotifySubscribers": BOOKING,
+    "agent_notify.CancelChild": DELEGATED,
     "agent_publish.PublishNextAction": BOOKING,
     "agent_publish.PublishUpdate": BOOKING,
     "agent_publish.PublishError": OUTAGE,
+    "agent_turn.StartChild": DELEGATED,
     "agent_turn.ClaimTurn": BOOKING,
     "agent_turn.LoadTurn": BOOKING,
     "agent_turn.AskModel": BOOKING,
@@ -257,6 +268,9 @@ WAYS: dict[str, Way] = {
     "agent_recovery.AskOwner": DIED,
     "agent_recovery.TakeOver": OUTAGE,
     "agent_recovery.LoadRecovery": OUTAGE,
+    "agent_recovery.TellOperator": Way(
+        OUTAGE.play, (*OUTAGE.leads, _at("agent_recovery", "LoadRecovery", "permanent")), name="not_loaded"
+    ),
     "agent_recovery.CallAgain": Way("call_again", UNKNOWN.leads, name="call_again"),
     "agent_recovery.LookUp": UNKNOWN,
     "agent_recovery.SettleCommitted": UNKNOWN,
@@ -289,10 +303,17 @@ WAYS: dict[str, Way] = {
     "agent_watch.SendToRecovery": UNHEARD,
     "agent_watch.AnnounceTurn": NOT_BEGUN,
     "agent_watch.AnnounceError": FAILED_UNHEARD,
+    "agent_watch.ExpireApproval": Way("never_approved"),
+    "agent_watch.WakeParent": Way(
+        DELEGATED.play, (Injection(Place("agent_start", "", 2), "lost"),), name="child_not_made"
+    ),
+    "agent_watch.AnnounceEnd": Way(DELEGATED.play, (Injection(Place("agent_input", ""), "lost"),), name="end_unheard"),
 }
 """How each Task state is reached."""
 EVENTS: dict[Place, Way] = {
     Place("agent_start", ""): BOOKING,
+    Place("agent_start", "", 2): DELEGATED,
+    Place("agent_notify", ""): BOOKING,
     Place("agent_turn", ""): BOOKING,
     Place("agent_turn", "", 2): ANSWER,
     Place("agent_input", ""): ANSWER,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from workflows.scenarios import AGENTS, Reply, Scenario, ToolCall, load_scenario
 SPARE = 8
 """How often the last reply is given again: a recovery may ask the model once more."""
 TRAVEL = AGENTS / "travel" / "agent.yaml"
+TRIP = AGENTS / "trip" / "agent.yaml"
+"""It delegates to travel."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Play:
     agent: str = "travel"
     input_at_once: bool = False
     """Whether its inputs are sent while the agent works, not when it asks."""
+    expires: bool = False
+    """Whether nobody ever decides about its approvals."""
 
 
 def _tool(name: str, **arguments: Any) -> Reply:
@@ -37,6 +41,8 @@ def plays() -> Mapping[str, Play]:
     booking = known["straight_booking"]
     book, complete = booking.replies[0], booking.replies[-1]
     arguments = book.tools[0].input
+    group = known["approved"]
+    give_up = _tool("give_up", reason="Nobody decided.")
     made = {
         "straight_booking": Play(booking),
         "ask_the_user": Play(known["ask_the_user"]),
@@ -49,6 +55,9 @@ def plays() -> Mapping[str, Play]:
         "book_then_give_up": Play(
             _like(booking, "book_then_give_up", [book, _tool("give_up", reason="The return flight is full.")])
         ),
+        "approved": Play(group),
+        "never_approved": Play(_like(group, "never_approved", [group.replies[0], give_up]), expires=True),
+        "two_flights": Play(known["two_flights"], agent="trip"),
         "call_again": Play(_like(booking, "call_again", [book, complete]), agent="travel-retry"),
         "json_protocol": Play(
             _like(
@@ -62,11 +71,14 @@ def plays() -> Mapping[str, Play]:
             agent="travel-json",
         ),
     }
-    return {name: Play(_with_spare(play.scenario), play.agent, play.input_at_once) for name, play in made.items()}
+    return {name: replace(play, scenario=_with_spare(play.scenario)) for name, play in made.items()}
 
 
 def write_agents(folder: Path) -> list[Path]:
-    """Writes the agent.yaml of each agent that plays: the sample agent, and it with one thing changed."""
+    """Writes the agent.yaml of each agent that plays: the sample agents, and the first with one thing changed.
+
+    In the order in which they can be registered.
+    """
     changes: dict[str, Any] = {
         "travel": lambda _: None,
         "travel-json": lambda agent: agent.setdefault("model", {}).update(protocol="json"),
@@ -80,7 +92,7 @@ def write_agents(folder: Path) -> list[Path]:
         file = folder / f"{name}.yaml"
         file.write_text(yaml.safe_dump(content), "utf-8")
         files.append(file)
-    return files
+    return [*files, TRIP]
 
 
 def _call_again(agent: dict[str, Any]) -> None:
@@ -96,8 +108,14 @@ def _json(action: str, **details: Any) -> str:
 
 def _like(scenario: Scenario, name: str, replies: list[Reply], inputs: list[str] | None = None) -> Scenario:
     prompt = f"{scenario.prompt} ({name})"
-    return scenario.model_copy(update={"name": name, "prompt": prompt, "replies": replies, "inputs": inputs or []})
+    changes = {"name": name, "prompt": prompt, "replies": replies, "inputs": inputs or [], "decisions": []}
+    return scenario.model_copy(update=changes)
 
 
 def _with_spare(scenario: Scenario) -> Scenario:
-    return scenario.model_copy(update={"replies": [*scenario.replies, *[scenario.replies[-1]] * SPARE]})
+    children = [child.model_copy(update={"replies": _spare(child.replies)}) for child in scenario.children]
+    return scenario.model_copy(update={"replies": _spare(scenario.replies), "children": children})
+
+
+def _spare(replies: list[Reply]) -> list[Reply]:
+    return [*replies, *[replies[-1]] * SPARE]

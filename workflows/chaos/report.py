@@ -19,14 +19,15 @@ from workflows.chaos.run import Outcome
 SIMULATED = (
     "Waits and back-offs are skipped, so seconds tell what recovery does, not how long AWS would let it wait.",
     "killed: the engine keeps its tables, streams and definitions and ends by SIGKILL while the agents of these cases "
-    "are held at their states, all in one kill; what ran is FAILED afterwards, and no event tells of it.",
+    "are held at their states, many in one kill; what ran is FAILED afterwards, and no event tells of it.",
     "taken_over: the lease is taken from a turn that still runs, by hand, since no machine does that.",
     "malformed: where an SDK reads the answer, its SdkClientException after the call took effect; where the machine "
     "looks into it, States.Runtime, which AWS raises for a missing path and the engine does not.",
     "uncaught: the execution is made FAILED with States.Runtime right after the state.",
     "lost, late: the delivery from the rule to the machine, or from the stream to agent_publish, is left out or held "
     "back. The sender of a request or an input that nothing came of sends it again.",
-    "forever in agent_publish, agent_recovery or agent_watch lasts until somebody repairs it: an alarm calls for that.",
+    "forever in agent_input, agent_notify, agent_publish, agent_recovery or agent_watch lasts until somebody repairs "
+    "it: an alarm calls for that.",
     "Throttling and every other error of a service is raised in the service's place; it does not come from a service.",
 )
 """What the embedded engine cannot show by itself."""

@@ -1,6 +1,7 @@
 """Runs cases: lives of agents with faults in them, many at once, each judged by what the tables hold in the end."""
 
 import datetime as dt
+import json
 import time
 import uuid
 from collections import Counter
@@ -19,7 +20,7 @@ from workflows.chaos.cases import KILLS, Case, Injection, Way, fault_for
 from workflows.chaos.plays import plays
 from workflows.client import StackError
 from workflows.engines.faults import Fault, met_at
-from workflows.verify import booking_findings, findings
+from workflows.verify import booking_findings, family_findings, findings
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ TRIES = 3
 UNMET = "the fault was never met"
 NOT_THERE = "NOT_THERE"
 """The status of an agent whose request was never taken in: its sender knows."""
-_LAST_HELP = ("agent_publish", "agent_recovery", "agent_watch")
+_LAST_HELP = ("agent_input", "agent_notify", "agent_publish", "agent_recovery", "agent_watch")
 """What is denied to these for ever nobody can help with: there it lasts until somebody repairs it."""
 _RELEASED_LAST = ("late", "again", "taken_over")
 
@@ -83,6 +84,7 @@ class Life:
         self._files: list[tuple[Injection, Path]] = []
         self._begun = time.monotonic()
         self._inputs = list(self._play.scenario.inputs)
+        self._rulings = list(self._play.scenario.decisions)
         self._decisions = [case.way.operator] if case.way.operator else []
         self._ignored: set[str] = set()
         self._over: set[str] = set()
@@ -129,7 +131,7 @@ class Life:
                 self._late = f"it was not at rest after {LIFE_SECONDS} seconds"
                 return
             if time.monotonic() - since > QUIET and not self._running(state):
-                if _at_rest(state) and not self._abandoned(state):
+                if self._at_rest(state) and not self._abandoned(state):
                     if not (self._answer(state) or self._release_last()):
                         return
                 elif not self._push(state):
@@ -140,18 +142,15 @@ class Life:
     def outcome(self, baseline: Mapping[str, int]) -> Outcome:
         """Judges it by the tables. `baseline`: what each play costs in transitions without faults."""
         state = self._state()
-        items = self._items() if state else []
         bookings = self._bookings()
         own = self._files[len(self.case.way.leads) :]
         met = [met_at(file) for _, file in own]
         stack = self._bench.stack
-        executions = [
-            execution for arn in self._bench.started.of(self._agent_id) if (execution := stack.execution(arn))
-        ]
+        executions = [execution for arn in self._started() if (execution := stack.execution(arn))]
         transitions = sum(stack.run(execution).transitions for execution in executions)
         standing = Counter(item["key"].partition(OWN_KEY)[0] for item in bookings if item["status"] == "BOOKED")
         duplicates = sum(standing.values()) - len(standing)
-        problems = [*self._problems(state, items, bookings)]
+        problems = [*self._problems(state, bookings)]
         if own and not any(met):
             problems.append(UNMET)
         if duplicates:
@@ -219,12 +218,16 @@ class Life:
             if self._heard():
                 self._inputs, self._sent = self._inputs[1:], 0
                 return self._answer(state)
-            if self._sent == REQUESTS:
-                return False
-            self._nudges += self._sent > 0
-            self._sent += 1
-            self._bench.stack.send_input(self._agent_id, self._inputs[0])
-            return True
+            return self._again(lambda: self._bench.stack.send_input(self._agent_id, self._inputs[0]))
+        if state["status"] == Status.WAITING_FOR_APPROVAL and self._rulings:
+            ruling = self._rulings[0]
+            return self._again(
+                lambda: self._bench.stack.decide_approval(
+                    self._agent_id, state["waitsFor"], ruling.decision, ruling.note
+                )
+            )
+        if state["status"] == Status.WAITING_FOR_OPERATOR and self._decisions == ["CANCEL"]:
+            return self._again(lambda: self._bench.stack.cancel(self._agent_id))
         if state["status"] == Status.WAITING_FOR_OPERATOR and self._decisions:
             asked = self._bench.stack.item(self._agent_id, "OPERATOR")
             if asked:
@@ -232,8 +235,18 @@ class Life:
             return True  # or it is just about to ask
         return False
 
+    def _again(self, send: Callable[[], object]) -> bool:
+        """Sends something, and again if nothing came of it, but not for ever."""
+        if self._sent == REQUESTS:
+            return False
+        self._nudges += self._sent > 0
+        self._sent += 1
+        send()
+        return True
+
     def _heard(self) -> bool:
-        return self._sent > 0 and any(item.get("text") == self._inputs[0] for item in self._items("INPUT#"))
+        kept = (json.loads(item["detail"]) for item in self._items("INPUT#"))
+        return self._sent > 0 and any(detail.get("text") == self._inputs[0] for detail in kept)
 
     def _take_over(self, state: Item | None) -> None:
         """What whoever believes that the turn is dead would do, while it is held: give the agent to another."""
@@ -298,9 +311,10 @@ class Life:
 
     def _running(self, state: Item | None) -> bool:
         """Whether an execution works for the agent; one that waits for the operator does not count."""
-        waits = state["owner"].partition("#")[0] if state and state["status"] == Status.WAITING_FOR_OPERATOR else ""
-        for arn in self._bench.started.of(self._agent_id):
-            if arn in self._over or arn in self._ignored or arn == waits:
+        family = [state, *self._children(state)] if state else []
+        waits = {each["owner"].partition("#")[0] for each in family if each["status"] == Status.WAITING_FOR_OPERATOR}
+        for arn in self._started():
+            if arn in self._over or arn in self._ignored or arn in waits:
                 continue
             if self._bench.status(arn) == "RUNNING":
                 return True
@@ -316,28 +330,58 @@ class Life:
             return False
         return self._bench.status(state["owner"].partition("#")[0]) != "RUNNING"
 
+    def _at_rest(self, state: Item | None) -> bool:
+        if state is None:
+            return False
+        match Status(state["status"]):
+            case Status.WAITING_FOR_OPERATOR:
+                return True
+            case Status.WAITING_FOR_AGENT:
+                # It waits for somebody who has been told if a child of it does.
+                unfinished = [child for child in self._children(state) if child["status"] not in FINISHED]
+                rests = any(map(self._at_rest, unfinished))
+            case Status.WAITING_FOR_APPROVAL:
+                rests = not self._play.expires
+            case status:
+                rests = status in FINISHED or status is Status.WAITING_FOR_INPUT
+        return rests and state["owner"] == FREE and state["nextAction"] == FREE
+
     def _state(self) -> Item | None:
         return self._bench.stack.item(self._agent_id, "STATE")
+
+    def _family(self) -> list[str]:
+        """The agent and those that it has delegated to."""
+        state = self._state()
+        return [self._agent_id, *(json.loads(state["children"]) if state else [])]
+
+    def _children(self, state: Item) -> list[Item]:
+        """STATE of those of its children that exist."""
+        found = (self._bench.stack.item(child, "STATE") for child in json.loads(state["children"]))
+        return [child for child in found if child]
+
+    def _started(self) -> list[str]:
+        """The executions that concern the agent or its children, each once."""
+        return list(dict.fromkeys(arn for agent_id in self._family() for arn in self._bench.started.of(agent_id)))
 
     def _items(self, kind: str = "") -> list[Item]:
         return [item for item in self._bench.stack.read_agent(self._agent_id) if item["record"].startswith(kind)]
 
     def _bookings(self) -> list[Item]:
         stack = self._bench.stack
-        pages = stack.dynamodb.get_paginator("scan").paginate(
-            TableName=stack.outputs.bookings_table_name,
-            FilterExpression="begins_with(#key, :agent)",
-            ExpressionAttributeNames={"#key": "key"},
-            ExpressionAttributeValues={":agent": {"S": f"{self._agent_id}#"}},
-            ConsistentRead=True,
-        )
         return [
             {name: str(next(iter(value.values()))) for name, value in item.items()}
-            for page in pages
+            for agent_id in self._family()
+            for page in stack.dynamodb.get_paginator("scan").paginate(
+                TableName=stack.outputs.bookings_table_name,
+                FilterExpression="begins_with(#key, :agent)",
+                ExpressionAttributeNames={"#key": "key"},
+                ExpressionAttributeValues={":agent": {"S": f"{agent_id}#"}},
+                ConsistentRead=True,
+            )
             for item in page["Items"]
         ]
 
-    def _problems(self, state: Item | None, items: Sequence[Item], bookings: Sequence[Item]) -> Iterable[str]:
+    def _problems(self, state: Item | None, bookings: Sequence[Item]) -> Iterable[str]:
         if self._late:
             yield self._late
         if state is None:
@@ -345,26 +389,27 @@ class Life:
             if not refused:
                 yield "there is no agent, and no execution says why"
             return
-        if state["status"] == Status.FAILED and not state["error"]:
-            yield "it is FAILED and says no reason"
-        if state["status"] == Status.WAITING_FOR_OPERATOR and not self._bench.operator.was_asked(self._agent_id):
-            yield "it waits for an operator whom nobody has told"
+        family = [state, *self._children(state)]
+        for each in family:
+            agent_id, status = each["agentId"], Status(each["status"])
+            if status is Status.FAILED and not each["error"]:
+                yield f"{agent_id} is FAILED and says no reason"
+            asks = status in (Status.WAITING_FOR_OPERATOR, Status.WAITING_FOR_APPROVAL)
+            if asks and not self._bench.operator.was_asked(agent_id):
+                yield f"{agent_id} is {status}, and nobody has been told"
         if not (self._guards.ledger and self._guards.tool):
             return
-        owner = state["owner"].partition("#")[0]
-        over = {} if owner == FREE or (status := self._bench.status(owner)) == "RUNNING" else {owner: status}
-        effects = [item for item in items if item["record"].startswith("EFFECT#")]
-        for finding in (*findings(items, over), *booking_findings(bookings, effects)):
+        effects: list[Item] = []
+        states = {each["agentId"]: each for each in family}
+        for each in family:
+            items = self._bench.stack.read_agent(each["agentId"])
+            owner = each["owner"].partition("#")[0]
+            over = {} if owner == FREE or (now := self._bench.status(owner)) == "RUNNING" else {owner: now}
+            effects += [item for item in items if item["record"].startswith("EFFECT#")]
+            for finding in (*findings(items, over), *family_findings(items, states, dt.datetime.now(dt.UTC))):
+                yield f"{finding.kind} at {finding.record} of {finding.agent_id}: {finding.text}"
+        for finding in booking_findings(bookings, effects):
             yield f"{finding.kind} at {finding.record}: {finding.text}"
-
-
-def _at_rest(state: Item | None) -> bool:
-    if state is None:
-        return False
-    if state["status"] == Status.WAITING_FOR_OPERATOR:
-        return True
-    rests = state["status"] in FINISHED or state["status"] == Status.WAITING_FOR_INPUT
-    return rests and state["owner"] == FREE and state["nextAction"] == FREE
 
 
 def run(

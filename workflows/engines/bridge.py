@@ -26,6 +26,8 @@ STEP_FUNCTIONS = "TURNSTILE_STEP_FUNCTIONS"
 BOTO3_ENDPOINT = "AWS_ENDPOINT_URL_SFN"
 INTERVAL = 0.3
 """Seconds between two looks at the executions there."""
+PAGE = 10
+"""How many of a machine's executions are asked for at once: seldom are so many new."""
 _LOG = logging.getLogger(__name__)
 Need = Callable[[ModuleType, str], Any]
 
@@ -76,7 +78,10 @@ class Changes:
     def new(self) -> Iterator[dict[str, Any]]:
         """The executions that were started or have ended since the last look, as DescribeExecution tells them."""
         for machine in self._machines():
-            for page in self._client.get_paginator("list_executions").paginate(stateMachineArn=machine):
+            pages = self._client.get_paginator("list_executions").paginate(
+                stateMachineArn=machine, PaginationConfig={"PageSize": PAGE}
+            )
+            for page in pages:
                 arns = {each["executionArn"] for each in page["executions"] if each["startDate"] >= self._since}
                 unknown = arns - self._known
                 for arn in unknown:

@@ -99,6 +99,15 @@ class Connection:
         config = Config(proxies={}, connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
         return self._session.create_client(service, region_name=REGION, endpoint_url=url, config=config)
 
+    @property
+    def api_url(self) -> str:
+        """Where the stack's HTTP API answers here, without a slash at its end; empty if the stack has none.
+
+        Here a request must be signed too, but the signature is not verified.
+        """
+        api = self.outputs.get("ApiId", "")
+        return f"{self.url}/_aws/execute-api/{api}" if api else ""
+
     def read_outputs(self) -> dict[str, str]:
         """Asks for the stack's outputs, keeps them as `outputs` and returns them.
 

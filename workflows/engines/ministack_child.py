@@ -35,6 +35,8 @@ MODEL_ENDPOINT = "TURNSTILE_MODEL_ENDPOINT"
 CONVERSE = "arn:aws:states:::aws-sdk:bedrockruntime:converse"
 MODEL_TIMEOUT = 170
 """Seconds to wait for the model; shorter than AskModel's TimeoutSeconds, so that the cause is seen."""
+WORKERS = 4
+"""Processes of one Lambda function at most."""
 PIPE_INTERVAL = 0.1
 """Seconds between two looks at a table's stream."""
 SHUTDOWN_GRACE = 5
@@ -139,6 +141,30 @@ def report_exceptions_by_name(lambda_runtime: ModuleType, lambda_svc: ModuleType
         return result
 
     lambda_svc._execute_function_warm = execute_function_warm  # type: ignore[attr-defined]
+
+
+def share_workers(lambda_svc: ModuleType) -> None:
+    """Runs no more than `WORKERS` processes of one function: whoever comes then waits for one that is free.
+
+    MiniStack starts as many as there are calls at once, and each takes its time and its memory. Needs
+    `acquire_worker(…, max_concurrency=…)`, which gives None for a worker beyond that, and `release_worker(worker)`.
+    """
+    acquire, release = need(lambda_svc, "acquire_worker"), need(lambda_svc, "release_worker")
+    released = threading.Condition()
+
+    def acquire_worker(*arguments: Any, **named: Any) -> Any:
+        with released:
+            while (found := acquire(*arguments, **named, max_concurrency=WORKERS))[0] is None:
+                released.wait()
+            return found
+
+    def release_worker(worker: Any) -> None:
+        release(worker)
+        with released:
+            released.notify_all()
+
+    lambda_svc.acquire_worker = acquire_worker  # type: ignore[attr-defined]
+    lambda_svc.release_worker = release_worker  # type: ignore[attr-defined]
 
 
 # -- Step Functions --------------------------------------------------------------------------------------------------
@@ -260,6 +286,37 @@ def record_maps(stepfunctions: ModuleType) -> None:
     stepfunctions._run_sub_machine = run_iteration  # type: ignore[attr-defined]
 
 
+def name_errors_as_aws(stepfunctions: ModuleType) -> None:
+    """Ends the names of Step Functions' own errors in Exception: the AWS SDK for Java calls them so, and MiniStack not.
+
+    Needs `_prefix_sdk_error(service, code)`, which makes the name that a machine sees.
+    """
+    prefix = need(stepfunctions, "_prefix_sdk_error")
+
+    def name(service: str, code: str) -> str:
+        found = str(prefix(service, code))
+        return found if service != "sfn" or found.endswith("Exception") else f"{found}Exception"
+
+    stepfunctions._prefix_sdk_error = name  # type: ignore[attr-defined]
+
+
+# -- SNS -------------------------------------------------------------------------------------------------------------
+
+
+def keep_message_attributes(sns: ModuleType) -> None:
+    """Takes a task's `MessageAttributes` along, which MiniStack drops unless they come as a query's parameters.
+
+    Needs `_parse_message_attributes(params)`.
+    """
+    parse = need(sns, "_parse_message_attributes")
+
+    def attributes(params: dict[str, Any]) -> Any:
+        given = params.get("MessageAttributes")
+        return given if isinstance(given, dict) else parse(params)
+
+    sns._parse_message_attributes = attributes  # type: ignore[attr-defined]
+
+
 # -- EventBridge Pipes -----------------------------------------------------------------------------------------------
 
 
@@ -279,10 +336,11 @@ def poll_pipes_often(pipes: ModuleType) -> None:
 def apply_hooks(model: Callable[[], Any]) -> None:
     """Changes MiniStack's modules; before they serve anything."""
     from ministack.core import lambda_runtime
-    from ministack.services import lambda_svc, pipes, stepfunctions
+    from ministack.services import lambda_svc, pipes, sns, stepfunctions
 
     answer_converse(stepfunctions, model)
     report_exceptions_by_name(lambda_runtime, lambda_svc)
+    share_workers(lambda_svc)
     keep_history(stepfunctions)
     take_timeouts_from_paths(stepfunctions)
     answer_test_state(stepfunctions, need)
@@ -290,6 +348,8 @@ def apply_hooks(model: Callable[[], Any]) -> None:
     bridge.install(lambda name: importlib.import_module(f"ministack.{name}"), need)
     faults.install(lambda name: importlib.import_module(f"ministack.{name}"), need)
     record_maps(stepfunctions)
+    name_errors_as_aws(stepfunctions)
+    keep_message_attributes(sns)
     poll_pipes_often(pipes)
 
 

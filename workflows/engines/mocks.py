@@ -1,8 +1,9 @@
 """Mocks for Step Functions Local: each path of the scenarios without any service, not even the embedded stack.
 
 A scenario is played once, and what its tasks were answered becomes a MockConfigFile. It has a case for each execution
-of the scenario: `...:stateMachine:turnstile-AgentTurn#straight_booking`, and for the second one of the same machine
-`#undo_then_another_2`. Calls that run in parallel inside a Map answer in the order in which they once did.
+that wrote something into the record of one of its agents: `...:stateMachine:turnstile-AgentTurn#straight_booking`, and
+for the second one of the same machine `#undo_then_another_2`. Calls that run in parallel inside a Map answer in the
+order in which they once did.
 """
 
 import json
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agent.conversation import Item
 from workflows.client import Stack
 from workflows.engines.errors import EngineError
 from workflows.trace import Event, json_value, visits
@@ -48,10 +50,10 @@ class Case:
 
 
 def cases(stack: Stack, scenario: str, agent_id: str) -> Iterator[Case]:
-    """The cases of a scenario that an agent has played."""
+    """The cases of a scenario that an agent has played, and those that it delegated to after it."""
     count: dict[str, int] = defaultdict(int)
-    ended = [each for each in stack.executions(stack.read_agent(agent_id)) if each.status != "RUNNING"]
-    for execution in ended:
+    found = [execution for items in _family(stack, agent_id) for execution in stack.executions(items)]
+    for execution in [each for each in found if each.status != "RUNNING"]:
         count[execution.machine] += 1
         number = count[execution.machine]
         history = stack.history(execution.arn)
@@ -63,6 +65,14 @@ def cases(stack: Stack, scenario: str, agent_id: str) -> Iterator[Case]:
             ways(history),
             list(answers(history)),
         )
+
+
+def _family(stack: Stack, agent_id: str) -> Iterator[list[Item]]:
+    items = stack.read_agent(agent_id)
+    yield items
+    state = next(item for item in items if item["record"] == "STATE")
+    for child in json.loads(state["children"]):
+        yield from _family(stack, child)
 
 
 def ways(history: Iterable[Event]) -> Ways:

@@ -40,6 +40,8 @@ ACCOUNT = "000000000000"
 """The embedded engine's, so that a machine has the same ARN here as there."""
 PARSER = "moto.stepfunctions.parser"
 COMPONENT = f"{PARSER}.asl.component"
+PATHS = ("asl.utils.json_path", "asl.component.common.path.result_path")
+"""The modules of the interpreter that parse paths."""
 _MOTO = Hooked("moto", __name__)
 need, changed = _MOTO.need, _MOTO.changed
 
@@ -94,14 +96,19 @@ def scale_waits(scale: float) -> None:
 
 
 def parse_once() -> None:
-    """Parses a definition once instead of at each execution, which takes a quarter of a second for a large one.
+    """Parses a definition once instead of at each execution, which takes a quarter of a second for a large one; and a
+    path once instead of each time that it is followed.
 
     Needs `asl.parse.asl_parser.AmazonStateLanguageParser.parse(definition)`, which gives a program and its tree; of
-    the tree nothing is used here. Each execution gets a copy of its own.
+    the tree nothing is used here. Each execution gets a copy of its own. And the name `parse` in two modules, which
+    gives a path that nobody changes.
     """
     parser = importlib.import_module(f"{PARSER}.asl.parse.asl_parser").AmazonStateLanguageParser
-    parse = functools.lru_cache(maxsize=64)(need(parser, "parse"))
+    of_paths = [importlib.import_module(f"{PARSER}.{name}") for name in PATHS]
+    parse, *followed = [functools.lru_cache(maxsize=1024)(need(owner, "parse")) for owner in (parser, *of_paths)]
     parser.parse = staticmethod(lambda definition: (copy.deepcopy(parse(definition)[0]), None))
+    for module, cached in zip(of_paths, followed, strict=True):
+        module.parse = cached  # type: ignore[attr-defined]
 
 
 def answer_mocks(file: Path) -> None:

@@ -1,16 +1,30 @@
 """The journal as a person reads it: one entry per step, with what was heard, said, decided and answered."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from agent.conversation import Item, reason
-from agent.record import CallResult, Decision, Model, Outcome, RecoveryAction
+from agent.record import CallResult, Decision, Model, Outcome, RecoveryAction, Verdict
 from agent.turn import Usage
 
 Role = Literal["user", "assistant", "tool_output"]
+_NOTHING: Mapping[str, Item] = MappingProxyType({})
+
+
+class Ruling(Model):
+    """What was decided about calls that waited for approval."""
+
+    decision: Verdict
+    note: str
+
+    @property
+    def text(self) -> str:
+        """It in one line."""
+        return f"{self.decision}: {self.note}" if self.note else str(self.decision)
 
 
 class Recovery(Model):
@@ -31,6 +45,8 @@ class Entry(Model):
     at: str
     execution: Annotated[str, Field(description="The ARN of the execution that wrote it")]
     heard: Annotated[list[str], Field(description="The user's words")] = []
+    ruling: Annotated[Ruling | None, Field(description="What was decided about the calls before")] = None
+    reported: Annotated[list[str], Field(description="What came of the agents that it delegated to")] = []
     said: Annotated[list[str], Field(description="The model's words beside its decision")] = []
     uses: Annotated[
         list[dict[str, Any]],
@@ -42,8 +58,8 @@ class Entry(Model):
     recovery: Recovery | None = None
 
 
-def read_entry(item: Item) -> Entry:
-    """Reads a STEP item.
+def read_entry(item: Item, inbox: Mapping[str, Item] = _NOTHING) -> Entry:
+    """Reads a STEP item. `inbox`: the agent's INPUT items by `record`, for what was heard.
 
     Raises ValueError, pydantic's among them, or KeyError if it is none.
     """
@@ -55,7 +71,10 @@ def read_entry(item: Item) -> Entry:
             return Entry(step=step, who="TOOLS", at=at, execution=execution, results=json.loads(item["results"]))
         case "MODEL":
             messages = json.loads(item["messages"])
-            words = [text for message in messages if message["Role"] == "user" for text in _words(message["Content"])]
+            inputs = [inbox[record] for record in json.loads(item["inputs"]) if record in inbox]
+            heard = [_detail(each)["text"] for each in inputs if each["type"] == "AgentInputReceived"]
+            told = [text for message in messages if message["Role"] == "user" for text in _texts(message["Content"])]
+            reported = any(each["type"] == "AgentStateUpdated" for each in inputs)
             reply = [block for message in messages if message["Role"] == "assistant" for block in message["Content"]]
             uses = [block["ToolUse"] for block in reply if "ToolUse" in block]
             return Entry(
@@ -63,7 +82,8 @@ def read_entry(item: Item) -> Entry:
                 who="MODEL",
                 at=at,
                 execution=execution,
-                heard=words,
+                heard=heard,
+                reported=[text for text in told if text not in heard] if reported else [],
                 said=[block["Text"] for block in reply if "Text" in block],
                 uses=[{"toolName": use["Name"], "parameters": use["Input"]} for use in uses],
                 decision=Decision.model_validate_json(item["decision"]),
@@ -77,10 +97,36 @@ def read_entry(item: Item) -> Entry:
 
 
 def read_journal(items: Iterable[Item]) -> list[Entry]:
-    """The entries among an agent's items, in order."""
-    return sorted(
-        (read_entry(item) for item in items if item["record"].startswith("STEP#")), key=lambda entry: entry.step
-    )
+    """The entries among an agent's items, in order, with what the INPUT items among them say was heard."""
+    found = list(items)
+    inbox = {item["record"]: item for item in found if item["record"].startswith("INPUT#")}
+    entries = (read_entry(item, inbox) for item in found if item["record"].startswith("STEP#"))
+    return list(_with_rulings(sorted(entries, key=lambda entry: entry.step), _rulings(inbox.values())))
+
+
+def _rulings(inbox: Iterable[Item]) -> dict[str, Ruling]:
+    """What was decided, by approval; what came first counts."""
+    rulings: dict[str, Ruling] = {}
+    for item in sorted(inbox, key=lambda item: (item["time"], item["receivedAt"], item["record"])):
+        if item["type"] == "AgentDecisionGiven":
+            detail = _detail(item)
+            ruling = Ruling(decision=detail["decision"], note=detail.get("note", ""))
+            rulings.setdefault(detail["approvalId"], ruling)
+    return rulings
+
+
+def _with_rulings(entries: Iterable[Entry], rulings: Mapping[str, Ruling]) -> Iterator[Entry]:
+    """Each ruling goes with the entry that follows from it: results, or what the model said to a refusal.
+
+    The entry that takes the input in comes after the results, too late to be read.
+    """
+    asked = ""
+    for entry in entries:
+        if entry.recovery is None:
+            yield entry.model_copy(update={"ruling": rulings.get(asked)})
+            asked = entry.decision.waits_for if entry.decision and entry.decision.action == "ASK_APPROVAL" else ""
+        else:
+            yield entry
 
 
 def outcome_text(result: CallResult) -> str:
@@ -96,8 +142,16 @@ def corrections(decision: Decision) -> list[str]:
     return wrong or ([decision.message] if decision.action == "INVALID" else [])
 
 
-def _words(blocks: list[dict[str, Any]]) -> list[str]:
-    """The user's words in a message: its text, or, where a question was open, the tool result that answers it."""
-    texts = [block["Text"] for block in blocks if "Text" in block]
-    answers = [part["Text"] for block in blocks for part in block.get("ToolResult", {}).get("Content", [])]
-    return texts or answers
+def _detail(item: Item) -> dict[str, Any]:
+    detail: dict[str, Any] = json.loads(item["detail"])
+    return detail
+
+
+def _texts(blocks: list[dict[str, Any]]) -> Iterator[str]:
+    """What a message says, tool results included."""
+    for block in blocks:
+        for part in block.get("ToolResult", {}).get("Content", [block]):
+            if "Text" in part:
+                yield part["Text"]
+            elif "Json" in part:
+                yield json.dumps(part["Json"], ensure_ascii=False)

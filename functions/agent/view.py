@@ -9,8 +9,10 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from agent.conversation import NOT_CARRIED_OUT, Item, Ledger, known_result, reason
 from agent.definition import Definition
-from agent.record import Call, CallResult, EffectStatus, Model, Outcome, PlanStep, Status
-from workflows.journal import Entry, Role, corrections, outcome_text, read_journal
+from agent.journal import Entry, Role, Ruling, corrections, outcome_text, read_journal
+from agent.record import Call, CallResult, Decision, EffectStatus, Model, Outcome, PlanStep, Status, Verdict
+
+_REFUSALS = {Verdict.REFUSE: "REFUSED", Verdict.EXPIRE: "EXPIRED"}
 
 
 class _Sparse(Model):
@@ -44,8 +46,8 @@ class PlanEntry(_Sparse):
     status: Annotated[
         str,
         Field(
-            description="PENDING, DONE or SKIPPED; of a call PENDING, its outcome, or COMPENSATED once it is undone "
-            "(COMPENSATING before)"
+            description="PENDING, DONE or SKIPPED; of a call PENDING, its outcome, REFUSED or EXPIRED if it needed "
+            "approval and got none, or COMPENSATED once it is undone (COMPENSATING before)"
         ),
     ]
     result: Any = None
@@ -90,8 +92,23 @@ class Failure(Model):
     message: str
 
 
+class AskedCall(Model):
+    """A call that waits for approval, or for that of another one beside it."""
+
+    tool_name: str
+    parameters: dict[str, Any]
+    approval: Annotated[bool, Field(description="Whether it is one that needs approval")]
+
+
+class ApprovalView(Model):
+    """What somebody has to decide."""
+
+    approval_id: str
+    calls: list[AskedCall]
+
+
 class AgentView(_Sparse):
-    """An agent. `result`, `question` and `error` are there when its status says so."""
+    """An agent. `result`, `question`, `approval` and `error` are there when its status says so."""
 
     agent_id: str
     agent: Annotated[str, Field(description="The definition's name")]
@@ -100,7 +117,10 @@ class AgentView(_Sparse):
     goal: str
     result: str | None = None
     question: str | None = None
+    approval: ApprovalView | None = None
     error: Failure | None = None
+    parent: Annotated[str | None, Field(description="The agent that delegated to it")] = None
+    children: Annotated[list[str] | None, Field(description="The agents that it delegated to, in order")] = None
     context: Context
     plan: list[PlanEntry]
     tools: list[ToolView]
@@ -129,8 +149,11 @@ def public_view(items: Iterable[Item], definition: Definition) -> AgentView:
         goal=state["goal"],
         result=message if state["status"] == Status.COMPLETED else None,
         question=_question(journal) if state["status"] == Status.WAITING_FOR_INPUT else None,
+        approval=_approval(decision, state["waitsFor"]) if state["status"] == Status.WAITING_FOR_APPROVAL else None,
         error=Failure(name=state["error"], message=reason(state["errorMessage"])) if state["error"] else None,
-        context=Context(conversation_history=list(_conversation(journal))),
+        parent=state["parent"] or None,
+        children=json.loads(state["children"]) or None,
+        context=Context(conversation_history=[*_conversation(journal), *_cancelled(state, items)]),
         plan=[
             *(PlanEntry(step=step.step, action=step.action, status=step.status) for step in planned),
             *_calls(journal, ledger, after=max((step.step for step in planned), default=0)),
@@ -152,6 +175,13 @@ def public_view(items: Iterable[Item], definition: Definition) -> AgentView:
     )
 
 
+def _approval(decision: Decision | None, approval_id: str) -> ApprovalView | None:
+    if decision is None:
+        return None
+    calls = [AskedCall(tool_name=c.name, parameters=c.input, approval=c.approval) for c in decision.calls]
+    return ApprovalView(approval_id=approval_id, calls=calls)
+
+
 def _settled(journal: list[Entry], ledger: Ledger) -> Iterator[Entry]:
     """The journal with each result that was uncertain as the ledger knows it now."""
     calls: list[Call] = []
@@ -169,6 +199,11 @@ def _as_known(call: Call, result: CallResult, ledger: Ledger) -> CallResult:
 
 def _conversation(journal: list[Entry]) -> Iterator[Message]:
     for entry in journal:
+        if entry.ruling:
+            # That nobody decided in time is nobody's word.
+            role: Role = "tool_output" if entry.ruling.decision is Verdict.EXPIRE else "user"
+            yield Message(role=role, content=entry.ruling.text)
+        yield from (Message(role="tool_output", content=text) for text in entry.reported)
         yield from (Message(role="user", content=text) for text in entry.heard)
         yield from (Message(role="assistant", content=text) for text in _spoken(entry))
         if entry.decision:
@@ -178,6 +213,16 @@ def _conversation(journal: list[Entry]) -> Iterator[Message]:
             yield Message(role="tool_output", content=entry.recovery.text)
         if entry.recovery and entry.recovery.question:
             yield Message(role="assistant", content=entry.recovery.question)
+
+
+def _cancelled(state: Item, items: list[Item]) -> Iterator[Message]:
+    """Who ended it, and why: the one thing that no entry of the journal takes in."""
+    if state["status"] != Status.CANCELLED:
+        return
+    for item in items:
+        if item["record"].startswith("INPUT#") and item["type"] == "AgentCancelRequested":
+            note = json.loads(item["detail"]).get("note", "")
+            yield Message(role="user", content=f"CANCEL: {note}" if note else "CANCEL")
 
 
 def _spoken(entry: Entry) -> list[str]:
@@ -190,7 +235,8 @@ def _spoken(entry: Entry) -> list[str]:
 
 def _calls(journal: list[Entry], ledger: Ledger, after: int) -> Iterator[PlanEntry]:
     number = after
-    for calls, results in _answered(journal):
+    for calls, results, ruling in _answered(journal):
+        refused = _REFUSALS.get(ruling.decision, "") if ruling else ""
         for call, result in zip_longest(calls, results):
             number += 1
             result = _as_known(call, result, ledger) if result else known_result(call, ledger)
@@ -200,10 +246,20 @@ def _calls(journal: list[Entry], ledger: Ledger, after: int) -> Iterator[PlanEnt
                 action="TOOL_USE",
                 tool_name=call.name,
                 parameters=call.input,
-                status=_undoing(call, ledger) or (result.outcome if result else "PENDING"),
+                status=refused or _undoing(call, ledger) or (result.outcome if result else _begun(call, ledger)),
                 result=result.value if result and done else None,
-                error=outcome_text(result) if result and not done else None,
+                error=ruling.text if ruling and refused else outcome_text(result) if result and not done else None,
             )
+
+
+def _begun(call: Call, ledger: Ledger) -> str:
+    """A call without a result: the journal may have ended before a recovery gave up on it."""
+    tried: Call | None = call
+    while tried:
+        if ledger.get(tried.key, {}).get("status", "") == EffectStatus.UNCERTAIN:
+            return Outcome.UNCERTAIN
+        tried = tried.alternative
+    return "PENDING"
 
 
 def _undoing(call: Call, ledger: Ledger) -> str:
@@ -217,25 +273,26 @@ def _undoing(call: Call, ledger: Ledger) -> str:
     return ""
 
 
-def _answered(journal: list[Entry]) -> Iterator[tuple[list[Call], list[CallResult]]]:
+def _answered(journal: list[Entry]) -> Iterator[tuple[list[Call], list[CallResult], Ruling | None]]:
     """The calls of each decision, and their results if there are any yet: a recovery may stand between the two.
 
-    One that speaks to the model stands for the results: what was not carried out then never will be.
+    One that speaks to the model stands for the results: what was not carried out then never will be. So does a ruling
+    that does not approve the calls.
     """
     pending: list[Call] = []
     for entry in journal:
         if entry.results:
-            yield pending, entry.results
+            yield pending, entry.results, None
             pending = []
         elif entry.recovery and entry.recovery.text:
-            yield pending, [NOT_CARRIED_OUT for _ in pending]
+            yield pending, [NOT_CARRIED_OUT for _ in pending], None
             pending = []
         elif entry.decision:
             if pending:
-                yield pending, []
+                yield pending, [], entry.ruling
             pending = entry.decision.calls
     if pending:
-        yield pending, []
+        yield pending, [], None
 
 
 def _question(journal: list[Entry]) -> str | None:

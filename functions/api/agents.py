@@ -1,0 +1,190 @@
+"""What can be asked of an agent: each request is checked against the record, then put on the bus.
+
+The check is for the caller's sake: it names what is wrong while somebody listens. What holds is what the machines
+decide when the event arrives, and by then the agent may have moved.
+"""
+
+import json
+import os
+
+from agent.definition import definition_key
+from agent.events import AgentCancelRequested, AgentDecisionGiven, AgentInputReceived, AgentRequested
+from agent.record import FINISHED, GOAL_LIMIT, EffectStatus, Model, Status, Verdict
+from api import keys, record
+from api.problems import Refused, invalid, unknown_agent
+from api.shapes import Accepted, ApprovalDecision, Cancelling, Effect, OperatorDecision, StartAgent
+
+OPERATOR = "OPERATOR"
+"""The `record` that holds a recovery's question, and the token of the task that waits for the answer."""
+SHORT = 500
+"""Characters of an effect's arguments or result."""
+
+
+def start(request: StartAgent, key: str | None) -> Accepted:
+    """Asks for an agent. The same key with the same body asks for the same one."""
+    if len((request.prompt if request.goal is None else request.goal).encode()) > GOAL_LIMIT:
+        what = "prompt, which is the goal too," if request.goal is None else "goal"
+        raise invalid(f"{what} has more than {GOAL_LIMIT} bytes; give a short goal beside a long prompt")
+    agent_id = request.agent_id or keys.agent_id_for(key)
+    request_id = keys.request_id(key, request)
+    if request.agent_id or key:
+        existing = record.read(agent_id, "STATE")
+        if existing and existing["createdBy"] == request_id:
+            return Accepted(agent_id=agent_id, status=Status(existing["status"]))
+        if existing:
+            raise _taken(agent_id, existing["createdBy"], key)
+    name = request.agent or os.environ["DEFAULT_AGENT"]
+    if record.read(definition_key(name), "LATEST") is None:
+        raise Refused(
+            404, "DefinitionUnknown", f"No agent named {name} is registered; `turnstile register` registers one"
+        )
+    record.put(
+        AgentRequested(
+            prompt=request.prompt, goal=request.goal, agent=request.agent, agent_id=agent_id, request_id=request_id
+        )
+    )
+    return Accepted(agent_id=agent_id, status=Status.INITIATED)
+
+
+def give_input(agent_id: str, text: str, key: str | None) -> Accepted:
+    """Says something to an agent that waits for it, or is at work and will hear it then."""
+    event = AgentInputReceived(agent_id=agent_id, text=text, input_id=keys.input_id(key))
+    state = _state(agent_id)
+    accepted = Accepted(agent_id=agent_id, status=Status(state["status"]))
+    if key and _known(event, agent_id, key):
+        return accepted
+    if accepted.status in FINISHED:
+        raise _finished(agent_id, accepted.status, "and hears nothing more; start another one")
+    if accepted.status is Status.WAITING_FOR_APPROVAL:
+        raise Refused(
+            409,
+            "InputRefused",
+            f"Agent {agent_id} waits for no input: it waits for a decision on approval {state['waitsFor']}. "
+            f"POST /agents/{agent_id}/decisions gives it",
+        )
+    if accepted.status is Status.WAITING_FOR_OPERATOR:
+        raise Refused(
+            409,
+            "InputRefused",
+            f"Agent {agent_id} waits for no input: it waits for its operator. POST /agents/{agent_id}/decisions "
+            "answers for the operator",
+        )
+    record.put(event)
+    return accepted
+
+
+def decide_approval(agent_id: str, given: ApprovalDecision, key: str | None) -> Accepted:
+    """Decides on calls that wait for approval."""
+    event = AgentDecisionGiven(
+        agent_id=agent_id,
+        approval_id=given.approval_id,
+        decision=Verdict(given.decision),
+        note=given.note,
+        input_id=keys.input_id(key),
+    )
+    state = _state(agent_id)
+    accepted = Accepted(agent_id=agent_id, status=Status(state["status"]))
+    if key and _known(event, agent_id, key):
+        return accepted
+    if accepted.status is not Status.WAITING_FOR_APPROVAL:
+        raise _no_decision(agent_id, f"is {accepted.status} and waits for no approval")
+    if state["waitsFor"] != given.approval_id:
+        raise _no_decision(
+            agent_id, f"waits for a decision on approval {state['waitsFor']}, not on {given.approval_id}"
+        )
+    record.put(event)
+    return accepted
+
+
+def decide_operator(agent_id: str, given: OperatorDecision) -> Accepted:
+    """Answers the recovery that asks its operator. Its token is used up once, so this needs no key."""
+    state = _state(agent_id)
+    if state["status"] != Status.WAITING_FOR_OPERATOR:
+        raise _no_decision(agent_id, f"is {state['status']} and waits for no operator")
+    asked = record.read(agent_id, OPERATOR)
+    if asked is None:
+        raise _no_decision(agent_id, "is just about to ask its operator; decide again in a moment")
+    client = record.stepfunctions()
+    try:
+        client.send_task_success(
+            taskToken=asked["token"],
+            output=json.dumps({"decision": given.decision, "note": given.note}, ensure_ascii=False),
+        )
+    except (
+        client.exceptions.InvalidToken,
+        client.exceptions.TaskDoesNotExist,
+        client.exceptions.TaskTimedOut,
+    ) as error:
+        raise _no_decision(
+            agent_id, "waits for no decision any more: one was given already, or its time is over. Nothing was changed"
+        ) from error
+    return Accepted(agent_id=agent_id, status=Status.WAITING_FOR_OPERATOR)
+
+
+def cancel(agent_id: str, note: str, key: str | None) -> Cancelling:
+    """Stops an agent, and tells what it leaves behind."""
+    event = AgentCancelRequested(agent_id=agent_id, note=note, input_id=keys.input_id(key))
+    status = Status(_state(agent_id)["status"])
+    if not (key and _known(event, agent_id, key)):
+        if status in FINISHED:
+            raise _finished(agent_id, status, "and there is nothing to stop")
+        record.put(event)
+    standing = [
+        Effect(tool=effect["tool"], input=_short(effect["input"]), result=_short(effect["result"]))
+        for effect in record.read_effects(agent_id)
+        if effect["status"] == EffectStatus.COMMITTED
+    ]
+    return Cancelling(agent_id=agent_id, status=status, standing=standing)
+
+
+# ----
+
+
+def _state(agent_id: str) -> dict[str, str]:
+    state = record.read(agent_id, "STATE")
+    if state is None:
+        raise unknown_agent(agent_id)
+    return state
+
+
+def _known(event: AgentInputReceived | AgentDecisionGiven | AgentCancelRequested, agent_id: str, key: str) -> bool:
+    """Whether the record has this already, under this key. Raises Refused if it has something else."""
+    item = record.read(agent_id, f"INPUT#{event.input_id}")
+    if item is None:
+        return False
+    if item["type"] == type(event).__name__ and json.loads(item["detail"]) == _detail(event):
+        return True
+    raise _reused(key)
+
+
+def _detail(event: Model) -> object:
+    return event.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _taken(agent_id: str, created_by: str, key: str | None) -> Refused:
+    if key and created_by.startswith(keys.request_prefix(key)):
+        return _reused(key)
+    return Refused(
+        409,
+        "AgentExists",
+        f"Agent {agent_id} exists already. To speak to it, POST /agents/{agent_id}/input; to start another, use "
+        "another agentId",
+    )
+
+
+def _reused(key: str) -> Refused:
+    return Refused(
+        422, "KeyReused", f"The Idempotency-Key {key} was used for another request before; use a new one for this"
+    )
+
+
+def _finished(agent_id: str, status: Status, why: str) -> Refused:
+    return Refused(409, "AgentFinished", f"Agent {agent_id} is {status} {why}")
+
+
+def _no_decision(agent_id: str, why: str) -> Refused:
+    return Refused(409, "DecisionRefused", f"Agent {agent_id} {why}; GET /agents/{agent_id} tells where it stands")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHORT else f"{text[: SHORT - 1]}…"

@@ -1,0 +1,277 @@
+"""Api: the routes of the HTTP API. What each of them does is in `agents.py` and `pages.py`."""
+
+import base64
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
+from aws_lambda_powertools.event_handler.openapi.params import Body, Header, Path, Query
+
+from agent.events import AgentId as Id
+from agent.log import logger
+from agent.record import Status
+from agent.store import read_agent, read_definition
+from agent.view import AgentView, public_view
+from api import agents, pages
+from api.problems import Refused, complaints, invalid, unknown_agent
+from api.shapes import (
+    BODY_LIMIT,
+    LIMIT,
+    LONGEST,
+    NOTE_LIMIT,
+    Accepted,
+    AgentPage,
+    ApprovalDecision,
+    Cancelling,
+    GatewayProblem,
+    GiveInput,
+    JournalPage,
+    OperatorDecision,
+    Problem,
+    StartAgent,
+)
+
+# A wrong answer is a fault of ours, and no wrong request.
+app = APIGatewayHttpResolver(enable_validation=True, response_validation_error_http_code=500)
+METHODS = {
+    "/agents": "GET, POST",
+    "/agents/*": "DELETE, GET",
+    "/agents/*/decisions": "POST",
+    "/agents/*/input": "POST",
+    "/agents/*/journal": "GET",
+}
+"""What each path takes, for `Allow`; a star is an agent's id."""
+
+AgentId = Annotated[Id, Path(alias="agentId", description="1 to 64 of A-Z a-z 0-9 _ -")]
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[A-Za-z0-9_.:-]{1,128}$",
+        description="Made up by you, the same for the same request sent again: then it is carried out once",
+    ),
+]
+Limit = Annotated[int, Query(ge=1, le=LONGEST, description="Entries of a page at most")]
+
+_PROBLEMS = {
+    400: "The request cannot be understood",
+    404: "There is no such agent, or no such definition",
+    409: "The agent is not where this makes sense; the message says where it is",
+    413: f"The body has more than {BODY_LIMIT} bytes",
+    415: "The body is no JSON",
+    422: "The Idempotency-Key was used for another request before",
+    503: "The bus did not take the event",
+}
+_GATEWAY = {
+    401: "The token is missing or refused (where a JWT authoriser is used)",
+    403: "The request is not signed, or its signer may not do this",
+    429: "Too many requests",
+}
+
+
+def _responses(status: int, model: type, description: str, *problems: int) -> Any:
+    """What a route answers, for the OpenAPI document."""
+    answers: dict[int, tuple[type, str]] = {status: (model, description)}
+    answers |= {each: (GatewayProblem, text) for each, text in _GATEWAY.items()}
+    answers |= {each: (Problem, _PROBLEMS[each]) for each in problems}
+    return {
+        each: {"description": text, "content": {"application/json": {"model": answer}}}
+        for each, (answer, text) in sorted(answers.items())
+    }
+
+
+@app.post(
+    "/agents",
+    summary="Start an agent",
+    description="Its record is there a moment later, at `Location`; until then, GET answers 404.",
+    operation_id="startAgent",
+    responses=_responses(202, Accepted, "It is asked for", 400, 404, 409, 413, 415, 422, 503),
+)
+def start_agent(request: StartAgent, key: Key = None) -> Response[Accepted]:
+    """Asks for an agent."""
+    accepted = agents.start(request, key)
+    # Relative, so that it is right behind any base path too.
+    return _accepted(accepted, {"Location": f"agents/{accepted.agent_id}", "Retry-After": "1"})
+
+
+@app.get(
+    "/agents",
+    summary="List agents",
+    description="Those in a status, the last updated first; without a status all of them, in no order.",
+    operation_id="listAgents",
+    responses=_responses(200, AgentPage, "A page", 400),
+)
+def list_agents(
+    status: Annotated[Status | None, Query(description="Where they stand")] = None,
+    limit: Limit = LIMIT,
+    next_token: Annotated[str | None, Query(alias="nextToken", description="From the page before")] = None,
+) -> AgentPage:
+    """A page of agents."""
+    return pages.list_agents(status, limit, next_token)
+
+
+@app.get(
+    "/agents/<agentId>",
+    summary="Read an agent",
+    description="Where it stands, what was said, what it plans and did, and what it cost.",
+    operation_id="readAgent",
+    responses=_responses(200, AgentView, "The agent", 400, 404),
+)
+def read_one(agent_id: AgentId) -> AgentView:
+    """The agent as it is seen from outside."""
+    items = read_agent(agent_id)
+    state = next((item for item in items if item["record"] == "STATE"), None)
+    if state is None:
+        raise unknown_agent(agent_id)
+    return public_view(items, read_definition(state["agent"], int(state["definitionVersion"])))
+
+
+@app.get(
+    "/agents/<agentId>/journal",
+    summary="Read an agent's journal",
+    description="Step by step: what was heard, said, decided and answered.",
+    operation_id="readJournal",
+    responses=_responses(200, JournalPage, "Some of its entries", 400, 404),
+)
+def read_journal(
+    agent_id: AgentId,
+    after: Annotated[int, Query(ge=0, le=pages.LAST_STEP - 1, description="Entries after this step")] = 0,
+    limit: Limit = LIMIT,
+) -> JournalPage:
+    """Entries of the journal."""
+    return pages.read_journal(agent_id, after, limit)
+
+
+@app.post(
+    "/agents/<agentId>/input",
+    summary="Say something to an agent",
+    description="An agent that waits for it goes on; one that works or waits for others hears it as soon as it can.",
+    operation_id="giveInput",
+    responses=_responses(202, Accepted, "It is on its way", 400, 404, 409, 413, 415, 422, 503),
+)
+def give_input(agent_id: AgentId, request: GiveInput, key: Key = None) -> Response[Accepted]:
+    """The user's words."""
+    return _accepted(agents.give_input(agent_id, request.text, key))
+
+
+@app.post(
+    "/agents/<agentId>/decisions",
+    summary="Decide",
+    description="APPROVE or REFUSE calls that wait for approval; RETRY, REPLAN, COMPENSATE or ABORT where the operator "
+    "is asked.",
+    operation_id="decide",
+    responses=_responses(202, Accepted, "It is on its way", 400, 404, 409, 413, 415, 422, 503),
+)
+def decide(
+    agent_id: AgentId,
+    request: Annotated[ApprovalDecision | OperatorDecision, Body(discriminator="decision")],
+    key: Key = None,
+) -> Response[Accepted]:
+    """A decision, of whoever may approve or of the operator."""
+    if isinstance(request, ApprovalDecision):
+        return _accepted(agents.decide_approval(agent_id, request, key))
+    return _accepted(agents.decide_operator(agent_id, request))
+
+
+@app.delete(
+    "/agents/<agentId>",
+    summary="Cancel an agent",
+    description="It stops at its next checkpoint, and so do its children. What it has done stands, and is listed.",
+    operation_id="cancelAgent",
+    responses=_responses(202, Cancelling, "It is being stopped", 400, 404, 409, 422, 503),
+)
+def cancel_agent(
+    agent_id: AgentId,
+    note: Annotated[str, Query(max_length=NOTE_LIMIT, description="Why; kept in the record")] = "",
+    key: Key = None,
+) -> Response[Cancelling]:
+    """Stops an agent."""
+    return _accepted(agents.cancel(agent_id, note, key))
+
+
+# ---- What is refused
+
+
+def _refuse_shape(error: RequestValidationError) -> Response[Problem]:
+    """A request that is not in the shape that its route takes."""
+    return _problem(invalid(complaints(error.errors())))
+
+
+def _refuse_text(error: Exception) -> Response[Problem]:
+    """A body that is not even text, or that no JSON parser ends with."""
+    return _problem(invalid(f"The body cannot be read: {error}"))
+
+
+def _refuse_route(_error: NotFoundError) -> Response[Problem]:
+    """A path or a method that is not there."""
+    method, path = app.current_event.http_method, app.current_event.path
+    parts = path.split("/")
+    allowed = METHODS.get("/".join([*parts[:2], *("*" for part in parts[2:3] if part), *parts[3:]]))
+    if allowed and method not in allowed.split(", "):
+        message = f"{path} takes no {method}; it takes {allowed}"
+        return _problem(Refused(405, "MethodNotAllowed", message, {"Allow": allowed}))
+    return _problem(Refused(404, "RouteUnknown", f"There is no {path} here; the routes begin with /agents"))
+
+
+def _fail(error: Exception) -> Response[Problem]:
+    """A fault of ours, or of what we lean on."""
+    logger.exception("Failed", exc_info=error)
+    request = app.current_event["requestContext"]["requestId"]
+    message = (
+        f"The request could not be carried out; the log tells why, under the request's id {request}. Send it again"
+    )
+    return _problem(Refused(500, "InternalError", message))
+
+
+def _problem(refused: Refused) -> Response[Any]:
+    answer = _as_dict(refused)
+    return Response(answer["statusCode"], None, answer["body"], answer["headers"])
+
+
+def _as_dict(refused: Refused) -> dict[str, Any]:
+    problem = Problem(error=refused.error, message=str(refused))
+    return {
+        "statusCode": refused.status,
+        "headers": {"content-type": "application/json", **refused.headers},
+        "body": problem.model_dump_json(),
+    }
+
+
+app.exception_handler(Refused)(_problem)
+app.exception_handler(RequestValidationError)(_refuse_shape)
+app.exception_handler([UnicodeError, RecursionError])(_refuse_text)
+app.exception_handler(NotFoundError)(_refuse_route)
+app.exception_handler(Exception)(_fail)
+
+
+# ----
+
+
+@logger.inject_lambda_context(correlation_id_path="requestContext.requestId")
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Takes a request as API Gateway tells it, in payload format 2.0, and answers it."""
+    try:
+        _check_body(event)
+    except Refused as refused:
+        return _as_dict(refused)
+    return app.resolve(event, context)
+
+
+def _check_body(event: Mapping[str, Any]) -> None:
+    """Before anybody parses it. Raises Refused."""
+    body = event.get("body") or ""
+    size = len(base64.b64decode(body)) if event.get("isBase64Encoded") else len(body.encode(errors="surrogatepass"))
+    if size > BODY_LIMIT:
+        message = f"The body has {size} bytes; {BODY_LIMIT} are allowed. What is longer, let a tool fetch"
+        raise Refused(413, "BodyTooLarge", message)
+    kind = event["headers"].get("content-type", "").partition(";")[0].strip().lower()
+    if body and kind and kind != "application/json":
+        raise Refused(
+            415, "UnsupportedMediaType", f"The body is {kind}; send JSON, with content-type: application/json"
+        )
+
+
+def _accepted(body: Any, headers: dict[str, str] | None = None) -> Response[Any]:
+    return Response(202, "application/json", body, dict(headers or {}))

@@ -1,0 +1,109 @@
+"""The lists: agents by their status, and the journal of one."""
+
+import base64
+import json
+import os
+from typing import Annotated, Any
+
+from pydantic import StringConstraints, ValidationError
+
+from agent.dynamodb import reading_client
+from agent.journal import read_entry
+from agent.record import Model, Status, step_record
+from api import record
+from api.problems import Refused, invalid, unknown_agent
+from api.shapes import AgentPage, AgentSummary, JournalPage
+
+INDEX = "ByStatus"
+LAST_STEP = 999_999
+
+_Text = Annotated[str, StringConstraints(min_length=1)]
+
+
+class _Key(Model):
+    """Where a page ends: a key of the index."""
+
+    agent_id: _Text
+    record: _Text
+    status: Status
+    last_updated: _Text
+
+
+class _Token(Model):
+    """What a `nextToken` says."""
+
+    asked: Status | None
+    after: _Key
+
+
+def list_agents(status: Status | None, limit: int, token: str | None) -> AgentPage:
+    """A page of agents: those in a status, the last updated first, or all of them in no order."""
+    arguments: dict[str, Any] = {"TableName": os.environ["TABLE_NAME"], "IndexName": INDEX, "Limit": limit}
+    if token is not None:
+        after = _read_token(token, status).dump()
+        arguments["ExclusiveStartKey"] = {name: {"S": value} for name, value in after.items()}
+    if status is None:
+        answer: Any = reading_client().scan(**arguments)
+    else:
+        answer = reading_client().query(
+            **arguments,
+            KeyConditionExpression="#status = :status",
+            ExpressionAttributeNames={"#status": "status"},
+            ExpressionAttributeValues={":status": {"S": status}},
+            ScanIndexForward=False,
+        )
+    last = answer.get("LastEvaluatedKey")
+    return AgentPage(
+        agents=[_summary(record.plain(item)) for item in answer["Items"]],
+        next_token=_write_token(status, record.plain(last)) if last else None,
+    )
+
+
+def read_journal(agent_id: str, after: int, limit: int) -> JournalPage:
+    """The entries after a step, in order. Raises Refused if there is no such agent."""
+    answer = reading_client().query(
+        TableName=os.environ["TABLE_NAME"],
+        KeyConditionExpression="agentId = :agentId AND #record BETWEEN :first AND :last",
+        ExpressionAttributeNames={"#record": "record"},
+        ExpressionAttributeValues={
+            ":agentId": {"S": agent_id},
+            ":first": {"S": step_record(after + 1)},
+            ":last": {"S": step_record(LAST_STEP)},
+        },
+        ConsistentRead=True,
+        Limit=limit,
+    )
+    entries = [read_entry(record.plain(item)) for item in answer["Items"]]
+    if not entries and record.read(agent_id, "STATE") is None:
+        raise unknown_agent(agent_id)
+    more = entries and "LastEvaluatedKey" in answer
+    return JournalPage(entries=entries, next_after=entries[-1].step if more else None)
+
+
+def _summary(item: dict[str, str]) -> AgentSummary:
+    return AgentSummary(
+        agent_id=item["agentId"],
+        status=Status(item["status"]),
+        agent=item["agent"],
+        goal=item["goal"],
+        step=int(item["step"]),
+        created_at=item["createdAt"],
+        last_updated=item["lastUpdated"],
+        error=item["error"],
+    )
+
+
+def _write_token(asked: Status | None, after: dict[str, str]) -> str:
+    token = json.dumps({"asked": asked, "after": after}, separators=(",", ":"))
+    return base64.urlsafe_b64encode(token.encode()).decode()
+
+
+def _read_token(token: str, asked: Status | None) -> _Key:
+    refused: Refused = invalid("nextToken is none that this list gave; leave it out to begin with the first page")
+    try:
+        read = _Token.model_validate_json(base64.b64decode(token, altchars=b"-_", validate=True))
+    except (ValueError, ValidationError) as error:
+        raise refused from error
+    if read.asked != asked or (asked and read.after.status != asked) or read.after.record != "STATE":
+        raise refused
+    return read.after

@@ -1,0 +1,80 @@
+"""Reads single items of the record, and puts events on the bus."""
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+
+from agent.dynamodb import reading_client
+from agent.events import SOURCE
+from agent.record import Model
+from api.problems import Refused
+
+if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_stepfunctions import SFNClient
+
+# Repetitions are harmless: an event says by its ids what it is, and a token is used up once.
+_CONFIG = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 3})
+
+
+def plain(item: Mapping[str, Any]) -> dict[str, str]:
+    """An item with its attributes as text, numbers too."""
+    return {name: value.get("S", value.get("N", "")) for name, value in item.items()}
+
+
+def read(agent_id: str, name: str) -> dict[str, str] | None:
+    """One item, read consistently."""
+    answer = reading_client().get_item(
+        TableName=os.environ["TABLE_NAME"], Key={"agentId": {"S": agent_id}, "record": {"S": name}}, ConsistentRead=True
+    )
+    return plain(answer["Item"]) if "Item" in answer else None
+
+
+def read_effects(agent_id: str) -> list[dict[str, str]]:
+    """The ledger of an agent."""
+    pages = (
+        reading_client()
+        .get_paginator("query")
+        .paginate(
+            TableName=os.environ["TABLE_NAME"],
+            KeyConditionExpression="agentId = :agentId AND begins_with(#record, :effect)",
+            ExpressionAttributeNames={"#record": "record"},
+            ExpressionAttributeValues={":agentId": {"S": agent_id}, ":effect": {"S": "EFFECT#"}},
+            ConsistentRead=True,
+        )
+    )
+    return [plain(item) for page in pages for item in page["Items"]]
+
+
+def put(event: Model) -> None:
+    """Puts an event on the bus. Raises Refused if the bus does not take it."""
+    name = type(event).__name__
+    answer = _events().put_events(
+        Entries=[
+            {
+                "Source": SOURCE,
+                "DetailType": name,
+                "EventBusName": os.environ["BUS_NAME"],
+                # A field that was not given must not be there: the machine asks which ones are.
+                "Detail": event.model_dump_json(by_alias=True, exclude_none=True),
+            }
+        ]
+    )
+    if answer["FailedEntryCount"]:
+        code = answer["Entries"][0].get("ErrorCode", "no code")
+        raise Refused(503, "BusUnavailable", f"The bus did not take {name}: {code}. Nothing was done; send it again.")
+
+
+@cache
+def _events() -> "EventBridgeClient":
+    return boto3.client("events", config=_CONFIG)
+
+
+@cache
+def stepfunctions() -> "SFNClient":
+    """Made at the first decision of an operator."""
+    return boto3.client("stepfunctions", config=_CONFIG)

@@ -1,0 +1,121 @@
+"""What comes in and what goes out, in camelCase."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints
+
+from agent.events import AgentId
+from agent.journal import Entry
+from agent.record import GOAL_LIMIT, Model, Status, Verdict
+
+BODY_LIMIT = 64 * 1024
+"""Bytes of a body. It becomes an event, of 256 KiB at most, and agent_start carries a prompt up to three times."""
+LIMIT = 20
+"""Entries of a page, unless asked otherwise."""
+LONGEST = 100
+"""Entries of a page at most."""
+NOTE_LIMIT = 4000
+"""Characters of a note."""
+
+Words = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
+Note = Annotated[str, Field(max_length=NOTE_LIMIT, description="Why; kept in the record")]
+
+
+class _Request(Model):
+    """Comes from outside: in camelCase only."""
+
+    model_config = ConfigDict(populate_by_name=False, validate_by_name=False)
+
+
+class StartAgent(_Request):
+    """Asks for an agent."""
+
+    prompt: Annotated[Words, Field(description="What the user wants, in the user's words")]
+    goal: Annotated[
+        str | None,
+        Field(max_length=GOAL_LIMIT, description=f"In a few words, {GOAL_LIMIT} bytes at most; the prompt otherwise"),
+    ] = None
+    agent: Annotated[AgentId | None, Field(description="A registered definition; the stack's default otherwise")] = None
+    agent_id: Annotated[AgentId | None, Field(description="The new agent's id; one is made otherwise")] = None
+
+
+class GiveInput(_Request):
+    """Says something to an agent."""
+
+    text: Words
+
+
+class ApprovalDecision(_Request):
+    """Decides on calls that wait for approval."""
+
+    approval_id: Annotated[str, Field(min_length=1, max_length=64, description="What the agent waits for")]
+    decision: Literal[Verdict.APPROVE, Verdict.REFUSE]
+    note: Note = ""
+
+
+class OperatorDecision(_Request):
+    """Answers what a recovery asks its operator."""
+
+    decision: Literal["RETRY", "REPLAN", "COMPENSATE", "ABORT"]
+    note: Note = ""
+
+
+class Accepted(Model):
+    """The request is on its way; what comes of it, the agent's record tells."""
+
+    agent_id: AgentId
+    status: Annotated[Status, Field(description="Where the agent stands now")]
+
+
+class Effect(Model):
+    """Something that the agent did and that stands."""
+
+    tool: str
+    input: Annotated[str, Field(description="The call's arguments as JSON, shortened")]
+    result: Annotated[str, Field(description="What came of it as JSON, shortened")]
+
+
+class Cancelling(Accepted):
+    """The agent is being stopped. It undoes nothing."""
+
+    standing: Annotated[list[Effect], Field(description="What it has done so far")]
+
+
+class AgentSummary(Model):
+    """An agent in a list."""
+
+    agent_id: str
+    status: Status
+    agent: Annotated[str, Field(description="The definition's name")]
+    goal: str
+    step: Annotated[int, Field(description="The newest entry of its journal")]
+    created_at: str
+    last_updated: str
+    error: Annotated[str, Field(description="The name of the error that it stands still for; empty otherwise")]
+
+
+class AgentPage(Model):
+    """Some agents, and how to get the next ones."""
+
+    agents: list[AgentSummary]
+    next_token: Annotated[str | None, Field(description="For the next page; null if this is the last")]
+
+
+class JournalPage(Model):
+    """Some entries of a journal, in order, and how to get the next ones."""
+
+    entries: list[Entry]
+    next_after: Annotated[int | None, Field(description="`after` for the next page; null if there is none yet")]
+
+
+class Problem(Model):
+    """Why a request was refused."""
+
+    error: Annotated[str, Field(description="A name, for programs")]
+    message: Annotated[str, Field(description="What was wrong, where, and what to do")]
+
+
+class GatewayProblem(Model):
+    """What API Gateway itself answers, before the request comes to anybody here."""
+
+    message: str

@@ -1,0 +1,83 @@
+"""From tool uses to the calls that the machine carries out, at once or after an approval."""
+
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from agent.built_in import BUILT_INS, offered_built_ins
+from agent.definition import TIMEOUT_MARGIN, Tool
+from agent.record import Answer, Call, Decision, Status, effect_record
+from agent.turn import Asked
+from read_reply.decisions import decide, fingerprint, invalid, wrong
+from read_reply.reply import ToolUse
+
+
+def tool_names(asked: Asked) -> list[str]:
+    """What the model may call."""
+    own = [tool.name for tool in asked.tools if not tool.hidden]
+    delegation = bool(asked.delegates and asked.agent.children_left)
+    return [*own, *offered_built_ins(asked.agent.depth, delegation)]
+
+
+def call_tools(asked: Asked, uses: list[ToolUse]) -> Decision:
+    """The calls of a reply. One that needs an approval holds all of them."""
+    agent, tools = asked.agent, {tool.name: tool for tool in asked.tools}
+    calls: list[Call] = []
+    answers: list[Answer] = []
+    for use in uses:
+        if complaint := _complaint(asked, use, tools, len(calls)):
+            answers.append(wrong(use, complaint))
+            continue
+        calls.append(_call(use, tools, len(calls), effect_record(agent.step + 1, len(calls))))
+    if not calls:
+        return invalid(agent, " ".join(answer.text for answer in answers), answers)
+    common: dict[str, Any] = {
+        "calls": calls,
+        "answers": answers,
+        "fingerprint": fingerprint([call.name, call.input] for call in calls),
+    }
+    if any(call.approval for call in calls):
+        waits_for = str(agent.step + 1)
+        return decide(agent, "ASK_APPROVAL", closes_as=Status.WAITING_FOR_APPROVAL, waits_for=waits_for, **common)
+    return decide(agent, "TOOL_USE", status=Status.TOOL_EXECUTION_PENDING, **common)
+
+
+def _call(use: ToolUse, tools: dict[str, Tool], index: int, key: str, alternative: int = 0) -> Call:
+    """The call of a tool, or of its alternative with this number, with those after it nested."""
+    asked = tools[use.name]
+    tool = tools[asked.alternatives[alternative - 1]] if alternative else asked
+    more = alternative < len(asked.alternatives)
+    other = _call(use, tools, index, key, alternative + 1) if more else None
+    return Call(
+        index=index,
+        tool_use_id=use.id,
+        name=tool.name,
+        function=tool.function,
+        effect=tool.effect,
+        input=use.input,
+        key=f"{key}#ALT{alternative}" if alternative else key,
+        timeout_seconds=tool.timeout_seconds + TIMEOUT_MARGIN,
+        alternative=other,
+        # Nobody can be asked half-way: an approval covers what may be called instead.
+        approval=_needs_approval(tool, use.input) or bool(other and other.approval),
+    )
+
+
+def _needs_approval(tool: Tool, arguments: Any) -> bool:
+    if isinstance(tool.approval, str):
+        return tool.approval == "always"
+    return Draft202012Validator(tool.approval).is_valid(arguments)
+
+
+def _complaint(asked: Asked, use: ToolUse, tools: dict[str, Tool], calls: int) -> str:
+    """What is wrong with a tool use; empty if it can be carried out."""
+    if use.name in BUILT_INS:
+        return "Call delegate without other tools." if use.name == "delegate" else f"Call {use.name} alone."
+    if use.name not in tools or tools[use.name].hidden:
+        return f"There is no tool {use.name}. Tools: {', '.join(tool_names(asked))}."
+    limit = asked.agent.limits.calls_per_reply
+    if calls >= limit:
+        return f"At most {limit} calls go into one reply. Call this one again in the next."
+    errors = Draft202012Validator(tools[use.name].input_schema).iter_errors(use.input)
+    found = [f"{'.'.join(map(str, error.absolute_path)) or 'arguments'}: {error.message}" for error in errors]
+    return f"Wrong arguments for {use.name}: {'; '.join(sorted(found))}." if found else ""

@@ -1,0 +1,45 @@
+"""How a decision is put together."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+from agent.record import Action, Answer, Decision, Status, step_record
+from agent.turn import Agent
+from read_reply.reply import ToolUse
+
+
+def decide(agent: Agent, action: Action, **fields: Any) -> Decision:
+    """The decision that becomes the next entry of an agent's journal."""
+    common = {"status": Status.PLANNING_COMPLETE, "closes_as": Status.PLANNING}
+    return Decision(action=action, results_record=step_record(agent.step + 2), **{**common, **fields})
+
+
+def invalid(agent: Agent, message: str, answers: list[Answer]) -> Decision:
+    """What becomes of a reply that could not be used."""
+    return decide(agent, "INVALID", status=Status.PLANNING, message=message, answers=answers)
+
+
+def noted(use: ToolUse) -> Answer:
+    """To a tool use that needs no answer."""
+    return Answer(tool_use_id=use.id, text="Noted.")
+
+
+def wrong(use: ToolUse, text: str) -> Answer:
+    """To a tool use that cannot be carried out."""
+    return Answer(tool_use_id=use.id, text=text, error=True)
+
+
+def wrong_arguments(use: ToolUse, error: ValidationError) -> str:
+    """What pydantic found, for the model."""
+    found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {e['msg']}" for e in error.errors())
+    return f"Wrong arguments for {use.name}: {found}."
+
+
+def fingerprint(parts: Iterable[list[Any]]) -> str:
+    """The same for the same, whatever its order."""
+    same = sorted(json.dumps(part, sort_keys=True) for part in parts)
+    return hashlib.sha256("\n".join(same).encode()).hexdigest()[:16]

@@ -1,0 +1,207 @@
+"""Starts many agents over the HTTP API at once, and measures the embedded engine's own floor in the same run.
+
+    .venv/bin/python scripts/load.py [AGENTS]
+
+Each agent books a flight: five Lambda invocations in its turn. The floor is a machine with as many empty Lambda tasks,
+started as often at once by Step Functions' own API. Times are this machine's; the ratio is what to compare.
+"""
+
+import datetime as dt
+import io
+import json
+import statistics
+import sys
+import tempfile
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from rich.console import Console
+from rich.table import Table
+
+from agent.record import FINISHED, Status
+from workflows.client import Stack
+from workflows.local import Local, local_stack
+from workflows.scenarios import Scenario, load_scenarios
+from workflows.verify import verify
+
+AGENTS = 200
+TASKS = 5
+"""Lambda invocations of one turn with a write."""
+TIMEOUT = 600
+EMPTY = "def handler(event, context):\n    return {}\n"
+
+screen = Console()
+
+
+@dataclass(frozen=True)
+class Load:
+    """What came of starting many at once: seconds from each start to its end, and of them all together."""
+
+    seconds: Sequence[float]
+    total: float
+
+    @property
+    def per_second(self) -> float:
+        """How many ended in a second."""
+        return len(self.seconds) / self.total
+
+    @property
+    def p95(self) -> float:
+        """Within how many seconds 95 % had ended."""
+        return statistics.quantiles(self.seconds, n=20)[-1]
+
+
+def main(count: int) -> int:
+    """Prints the figures; 1 if an agent was lost or doubled."""
+    scenario = next(scenario for scenario in load_scenarios() if scenario.name == "straight_booking")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        local_stack([scenario], Path(folder), "travel", {}, lambda _: None) as local,
+    ):
+        seats_for(local.stack, count)
+        floor = empty_tasks(local, count)
+        agents, ends = over_the_api(local, scenario, count)
+        bookings = count_bookings(local.stack)
+        findings = verify(local.stack).findings
+    table = Table("", "agents over the API", f"{TASKS} empty Lambda tasks", "ratio")
+    table.add_row(
+        "ended per second",
+        f"{agents.per_second:.2f}",
+        f"{floor.per_second:.2f}",
+        f"{agents.per_second / floor.per_second:.2f}",
+    )
+    table.add_row("95 % ended within", f"{agents.p95:.1f} s", f"{floor.p95:.1f} s", f"{agents.p95 / floor.p95:.1f}")
+    table.add_row(
+        "all ended within", f"{agents.total:.1f} s", f"{floor.total:.1f} s", f"{agents.total / floor.total:.1f}"
+    )
+    screen.print(table)
+    statuses = ", ".join(f"{number} {status}" for status, number in ends.items())
+    screen.print(f"{count} agents: {statuses}; {bookings} bookings; findings of verify: {len(findings)}")
+    return 0 if ends == {Status.COMPLETED: count} and bookings == count and not findings else 1
+
+
+def over_the_api(local: Local, scenario: Scenario, count: int) -> tuple[Load, Counter[str]]:
+    """Starts agents by POST /agents and waits until each has ended; how long each took, and as what it ended."""
+    http = urllib3.PoolManager(maxsize=count)
+    begun: dict[str, float] = {}
+
+    def start(number: int) -> None:
+        agent_id = f"load-{number}"
+        begun[agent_id] = time.time()
+        body = json.dumps({"prompt": scenario.prompt, "agentId": agent_id})
+        request = AWSRequest("POST", f"{local.engine.api_url}/agents", {"content-type": "application/json"}, body)
+        SigV4Auth(Credentials("test", "test"), "execute-api", "us-east-1").add_auth(request)
+        answer = http.request("POST", str(request.url), body=body, headers=dict(request.headers), timeout=TIMEOUT)
+        if answer.status != 202:
+            raise SystemExit(f"POST /agents answered {answer.status}: {answer.data.decode()}")
+
+    since = time.time()
+    at_once(start, range(count))
+    states = [wait_for(local.stack, f"load-{number}") for number in range(count)]
+    ended = {state["agentId"]: dt.datetime.fromisoformat(state["lastUpdated"]).timestamp() for state in states}
+    seconds = [ended[agent_id] - begun[agent_id] for agent_id in ended]
+    return Load(seconds, max(ended.values()) - since), Counter(state["status"] for state in states)
+
+
+def empty_tasks(local: Local, count: int) -> Load:
+    """Starts executions of a machine of empty Lambda tasks, and waits until each has ended."""
+    stack = local.stack
+    arn = empty_machine(local)
+    begun: dict[str, float] = {}
+
+    def start(number: int) -> None:
+        at = time.time()
+        started = stack.stepfunctions.start_execution(stateMachineArn=arn, name=f"load-{number}", input="{}")
+        begun[started["executionArn"]] = at
+
+    since = time.time()
+    at_once(start, range(count))
+    deadline = time.monotonic() + TIMEOUT
+    ended: dict[str, float] = {}
+    while len(ended) < count:
+        for execution in [arn for arn in begun if arn not in ended]:
+            told = stack.stepfunctions.describe_execution(executionArn=execution)
+            if told["status"] == "RUNNING":
+                break
+            ended[execution] = told["stopDate"].timestamp()
+        if time.monotonic() > deadline:
+            raise SystemExit(f"Only {len(ended)} of {count} empty executions ended within {TIMEOUT} seconds")
+        time.sleep(0.2)
+    return Load([ended[arn] - begun[arn] for arn in ended], max(ended.values()) - since)
+
+
+def empty_machine(local: Local) -> str:
+    """A machine of as many Lambda tasks as a turn has, that do nothing."""
+    stack, code = local.stack, io.BytesIO()
+    with zipfile.ZipFile(code, "w") as archive:
+        archive.writestr("empty.py", EMPTY)
+    role = "arn:aws:iam::000000000000:role/load"
+    function = stack.lambdas.create_function(
+        FunctionName="empty",
+        Runtime="python3.13",
+        Role=role,
+        Handler="empty.handler",
+        Code={"ZipFile": code.getvalue()},
+    )
+    task = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::lambda:invoke",
+        "Parameters": {"FunctionName": function["FunctionArn"], "Payload": {}},
+        "OutputPath": "$.Payload",
+    }
+    states: dict[str, Any] = {f"Task{n}": {**task, "Next": f"Task{n + 1}"} for n in range(1, TASKS)}
+    states[f"Task{TASKS}"] = {**task, "End": True}
+    definition = json.dumps({"StartAt": "Task1", "States": states})
+    made = stack.stepfunctions.create_state_machine(name="empty", definition=definition, roleArn=role)
+    return made["stateMachineArn"]
+
+
+def at_once(act: Callable[[int], None], numbers: Sequence[int]) -> None:
+    """Does something for every number, all at the same time."""
+    with ThreadPoolExecutor(len(numbers)) as pool:
+        list(pool.map(act, numbers))
+
+
+def wait_for(stack: Stack, agent_id: str) -> dict[str, str]:
+    """STATE of an agent, once it has ended."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        state = stack.item(agent_id, "STATE")
+        if state and state["status"] in FINISHED:
+            return dict(state)
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{agent_id} has not ended within {TIMEOUT} seconds: {state}")
+        time.sleep(0.2)
+
+
+def seats_for(stack: Stack, count: int) -> None:
+    """Gives every flight that has seats so many."""
+    table = stack.outputs.flights_table_name
+    pages = stack.dynamodb.get_paginator("scan").paginate(TableName=table)
+    for flight in [item for page in pages for item in page["Items"] if item["seatsLeft"]["N"] != "0"]:
+        stack.dynamodb.update_item(
+            TableName=table,
+            Key={"flightId": flight["flightId"]},
+            UpdateExpression="SET seatsLeft = :seats",
+            ExpressionAttributeValues={":seats": {"N": str(count)}},
+        )
+
+
+def count_bookings(stack: Stack) -> int:
+    """Bookings that stand."""
+    pages = stack.dynamodb.get_paginator("scan").paginate(TableName=stack.outputs.bookings_table_name)
+    return sum(item["status"]["S"] == "BOOKED" for page in pages for item in page["Items"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else AGENTS))

@@ -1,0 +1,165 @@
+"""agent_notify: those outside are told, and the children of who has come to its end end too."""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from agent.record import FINISHED, Status
+from tests.paths.conftest import World, scenario
+from tests.paths.test_agent_watch import change, fresh, standing
+from workflows.engines.faults import Fault
+
+TOLD = [
+    Status.WAITING_FOR_INPUT,
+    Status.WAITING_FOR_APPROVAL,
+    Status.WAITING_FOR_OPERATOR,
+    Status.COMPLETED,
+    Status.FAILED,
+    Status.CANCELLED,
+]
+
+
+def changed(agent_id: str, status: Status, **more: Any) -> dict[str, Any]:
+    return {"agentId": agent_id, "step": 5, "status": status, "parent": "", "children": 0, **more}
+
+
+def received(world: World, url: str, agent_id: str) -> dict[str, Any]:
+    """Waits for the message about an agent; the others are put aside."""
+    sqs, deadline = world.client("sqs"), time.monotonic() + 20
+    while time.monotonic() < deadline:
+        answer = sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], WaitTimeSeconds=2
+        )
+        for message in answer.get("Messages", []):
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            if agent_id in message["Body"]:
+                return dict(message)
+    raise TimeoutError(f"nothing about {agent_id}")
+
+
+@pytest.fixture
+def operator(world: World) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """Subscribes to the operators' topic; gives the message about an agent, as it was published."""
+    sqs, sns, topic = world.client("sqs"), world.client("sns"), world.stack.outputs.operator_topic_arn
+    url = sqs.create_queue(QueueName=fresh("operator"))["QueueUrl"]
+    queue = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    subscribed = sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue, ReturnSubscriptionArn=True)
+    yield lambda agent_id: json.loads(received(world, url, agent_id)["Body"])
+    sns.unsubscribe(SubscriptionArn=subscribed["SubscriptionArn"])
+
+
+def states_of(world: World, execution: dict[str, Any]) -> list[str]:
+    return [visit.state for visit in world.history(execution["executionArn"])]
+
+
+@pytest.mark.parametrize("status", TOLD)
+def test_the_queue_has_it_with_attributes_to_filter_by(world: World, status: Status) -> None:
+    name = fresh("told")
+    execution = world.run("agent_notify", changed(name, status, parent="agent-0"), kind="AgentStateUpdated")
+    assert execution["status"] == "SUCCEEDED"
+    message = received(world, world.stack.outputs.agent_changes_url, name)
+    assert json.loads(message["Body"]) == {"agentId": name, "status": status, "step": 5, "parent": "agent-0"}
+    attributes = {key: value["StringValue"] for key, value in message["MessageAttributes"].items()}
+    assert attributes == {"agentId": name, "status": status}
+
+
+def test_an_agent_that_ends_is_told_of_by_itself(world: World) -> None:
+    agent_id = world.play(scenario("give_up"))
+    message = json.loads(received(world, world.stack.outputs.agent_changes_url, agent_id)["Body"])
+    assert message == {"agentId": agent_id, "status": "FAILED", "step": 3, "parent": ""}
+
+
+def test_an_approver_learns_what_to_decide_and_how(world: World, operator: Callable[[str], dict[str, Any]]) -> None:
+    agent_id = standing(world, Status.WAITING_FOR_APPROVAL, waitsFor="4", goal="A flight for {} & me")
+    detail = changed(agent_id, Status.WAITING_FOR_APPROVAL)
+    assert world.run("agent_notify", detail, kind="AgentStateUpdated")["status"] == "SUCCEEDED"
+    message = operator(agent_id)
+    assert message["Subject"] == f"Turnstile: agent {agent_id} needs an approval"
+    assert f"Agent {agent_id} waits for the approval 4.\n\nGoal: A flight for {{}} & me\n" in message["Message"]
+    assert f"turnstile approve {agent_id} 4 [--refuse]" in message["Message"]
+    attributes = {key: value["Value"] for key, value in message["MessageAttributes"].items()}
+    assert attributes == {"agentId": agent_id, "approvalId": "4"}
+    received(world, world.stack.outputs.agent_changes_url, agent_id)
+
+
+def test_who_was_decided_about_meanwhile_asks_nobody(world: World) -> None:
+    agent_id = standing(world, Status.PLANNING, waitsFor="4")
+    execution = world.run("agent_notify", changed(agent_id, Status.WAITING_FOR_APPROVAL), kind="AgentStateUpdated")
+    assert execution["status"] == "SUCCEEDED"
+    assert "NotifyApprover" not in states_of(world, execution)
+    received(world, world.stack.outputs.agent_changes_url, agent_id)
+
+
+# ---- Children
+
+
+def family(world: World, status: Status) -> tuple[str, list[str]]:
+    """A parent with a child that works, one that waits, and one that is done."""
+    parent = standing(world, status)
+    stands = [Status.PLANNING, Status.WAITING_FOR_INPUT, Status.COMPLETED]
+    children = [standing(world, each, f"child-{uuid.uuid4().hex}", parent=parent) for each in stands]
+    change(world, parent, children=json.dumps(children))
+    return parent, children
+
+
+@pytest.mark.parametrize("status", sorted(FINISHED))
+def test_children_end_with_their_parent(world: World, status: Status) -> None:
+    parent, [working, waits, done] = family(world, status)
+    before = world.items(done)
+    execution = world.run("agent_notify", changed(parent, status, children=3), kind="AgentStateUpdated")
+    assert execution["status"] == "SUCCEEDED"
+    for child in (working, waits):
+        world.wait(child, lambda state: state["cancels"] == "1")
+        [item] = world.items(child, "INPUT#")
+        assert json.loads(item["detail"])["note"] == f"Its parent {parent} is {status}."
+    assert world.items(done) == before
+
+
+@pytest.mark.parametrize("status", [Status.WAITING_FOR_INPUT, Status.WAITING_FOR_APPROVAL])
+def test_children_of_a_parent_that_waits_go_on(world: World, status: Status) -> None:
+    parent, children = family(world, status)
+    execution = world.run("agent_notify", changed(parent, status, children=3), kind="AgentStateUpdated")
+    assert execution["status"] == "SUCCEEDED"
+    assert "CancelChildren" not in states_of(world, execution)
+    assert [world.items(child, "STATE")[0]["cancels"] for child in children] == ["0", "0", "0"]
+
+
+def test_a_child_that_could_not_be_cancelled_is_cancelled_by_the_next_delivery(world: World) -> None:
+    parent, [working, waits, _] = family(world, Status.CANCELLED)
+    # Its own input is the child's id; the others' is another.
+    world.faults.put(Fault(agent_id=f'"child": "{working}"', state="CancelChild", error="AccessDenied"))
+    execution = world.run("agent_notify", changed(parent, Status.CANCELLED, children=3), kind="AgentStateUpdated")
+    assert execution["error"] == "ChildrenMissed"
+    # The bus told the recovery of it, and that delivered it again. Cancelled twice is cancelled once.
+    for child in (working, waits):
+        world.wait(child, lambda state: state["cancels"] == "1")
+        assert len(world.items(child, "INPUT#")) == 1
+
+
+def test_its_rule_lets_pass_what_those_outside_care_for(world: World) -> None:
+    events, bus = world.stack.events, world.stack.outputs.bus_name
+    [pattern] = [
+        rule["EventPattern"]
+        for rule in events.list_rules(EventBusName=bus)["Rules"]
+        for target in events.list_targets_by_rule(Rule=rule["Name"], EventBusName=bus)["Targets"]
+        if target["Arn"] == world.stack.outputs.agent_notify_arn
+    ]
+
+    def passes(status: Status) -> bool:
+        event = {
+            "id": "1",
+            "account": "000000000000",
+            "source": "com.agent.workflow",
+            "time": "2026-01-01T00:00:00Z",
+            "region": "us-east-1",
+            "resources": [],
+            "detail-type": "AgentStateUpdated",
+            "detail": changed("agent-1", status),
+        }
+        return bool(events.test_event_pattern(EventPattern=pattern, Event=json.dumps(event))["Result"])
+
+    assert [status for status in Status if passes(status)] == TOLD

@@ -1,0 +1,140 @@
+"""Cancelling: an agent stops wherever it is, nothing new happens, and what had happened is told."""
+
+import uuid
+from typing import Any
+
+import pytest
+
+from agent.conversation import Item
+from agent.record import Status
+from tests.paths.conftest import World, scenario
+from workflows.engines.faults import Fault
+
+
+def fresh() -> str:
+    return f"cancel-{uuid.uuid4().hex[:8]}"
+
+
+def cancel(world: World, agent_id: str, **more: str) -> dict[str, Any]:
+    """Brings the wish as the rule would; the execution that took it."""
+    return world.run("agent_input", {"agentId": agent_id, **more}, kind="AgentCancelRequested")
+
+
+def cancelled(world: World, agent_id: str) -> Item:
+    """Waits for the end, and checks that it is one."""
+    state = world.settle(agent_id, Status.CANCELLED)
+    assert state["nextAction"] == "NONE"
+    world.assert_inventory_agrees()
+    world.assert_sound(agent_id)
+    return state
+
+
+def ledger(world: World, agent_id: str) -> list[tuple[str, str]]:
+    return [(item["tool"], item["status"]) for item in world.items(agent_id, "EFFECT#")]
+
+
+@pytest.mark.parametrize("state", ["LoadTurn", "AskModel", "ReadReply", "CheckpointDecision", "ReserveEffect"])
+def test_who_is_cancelled_before_it_acts_does_not_act(world: World, state: str) -> None:
+    agent_id = fresh()
+    with world.faults.held(agent_id, state) as until_held:
+        world.start(scenario("straight_booking"), agent_id)
+        until_held()
+        assert cancel(world, agent_id, note="Not needed.")["status"] == "SUCCEEDED"
+    cancelled(world, agent_id)
+    assert (ledger(world, agent_id), world.bookings(agent_id)) == ([], [])
+
+
+@pytest.mark.parametrize("state", ["CallWriteTool", "CommitEffect", "CheckpointResults"])
+def test_what_had_begun_is_finished_and_told(world: World, state: str) -> None:
+    agent_id = fresh()
+    with world.faults.held(agent_id, state) as until_held:
+        world.start(scenario("straight_booking"), agent_id)
+        until_held()
+        cancel(world, agent_id)
+    cancelled(world, agent_id)
+    assert ledger(world, agent_id) == [("book_flight", "COMMITTED")]
+    [call] = world.stack.view(agent_id).plan
+    assert (call.tool_name, call.status) == ("book_flight", "COMMITTED")
+    assert call.result["status"] == "BOOKED"
+    assert "AskModel" not in [visit.state for visit in world.visited(agent_id)][7:]  # it was not asked what now
+
+
+def test_the_end_comes_too_late_for_who_is_cancelled_as_it_closes(world: World) -> None:
+    agent_id = fresh()
+    with world.faults.held(agent_id, "CloseTurn") as until_held:
+        world.start(scenario("answer_only"), agent_id)
+        until_held()
+        cancel(world, agent_id)
+    cancelled(world, agent_id)
+
+
+@pytest.mark.parametrize(
+    ("play", "status"),
+    [("ask_the_user", Status.WAITING_FOR_INPUT), ("approved", Status.WAITING_FOR_APPROVAL)],
+)
+def test_who_waits_is_cancelled(world: World, play: str, status: Status) -> None:
+    agent_id = world.start(scenario(play), fresh())
+    world.settle(agent_id, status)
+    assert cancel(world, agent_id)["status"] == "SUCCEEDED"
+    assert cancelled(world, agent_id)["waitsFor"] == ""
+    assert [visit.state for visit in world.visited(agent_id)][-4:] == [
+        "ClaimTurn",
+        "LoadTurn",
+        "RouteEntry",
+        "CloseTurn",
+    ]
+    assert world.bookings(agent_id) == []
+
+
+def test_who_waits_for_an_operator_is_cancelled(world: World) -> None:
+    agent_id = world.start(scenario("done_in_words_only"), fresh())
+    world.settle(agent_id, Status.WAITING_FOR_OPERATOR)
+    assert cancel(world, agent_id, note="Leave it.")["status"] == "SUCCEEDED"
+    cancelled(world, agent_id)
+    last = world.items(agent_id, "STEP#")[-1]
+    assert (last["who"], last["action"]) == ("RECOVERY", "CANCEL")
+
+
+def test_a_recovery_of_who_is_cancelled_settles_what_is_unknown_first(world: World) -> None:
+    agent_id = fresh()
+    world.faults.put(Fault(agent_id=agent_id, state="CallWriteTool", when="after", error="States.Timeout"))
+    with world.faults.held(agent_id, "LoadRecovery") as until_held:
+        world.start(scenario("straight_booking"), agent_id)
+        until_held()
+        cancel(world, agent_id)
+    cancelled(world, agent_id)
+    assert ledger(world, agent_id) == [("book_flight", "COMMITTED")]
+
+
+def test_a_failure_that_would_be_retried_ends_who_is_cancelled(world: World) -> None:
+    agent_id = fresh()
+    with world.faults.held(agent_id, "LoadRecovery") as until_held:
+        world.faults.put(Fault(agent_id=agent_id, state="ReadReply", when="left", dies="stopped"))
+        world.start(scenario("straight_booking"), agent_id)
+        until_held()
+        cancel(world, agent_id)
+    cancelled(world, agent_id)
+    assert world.bookings(agent_id) == []
+
+
+def test_cancelling_twice_is_cancelling_once_and_the_end_is_the_end(world: World) -> None:
+    agent_id = world.start(scenario("ask_the_user"), fresh())
+    world.settle(agent_id, Status.WAITING_FOR_INPUT)
+    for _ in range(2):
+        assert cancel(world, agent_id, inputId="click-1")["status"] == "SUCCEEDED"
+    before = cancelled(world, agent_id)
+    assert (before["inbox"], before["cancels"]) == ("1", "1")
+    assert cancel(world, agent_id)["status"] == "SUCCEEDED"  # nothing to cancel any more
+    assert world.run("agent_input", {"agentId": agent_id, "text": "Hello?"})["error"] == "AgentFinished"
+    assert world.stack.item(agent_id, "STATE") == before
+
+
+def test_who_has_finished_is_not_cancelled(world: World) -> None:
+    agent_id = world.play(scenario("answer_only"))
+    assert cancel(world, agent_id)["status"] == "SUCCEEDED"
+    state = world.stack.item(agent_id, "STATE")
+    assert state and (state["status"], state["cancels"]) == (Status.COMPLETED, "0")
+
+
+def test_nobody_is_cancelled_who_does_not_exist(world: World) -> None:
+    assert cancel(world, "nobody")["error"] == "AgentUnknown"

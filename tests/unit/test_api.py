@@ -1,0 +1,189 @@
+"""The HTTP API apart from AWS: what follows from a key, how refusals are worded, and that its descriptions agree."""
+
+import json
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from agent.events import AgentRequested, GivenId
+from agent.record import AGENT_ID, Model
+from api import agents, keys, record
+from api.handler import METHODS, handler
+from api.problems import Refused
+from api.shapes import Accepted, StartAgent
+from scripts import openapi
+from tests.asl.support import ROOT
+from workflows.engines.embedded import Connection, Running
+from workflows.engines.template import load_template
+
+DOCUMENT = json.loads(openapi.DOCUMENT.read_text("utf-8"))
+RESOURCES = load_template(ROOT / "template.yaml")["Resources"]
+LONGEST = "k" * 128
+
+
+class Ids(BaseModel):
+    """What the events take."""
+
+    given: GivenId
+
+
+def request(method: str, path: str, body: str | None = None, **more: Any) -> dict[str, Any]:
+    """A request as API Gateway tells it."""
+    http = {"method": method, "path": path}
+    event = {
+        "version": "2.0",
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": {"content-type": "application/json"},
+        "requestContext": {"requestId": "request-7", "stage": "$default", "http": http},
+        "isBase64Encoded": False,
+        **more,
+    }
+    return event if body is None else {**event, "body": body}
+
+
+def answer(event: dict[str, Any]) -> tuple[int, dict[str, str]]:
+    """Status and body."""
+    context = SimpleNamespace(
+        function_name="api",
+        memory_limit_in_mb=512,
+        invoked_function_arn="arn",
+        aws_request_id="1",
+        get_remaining_time_in_millis=lambda: 1,
+    )
+    answered = handler(event, context)
+    return answered["statusCode"], json.loads(answered["body"])
+
+
+# ---- Keys
+
+
+def test_a_key_gives_the_same_ids_and_another_key_others() -> None:
+    asked = StartAgent(prompt="Hello")
+    assert keys.agent_id_for("a") == keys.agent_id_for("a") != keys.agent_id_for("b")
+    assert keys.input_id("a") == keys.input_id("a") != keys.input_id("b")
+    assert keys.request_id("a", asked) == keys.request_id("a", asked) != keys.request_id("b", asked)
+    assert keys.request_id("a", asked) != keys.request_id("a", StartAgent(prompt="Hello?"))
+    assert keys.request_id("a", asked).startswith(keys.request_prefix("a"))
+    assert not keys.request_id("ab", asked).startswith(keys.request_prefix("a"))
+
+
+def test_without_a_key_no_two_ids_are_the_same() -> None:
+    asked = StartAgent(prompt="Hello")
+    for make in (keys.agent_id_for, keys.input_id, lambda key: keys.request_id(key, asked)):
+        assert make(None) != make(None)
+
+
+@pytest.mark.parametrize("key", [None, "a", LONGEST])
+def test_ids_are_what_the_events_take(key: str | None) -> None:
+    assert re.match(AGENT_ID, keys.agent_id_for(key))
+    for made in (keys.input_id(key), keys.request_id(key, StartAgent(prompt="Hello"))):
+        Ids(given=made)
+
+
+# ---- Refusals
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("the table burns"), Refused(418, "Teapot", "the table burns")])
+def test_only_what_is_refused_tells_why(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    def fail(*_arguments: Any) -> Accepted:
+        raise fault
+
+    monkeypatch.setattr(agents, "start", fail)
+    status, body = answer(request("POST", "/agents", '{"prompt": "Hello"}'))
+    assert body.keys() == {"error", "message"}
+    assert ("burns" in body["message"]) == isinstance(fault, Refused)
+    assert (status, body["error"]) == ((418, "Teapot") if isinstance(fault, Refused) else (500, "InternalError"))
+    assert isinstance(fault, Refused) or "request-7" in body["message"]
+
+
+def test_a_wrong_answer_is_our_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents, "start", lambda *_: SimpleNamespace(agent_id="a", status="ASLEEP"))
+    status, body = answer(request("POST", "/agents", '{"prompt": "Hello"}'))
+    assert (status, body["error"]) == (500, "InternalError")
+
+
+def test_a_bus_that_takes_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [{"ErrorCode": "ThrottlingException", "ErrorMessage": "Slow down"}]
+    bus = SimpleNamespace(put_events=lambda **_: {"FailedEntryCount": 1, "Entries": entries})
+    monkeypatch.setattr(record, "_events", lambda: bus)
+    monkeypatch.setenv("BUS_NAME", "bus")
+    with pytest.raises(Refused, match="AgentRequested: ThrottlingException. Nothing was done") as refused:
+        record.put(AgentRequested(prompt="Hello"))
+    assert refused.value.status == 503
+
+
+def test_a_large_body_is_not_even_parsed() -> None:
+    status, body = answer(request("POST", "/agents", "[" * 65537))
+    assert (status, body["error"]) == (413, "BodyTooLarge")
+    status, body = answer(request("POST", "/agents", "WyJd" * 21846, isBase64Encoded=True))
+    assert (status, body["error"]) == (413, "BodyTooLarge")
+
+
+# ---- What describes it
+
+
+def test_the_document_is_current() -> None:
+    assert openapi.DOCUMENT.read_text("utf-8") == openapi.text(), "run .venv/bin/python scripts/openapi.py"
+
+
+def test_the_document_is_whole() -> None:
+    text = json.dumps(DOCUMENT)
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', text))
+    assert named == DOCUMENT["components"]["schemas"].keys()
+    for path, operations in DOCUMENT["paths"].items():
+        for method, operation in operations.items():
+            problems = {status for status in operation["responses"] if status >= "400"} - {"401", "403", "429"}
+            assert {"400", "500"} <= problems, (method, path)
+            for status in problems:
+                schema = operation["responses"][status]["content"]["application/json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/Problem"}
+            # Whoever writes may repeat it.
+            names = {parameter["name"] for parameter in operation["parameters"]}
+            assert ("idempotency-key" in names) == (method != "get")
+
+
+def test_the_template_has_its_routes() -> None:
+    routes = {
+        name: resource["Properties"]
+        for name, resource in RESOURCES.items()
+        if resource["Type"] == "AWS::ApiGatewayV2::Route"
+    }
+    documented = {f"{method.upper()} {path}" for path, operations in DOCUMENT["paths"].items() for method in operations}
+    assert {route["RouteKey"] for route in routes.values()} == documented | {"$default"}
+    for name, route in routes.items():
+        assert route["AuthorizationType"] == {"Fn::If": ["HasJwt", "JWT", "AWS_IAM"]}, f"{name} is open"
+        assert route["AuthorizerId"] == {"Fn::If": ["HasJwt", {"Ref": "ApiAuthorizer"}, {"Ref": "AWS::NoValue"}]}
+
+
+def test_the_methods_of_a_path_are_known() -> None:
+    documented = {
+        path.replace("{agentId}", "*"): ", ".join(sorted(method.upper() for method in operations))
+        for path, operations in DOCUMENT["paths"].items()
+    }
+    assert documented == METHODS
+
+
+def test_every_model_of_the_view_is_in_the_document() -> None:
+    # Its serializer hides its fields from pydantic.
+    view = DOCUMENT["components"]["schemas"]["AgentView"]
+    assert {"agentId", "status", "context", "plan", "metadata"} <= view["properties"].keys()
+    assert "result" not in view["required"]
+    assert "lastToolExecutionAt" not in DOCUMENT["components"]["schemas"]["Metadata"]["required"]
+
+
+def test_the_url_of_an_embedded_engine() -> None:
+    connection = Connection(Running(port=4566, pid=1, stack="turnstile", model=None, log=""))
+    assert connection.api_url == ""
+    connection.outputs = {"ApiId": "abcd1234"}
+    assert connection.api_url == "http://127.0.0.1:4566/_aws/execute-api/abcd1234"
+
+
+def test_a_request_is_written_in_camel_case_only() -> None:
+    assert issubclass(StartAgent, Model)
+    assert StartAgent.model_validate({"prompt": "Hello", "agentId": "a"}).agent_id == "a"
+    with pytest.raises(ValueError, match="agent_id"):
+        StartAgent.model_validate({"prompt": "Hello", "agent_id": "a"})

@@ -1,0 +1,249 @@
+"""The commands that ask for agents, speak to them and look at them."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.live import Live
+
+from agent.events import AgentInputReceived, AgentRequested
+from agent.record import FINISHED, Status, Verdict
+from agent.view import AgentView
+from workflows.cli import common
+from workflows.cli.common import AgentArgument, JsonOption, StackOption, WaitOption
+from workflows.client import Stack, StackError, Standing
+from workflows.console import Screen, print_json
+from workflows.draw import way
+
+
+def start(
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the agent is to do.")],
+    agent: Annotated[str | None, typer.Option(metavar="NAME", help="The stack's default agent otherwise.")] = None,
+    goal: Annotated[str | None, typer.Option(metavar="TEXT", help="The goal, if it is not the prompt.")] = None,
+    agent_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="The event's id otherwise.")] = None,
+    wait: WaitOption = True,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start an agent. Exits with 1 if the request is refused or the agent fails."""
+    requested = AgentRequested(prompt=prompt, agent=agent, goal=goal, agent_id=agent_id)
+    target = common.connect(stack)
+    if agent_id and target.item(agent_id, "STATE"):
+        raise StackError(f"Agent {agent_id} exists already: speak to it with `turnstile input`, or choose another --id")
+    sent = target.request(requested)
+    if not wait:
+        if as_json:
+            print_json({"agentId": sent.agent_id, "eventId": sent.event_id})
+        else:
+            Screen().line(f"Asked for agent {sent.agent_id}.")
+        return
+    target.wait_for(sent)
+    common.follow(target, sent.agent_id, as_json)
+
+
+def watch(
+    agent: Annotated[str | None, typer.Argument(metavar="AGENT", help="The agent's id.")] = None,
+    everybody: Annotated[bool, typer.Option("--all", help="All agents that are not finished, until Ctrl-C.")] = False,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow an agent until it stays where it is, or all of them. With --json, a line for each change."""
+    if everybody == (agent is not None):
+        raise StackError("Name an agent to watch it, or give --all to watch all that are not finished: one of the two")
+    target = common.connect(stack)
+    if agent is None:
+        _watch_all(target, as_json)
+    else:
+        common.follow(target, agent, as_json, lines=True)
+
+
+def show(agent: AgentArgument, stack: StackOption = None, as_json: JsonOption = False) -> None:
+    """Show an agent: its record, its plan and calls, its conversation."""
+    view = common.connect(stack).view(agent)
+    if as_json:
+        print_json(view.dump())
+        return
+    screen = Screen()
+    screen.agent(view)
+    if view.plan:
+        screen.title("Plan and calls")
+        screen.plan(view)
+    screen.title("Conversation")
+    screen.conversation(view)
+
+
+def list_agents(
+    status: Annotated[Status | None, typer.Option(metavar="STATUS", help="Only those in this status.")] = None,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List agents, the last updated first."""
+    agents = common.connect(stack).agents(status)
+    if as_json:
+        print_json([agent.dump() for agent in agents])
+    elif agents:
+        Screen().agents(agents)
+    else:
+        Screen().line("No agents" if status is None else f"No agents are {status}")
+
+
+def send_input(
+    agent: AgentArgument,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to say to it.")],
+    wait: WaitOption = True,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say something to an agent: answer its question, or add to its task."""
+    AgentInputReceived(agent_id=agent, text=text)
+    target = common.connect(stack)
+    known = target.item(agent, "STATE")
+    sent = target.send_input(agent, text)
+    if not wait:
+        if as_json:
+            print_json({"agentId": agent, "eventId": sent.event_id})
+        else:
+            Screen().line(f"Said to agent {agent}.")
+        return
+    target.wait_for(sent)
+    common.follow(target, agent, as_json, since=int(known["step"]) if known else 0)
+
+
+def approve(
+    agent: AgentArgument,
+    approval: Annotated[str | None, typer.Argument(metavar="APPROVAL", help="As `turnstile show` names it.")] = None,
+    refuse: Annotated[bool, typer.Option("--refuse", help="Do not let the calls happen.")] = False,
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Why; the model reads it.")] = "",
+    wait: WaitOption = True,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let an agent make the calls that wait for approval. Without APPROVAL it shows them and asks."""
+    target = common.connect(stack)
+    view = target.view(agent)
+    waits_for = view.approval
+    if waits_for is None:
+        raise StackError(f"Agent {agent} is {view.status} and waits for no approval; nothing was changed")
+    number, screen = waits_for.approval_id, Screen()
+    if approval is None:
+        if as_json or not _somebody_is_there():
+            raise StackError(
+                f"Nobody is here to be asked: `turnstile approve {agent} {number}` decides about "
+                f"{', '.join(call.tool_name for call in waits_for.calls)}, `turnstile show {agent}` shows it"
+            )
+        screen.approval(waits_for)
+        if not typer.confirm("Refuse it?" if refuse else "Approve it?"):
+            screen.line("Nothing was decided.")
+            raise typer.Exit(1)
+    elif approval != number:
+        raise StackError(f"Agent {agent} waits for approval {number}, not {approval}; nothing was changed")
+    verdict = Verdict.REFUSE if refuse else Verdict.APPROVE
+    known = target.item(agent, "STATE")
+    # From the asking on: the results belong to its calls.
+    since = int(known["step"]) - 1 if known else 0
+    sent = target.decide_approval(agent, number, verdict, note)
+    if not wait:
+        if as_json:
+            print_json({"agentId": agent, "approvalId": number, "decision": verdict, "eventId": sent.event_id})
+        else:
+            screen.line(f"Decided for agent {agent}: {verdict}.")
+        return
+    target.wait_for(sent)
+    common.follow(target, agent, as_json, since=since)
+
+
+def cancel(
+    agent: AgentArgument,
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Why; it is kept in the record.")] = "",
+    wait: WaitOption = True,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop an agent, and those that it delegated to: at its next checkpoint. Says what stands of what it did."""
+    target = common.connect(stack)
+    known = next(item for item in target.read_agent(agent) if item["record"] == "STATE")
+    if known["status"] in FINISHED:
+        raise StackError(f"Agent {agent} is {known['status']}: it is finished, and there is nothing to cancel")
+    sent = target.cancel(agent, note)
+    if not wait:
+        if as_json:
+            print_json({"agentId": agent, "eventId": sent.event_id})
+        else:
+            Screen().line(f"Asked agent {agent} to stop.")
+        return
+    target.wait_for(sent)
+    screen = Screen()
+    for change in target.watch(agent, int(known["step"]), to_the_end=True):
+        if not as_json:
+            screen.change(change)
+    view = target.view(agent)
+    if as_json:
+        print_json(view.dump())
+    else:
+        screen.settled(view)
+        screen.title("What stands")
+        _show_what_stands(target, screen, view)
+    if view.status is not Status.CANCELLED:
+        raise typer.Exit(1)
+
+
+def trace(
+    agent: AgentArgument,
+    data: Annotated[bool, typer.Option("--data", help="With each state's input and output.")] = False,
+    draw_to: Annotated[
+        Path | None, typer.Option("--draw", metavar="FILE", help="Draw the way through the machines, as SVG.")
+    ] = None,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the executions of an agent: which states they visited, for how long, with which data and errors."""
+    target = common.connect(stack)
+    try:
+        executions = target.executions(target.read_agent(agent))
+    except StackError:
+        executions = target.refusals(agent)
+        if not executions:
+            raise
+    runs = [target.run(execution) for execution in executions]
+    if draw_to:
+        draw_to.write_text(way(runs), "utf-8")
+    if as_json:
+        print_json(
+            {"agentId": agent, "transitions": sum(r.transitions for r in runs), "runs": [r.dump() for r in runs]}
+        )
+        return
+    screen = Screen()
+    for run in runs:
+        screen.run(run, data)
+
+
+def _watch_all(stack: Stack, as_json: bool) -> None:
+    """Watches all agents: in a table that lives on a terminal, otherwise with a line for each change of one."""
+    screen = Screen()
+    try:
+        if screen.console.is_terminal and not as_json:
+            with Live(screen.everybody([]), console=screen.console, auto_refresh=False) as live:
+                for agents in stack.watch_all():
+                    live.update(screen.everybody(agents), refresh=True)
+        else:
+            told: dict[str, Standing] = {}
+            for agents in stack.watch_all():
+                for agent in reversed(agents):
+                    if told.get(agent.agent_id) != agent:
+                        told[agent.agent_id] = agent
+                        print_json(agent.dump()) if as_json else screen.line(screen.one_line(agent))
+    except KeyboardInterrupt:
+        return
+
+
+def _show_what_stands(stack: Stack, screen: Screen, view: AgentView) -> None:
+    """Of an agent, and of those that it has delegated to: they are stopped after it."""
+    screen.standing(view)
+    for child in view.children or []:
+        if stack.item(child, "STATE"):
+            _show_what_stands(stack, screen, stack.view(child))
+
+
+def _somebody_is_there() -> bool:
+    return sys.stdin.isatty()

@@ -1,0 +1,46 @@
+"""What the commands have in common: their options, the stack that they work on, and how they follow an agent."""
+
+from typing import Annotated
+
+import typer
+
+from agent.record import FINISHED, SETTLED, Status
+from workflows.client import Stack
+from workflows.console import Lines, Reporter, Screen, print_json
+from workflows.engines.embedded import attach
+from workflows.engines.start import Engine
+
+FAILED = {Status.FAILED, Status.CANCELLED, Status.PLANNING_FAILED, Status.TOOL_EXECUTION_FAILED}
+AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's id.")]
+StackOption = Annotated[
+    str | None,
+    typer.Option("--stack", metavar="NAME", help="A stack in AWS; the embedded engine of `turnstile up` otherwise."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON on stdout, for programs.")]
+EngineOption = Annotated[Engine, typer.Option("--engine", help="What executes the machines.")]
+WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the agent until it stays where it is.")]
+
+
+def connect(name: str | None) -> Stack:
+    """The stack in AWS that is named, or else the embedded one that runs."""
+    return Stack.embedded(attach()) if name is None else Stack.named(name)
+
+
+def follow(stack: Stack, agent_id: str, as_json: bool, since: int = 0, lines: bool = False) -> None:
+    """Follows an agent until it stays where it is; as JSON with a line per change, or with what it is in the end."""
+    screen = Screen()
+    reporter: Reporter = Lines() if as_json else screen
+    for change in stack.watch(agent_id, since):
+        if lines or not as_json:
+            reporter.change(change)
+    view = stack.view(agent_id)
+    if not as_json:
+        screen.settled(view)
+    elif not lines:
+        print_json(view.dump())
+    if view.status is Status.WAITING_FOR_AGENT and not as_json:
+        for child in map(stack.view, view.children or []):
+            if child.status in SETTLED - FINISHED:
+                screen.settled(child)
+    if view.status in FAILED:
+        raise typer.Exit(1)

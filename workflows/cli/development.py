@@ -1,0 +1,163 @@
+"""The commands for whoever works on agents or on the machines: engines, definitions, pictures, faults."""
+
+import signal
+import threading
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from agent.record import Status
+from workflows.chaos.cases import SEED, all_cases, case_of, representative_cases
+from workflows.chaos.report import page
+from workflows.chaos.report import write as write_report
+from workflows.chaos.suite import chaos as run_chaos
+from workflows.cli import common
+from workflows.cli.common import EngineOption, JsonOption, StackOption
+from workflows.console import Lines, Reporter, Screen, print_json
+from workflows.demo import find_scenario, play, show_report
+from workflows.draw import find_machine, mermaid, svg
+from workflows.engines.embedded import FOLDER
+from workflows.engines.listing import list_machines, told
+from workflows.engines.start import STARTS, Engine
+from workflows.graph import folded, graph
+from workflows.local import TEMPLATE, local_stack
+from workflows.registry import latest_definition, read_agent_file
+from workflows.registry import register as register_agent
+from workflows.scenarios import load_scenarios
+
+DEMO = "straight_booking"
+"""The scenario that the demo plays unless another is named."""
+
+
+class PictureFormat(StrEnum):
+    """What `turnstile draw` writes."""
+
+    MERMAID = "mermaid"
+    SVG = "svg"
+
+
+def demo(
+    scenario: Annotated[str, typer.Option(metavar="NAME", help="Which scenario to play.")] = DEMO,
+    engine: EngineOption = Engine.EMBEDDED,
+    as_json: JsonOption = False,
+) -> None:
+    """Play a scenario on an engine of its own, and show what happens. Exits with 0 if the agent completes."""
+    reporter: Reporter = Lines() if as_json else Screen()
+    report = play(scenario, reporter, STARTS[engine])
+    if isinstance(reporter, Screen):
+        show_report(report, reporter)
+    else:
+        print_json({"type": "report", **report.dump()})
+    if report.agent.status is not Status.COMPLETED:
+        raise typer.Exit(1)
+
+
+def up(engine: EngineOption = Engine.EMBEDDED, as_json: JsonOption = False) -> None:
+    """Start a local engine with a scripted model and the sample agents, and keep it until Ctrl-C."""
+    screen = Screen()
+    scenarios = load_scenarios()
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell ignores SIGINT for what it runs in the background
+        signal.signal(number, signal.default_int_handler)
+    try:
+        progress = (lambda _: None) if as_json else screen.progress
+        with local_stack(scenarios, FOLDER, "trip", {}, progress, start=STARTS[engine]) as local:
+            if as_json:
+                found = {"url": local.engine.url, "apiUrl": local.engine.api_url, "stack": local.stack.name}
+                print_json({**found, "outputs": local.engine.outputs})
+            else:
+                screen.title("Ready. In another terminal")
+                prompt = find_scenario(scenarios, DEMO).prompt
+                for line in (f'start "{prompt}"', "list", "show AGENT", "trace AGENT"):
+                    screen.line(f"  turnstile {line}")
+                screen.title("The HTTP API")
+                screen.line(f"  {local.engine.api_url}")
+                screen.title("The scripted model knows these prompts")
+                for scenario in scenarios:
+                    agent = "" if scenario.agent == "travel" else f" (--agent {scenario.agent})"
+                    screen.line(f"  {scenario.prompt}{agent}")
+                screen.hint("Ctrl-C ends it.")
+            while not threading.Event().wait(1):
+                local.engine.check()
+    except KeyboardInterrupt:
+        if not as_json:
+            screen.line("Ended.")
+
+
+def machines(engine: EngineOption = Engine.EMBEDDED, as_json: JsonOption = False) -> None:
+    """Show what an engine is given to run: each machine, and what of it is adapted. With --json, the definitions."""
+    found = list_machines(engine, TEMPLATE)
+    if as_json:
+        print_json([machine.dump() for machine in found])
+        return
+    screen = Screen()
+    for line in told(engine, found):
+        screen.line(line)
+
+
+def register(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="An agent.yaml.")],
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Register an agent: the next version of its definition. Agents that run keep the version they started with."""
+    target = common.connect(stack)
+    before = latest_definition(target, read_agent_file(path).name)
+    definition = register_agent(target, path)
+    new = definition != before
+    if as_json:
+        print_json({"new": new, "definition": definition.dump()})
+        return
+    what = "is registered" if new else "has not changed since it was registered"
+    Screen().line(f"{definition.name} {what} as version {definition.version}, with {len(definition.tools)} tools.")
+
+
+def draw(
+    machine: Annotated[str, typer.Argument(metavar="MACHINE", help="Its file's name in asl/, as agent_turn.")],
+    picture_format: Annotated[PictureFormat, typer.Option("--format", help="What to write.")] = PictureFormat.MERMAID,
+    fold: Annotated[bool, typer.Option("--folded", help="Without what failures lead to.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write it; stdout otherwise.")] = None,
+) -> None:
+    """Draw a machine: its states, what leads from one to another, and where failures lead."""
+    found = graph(find_machine(machine))
+    shown = folded(found) if fold else found
+    picture = mermaid(shown) if picture_format is PictureFormat.MERMAID else svg([shown])
+    if out:
+        out.write_text(picture, "utf-8")
+    else:
+        typer.echo(picture, nl=False)
+
+
+def chaos(
+    case: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this case; may be given again.")] = None,
+    some: Annotated[bool, typer.Option("--some", help="Only a representative set, and no comparison.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="List the cases, and run none.")] = False,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="What the pairs of faults follow from.")] = SEED,
+    folder: Annotated[Path, typer.Option(metavar="PATH", help="Where the report goes.")] = FOLDER / "chaos",
+    as_json: JsonOption = False,
+) -> None:
+    """Put faults into agents' lives on engines of its own, and report what they survive. Exits with 1 unless all do."""
+    cases = [case_of(each, seed) for each in case] if case else representative_cases(seed) if some else all_cases(seed)
+    if listed:
+        for each in cases:
+            typer.echo(each.id)
+        return
+    screen = Screen()
+    report = run_chaos(
+        cases,
+        folder / "engines",
+        seed,
+        compare=not (case or some),
+        on_progress=(lambda _: None) if as_json else screen.title,
+        on_outcome=(lambda _: None) if as_json else (lambda outcome: screen.line(outcome.line)),
+    )
+    files = write_report(report, folder)
+    if as_json:
+        print_json(report.dump())
+    else:
+        Console(highlight=False).print(page(report))
+        screen.hint(f"The report: {', '.join(map(str, files))}.")
+    if not report.survived:
+        raise typer.Exit(1)

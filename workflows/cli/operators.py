@@ -1,0 +1,68 @@
+"""The commands for when something is wrong: they check, decide and resume."""
+
+from typing import Annotated
+
+import typer
+
+from workflows.cli import common
+from workflows.cli.common import AgentArgument, JsonOption, StackOption, WaitOption
+from workflows.console import Screen, print_json
+from workflows.operator import OperatorDecision, wait_for_decision, wait_for_recovery
+from workflows.operator import decide as give_decision
+from workflows.operator import resume as send_to_recovery
+from workflows.verify import verify as look_for_inconsistencies
+
+
+def verify(
+    agent: Annotated[str | None, typer.Argument(metavar="AGENT", help="The agent's id; all otherwise.")] = None,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the tables: that each agent's record agrees with itself and with the inventory. Exits with 1 if not."""
+    verdict = look_for_inconsistencies(common.connect(stack), agent)
+    if as_json:
+        print_json(verdict.dump())
+    else:
+        Screen().inconsistencies(verdict)
+    if verdict.findings:
+        raise typer.Exit(1)
+
+
+def decide(
+    agent: AgentArgument,
+    decision: Annotated[OperatorDecision, typer.Argument(metavar="DECISION", help="|".join(OperatorDecision))],
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Why; it goes into the journal.")] = "",
+    wait: WaitOption = True,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide what becomes of an agent that waits for its operator."""
+    target = common.connect(stack)
+    before = give_decision(target, agent, decision, note)
+    if not wait:
+        if as_json:
+            print_json({"agentId": agent, "decision": decision})
+        else:
+            Screen().line(f"Decided for agent {agent}: {decision}.")
+        return
+    wait_for_decision(target, before)
+    common.follow(target, agent, as_json, since=before.step)
+
+
+def resume(
+    agent: AgentArgument,
+    wait: WaitOption = True,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send an agent to recovery by hand, when nobody works on it any more."""
+    target = common.connect(stack)
+    before, sent = send_to_recovery(target, agent)
+    if not wait:
+        if as_json:
+            print_json({"agentId": agent, "eventId": sent.event_id})
+        else:
+            Screen().line(f"Asked recovery to take over agent {agent}.")
+        return
+    wait_for_recovery(target, before, sent)
+    common.follow(target, agent, as_json, since=before.step)
