@@ -38,7 +38,7 @@ NUDGES = 8
 """How often somebody looks after an agent that does not move before it is given up."""
 REQUESTS = 3
 """How often the sender of an event that nothing came of sends it."""
-TRIES = 3
+TRIES = 6
 """How often a case is lived whose fault is not met."""
 UNMET = "the fault was never met"
 NOT_THERE = "NOT_THERE"
