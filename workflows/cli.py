@@ -20,7 +20,7 @@ from workflows.chaos.cases import SEED, UnknownCase, all_cases, case_of, represe
 from workflows.chaos.report import page
 from workflows.chaos.report import write as write_report
 from workflows.chaos.suite import chaos as run_chaos
-from workflows.client import Stack, StackError, Standing
+from workflows.client import Stack, StackError
 from workflows.console import Lines, Reporter, Screen, print_json
 from workflows.demo import find_scenario, play, show_report
 from workflows.engines.embedded import FOLDER, attach
@@ -32,6 +32,7 @@ from workflows.operator import resume as send_to_recovery
 from workflows.registry import latest_definition, read_agent_file
 from workflows.registry import register as register_agent
 from workflows.scenarios import ScenarioError, load_scenarios
+from workflows.stack_shapes import Standing
 from workflows.verify import verify as look_for_inconsistencies
 
 DEMO = "straight_booking"
