@@ -5,13 +5,11 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_pascal
+from pydantic import ValidationError
 
 from agent.conversation import Item, reason
 from agent.definition import Definition, definition_key, version_record
@@ -20,7 +18,8 @@ from agent.journal import Entry, read_journal
 from agent.record import FINISHED, FREE, GOAL_LIMIT, SETTLED, Model, Status, Verdict, step_record
 from agent.view import AgentView, public_view
 from workflows.engines.embedded import Connection
-from workflows.trace import Visit, transitions, visits
+from workflows.stack_shapes import AgentSummary, Change, Execution, Outputs, Run, Sent, Standing, summary_of, waits_for
+from workflows.trace import transitions, visits
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -57,105 +56,6 @@ class RequestRefused(StackError):
 
 class TurnDied(StackError):
     """The execution that holds the agent's lease ended without giving it back; nobody works on the agent."""
-
-
-class Outputs(BaseModel):
-    """What the stack's template promises to say of itself."""
-
-    model_config = ConfigDict(alias_generator=to_pascal, frozen=True)
-
-    table_name: str
-    bus_name: str
-    flights_table_name: str
-    bookings_table_name: str
-    agent_start_arn: str
-    agent_turn_arn: str
-    agent_input_arn: str
-    agent_publish_arn: str
-    agent_recovery_arn: str
-    agent_watch_arn: str
-    agent_notify_arn: str
-    operator_topic_arn: str
-    agent_topic_arn: str
-    agent_changes_url: str
-    api_id: str
-    api_url: str
-    model_id: str
-
-
-@dataclass(frozen=True)
-class Sent:
-    """An event that the bus took, and the machine that takes it in."""
-
-    event_id: str
-    agent_id: str
-    machine: str
-    at: dt.datetime
-    what: str
-    """How it is called when it is refused."""
-    known_as: str = ""
-    """The id that its sender gave it; the event's otherwise."""
-
-    @property
-    def key(self) -> str:
-        """By what the record knows it."""
-        return self.known_as or self.event_id
-
-
-@dataclass(frozen=True)
-class Change:
-    """What is new about an agent: the STATE that was read, and the journal entries that are new in it."""
-
-    state: Item
-    entries: list[Entry]
-
-    @property
-    def status(self) -> Status:
-        """Where the agent stands."""
-        return Status(self.state["status"])
-
-
-class AgentSummary(Model):
-    """An agent in a list."""
-
-    agent_id: str
-    status: Status
-    last_updated: str
-    agent: str
-    goal: str
-
-
-class Standing(AgentSummary):
-    """An agent while all are watched."""
-
-    step: int
-    waits_for: Annotated[str, Field(description="What has to come from outside, or what it ended with; often empty")]
-
-
-class Execution(Model):
-    """An execution of one of the stack's machines."""
-
-    arn: str
-    machine: str
-    status: str
-    started: dt.datetime
-    stopped: dt.datetime | None
-    input: Any
-    error: str
-    cause: str
-
-    @property
-    def event(self) -> dict[str, Any]:
-        """The event that started it; empty if somebody started it with something else."""
-        return self.input if isinstance(self.input, dict) else {}
-
-
-class Run(Model):
-    """An execution with the states that it visited."""
-
-    execution: Execution
-    visits: list[Visit]
-    transitions: Annotated[int, Field(description="State transitions, retries included")]
 
 
 class Stack:
@@ -288,7 +188,7 @@ class Stack:
 
     def agents(self, status: Status | None = None) -> list[AgentSummary]:
         """The agents in a status, or all of them, the last updated first."""
-        found = [_summary(item) for each in ([status] if status else Status) for item in self._in_status(each)]
+        found = [summary_of(item) for each in ([status] if status else Status) for item in self._in_status(each)]
         return sorted(found, key=lambda agent: agent.last_updated, reverse=True)
 
     def watch_all(self) -> Iterator[list[Standing]]:
@@ -491,10 +391,10 @@ class Stack:
 
     def _standing(self, item: Item, before: Standing | None) -> Standing:
         """`before`: the agent at the last look, so that only one that has changed is read."""
-        summary = _summary(item)
+        summary = summary_of(item)
         if before and (before.status, before.last_updated) == (summary.status, summary.last_updated):
             return before
-        what = _waits_for(self.view(summary.agent_id)) if summary.status in _TELLING else ""
+        what = waits_for(self.view(summary.agent_id)) if summary.status in _TELLING else ""
         return Standing(**summary.model_dump(), step=int(item["step"]), waits_for=what)
 
     def _state(self, agent_id: str) -> Item | None:
@@ -520,31 +420,6 @@ class Stack:
     def _query(self, **arguments: Any) -> list[Item]:
         pages = self.dynamodb.get_paginator("query").paginate(TableName=self.outputs.table_name, **arguments)
         return [_plain(item) for page in pages for item in page["Items"]]
-
-
-def _summary(item: Item) -> AgentSummary:
-    return AgentSummary(
-        agent_id=item["agentId"],
-        status=Status(item["status"]),
-        last_updated=item["lastUpdated"],
-        agent=item["agent"],
-        goal=item["goal"],
-    )
-
-
-def _waits_for(view: AgentView) -> str:
-    """What an agent waits for, or what it has failed with, in a few words."""
-    match view:
-        case AgentView(approval=approval) if approval:
-            calls = ", ".join(call.tool_name for call in approval.calls if call.approval)
-            return f"approval {approval.approval_id}: {calls}"
-        case AgentView(status=Status.WAITING_FOR_AGENT, children=children) if children:
-            return ", ".join(children)
-        case AgentView(question=str(question)):
-            return question
-        case AgentView(error=error) if error:
-            return f"{error.name}: {error.message}"
-    return ""
 
 
 def _plain(item: Mapping[str, Any]) -> Item:

@@ -19,7 +19,7 @@ from agent.journal import Entry, corrections, outcome_text
 from agent.record import FINISHED, SETTLED, Call, Outcome, PlanStep, Status, Verdict
 from agent.view import AgentView, ApprovalView
 from tools.flights import Booking, Flight
-from workflows.client import AgentSummary, Change, Run, Standing
+from workflows.stack_shapes import AgentSummary, Change, Run, Standing
 from workflows.trace import Visit
 from workflows.verify import Verdict as Findings
 

@@ -18,12 +18,13 @@ from agent.journal import Entry
 from agent.record import Model, Status
 from agent.view import AgentView
 from tools.flights import VOID, Booking, Flight, from_item, to_item
-from workflows.client import Change, Run, Sent, Stack, StackError
+from workflows.client import Stack, StackError
 from workflows.console import Reporter, Screen
 from workflows.engines.embedded import FOLDER
 from workflows.engines.start import Start, start_embedded
 from workflows.local import local_stack
 from workflows.scenarios import Scenario, ScenarioError, load_scenarios
+from workflows.stack_shapes import Change, Run, Sent
 from workflows.trace import visits
 
 M = TypeVar("M", bound=BaseModel)

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workflows.client import Run
 from workflows.graph import Box, Edge, Node, graph, walked
 from workflows.machines import Machine, load_machine, load_machines
+from workflows.stack_shapes import Run
 from workflows.trace import Visit
 
 ASL = Path(__file__).parents[1] / "asl"

@@ -10,7 +10,8 @@ from enum import StrEnum
 from agent.conversation import Item, reason
 from agent.events import AgentError
 from agent.record import FINISHED, FREE, Status
-from workflows.client import CHECK_INTERVAL, INTERVAL, Execution, Sent, Stack, StackError
+from workflows.client import CHECK_INTERVAL, INTERVAL, Stack, StackError
+from workflows.stack_shapes import Execution, Sent
 
 OPERATOR = "OPERATOR"
 """The `record` that holds the question, and the token of the task that waits for the answer."""

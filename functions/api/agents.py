@@ -130,9 +130,14 @@ def cancel(agent_id: str, note: str, key: str | None) -> Cancelling:
             raise _finished(agent_id, status, "and there is nothing to stop")
         record.put(event)
     standing = [
-        Effect(tool=effect["tool"], input=_short(effect["input"]), result=_short(effect["result"]))
+        Effect(
+            tool=effect["tool"],
+            status=EffectStatus(effect["status"]),
+            input=_short(effect["input"]),
+            result=_short(effect["result"]),
+        )
         for effect in record.read_effects(agent_id)
-        if effect["status"] == EffectStatus.COMMITTED
+        if effect["status"] not in (EffectStatus.FAILED, EffectStatus.COMPENSATED)
     ]
     return Cancelling(agent_id=agent_id, status=status, standing=standing)
 

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from agent.events import AgentId
 from agent.journal import Entry
-from agent.record import GOAL_LIMIT, Model, Status, Verdict
+from agent.record import GOAL_LIMIT, EffectStatus, Model, Status, Verdict
 
 BODY_LIMIT = 64 * 1024
 """Bytes of a body. It becomes an event, of 256 KiB at most, and agent_start carries a prompt up to three times."""
@@ -68,9 +68,12 @@ class Accepted(Model):
 
 
 class Effect(Model):
-    """Something that the agent did and that stands."""
+    """Something that the agent did and that stands, or may."""
 
     tool: str
+    status: Annotated[
+        EffectStatus, Field(description="COMMITTED stands; of the others it is not known yet whether they do")
+    ]
     input: Annotated[str, Field(description="The call's arguments as JSON, shortened")]
     result: Annotated[str, Field(description="What came of it as JSON, shortened")]
 

@@ -130,7 +130,7 @@ def _news(conversation: Conversation, agent: Agent, inbox: Inbox, read_items: Re
 
 def _is_orphan(state: Item, read_items: ReadItems) -> bool:
     """Whether it was begun so late that its parent had ended before. Nobody could tell it then: it did not exist."""
-    if not state["parent"] or int(state["step"]) > 1:
+    if not state["parent"] or int(state["modelCalls"]) > 0:
         return False
     parents = (item for item in read_items(state["parent"]) if item["record"] == "STATE")
     return any(parent["status"] in FINISHED for parent in parents)

@@ -56,19 +56,22 @@ def find_stale(client: "DynamoDBClient", table: str, before: datetime, decided_b
     limit, decision_limit = _text(before), _text(decided_before)
     limits = dict.fromkeys(sorted(WATCHED), limit) | {Status.WAITING_FOR_APPROVAL: decision_limit}
     by_status = {status: _candidates(client, table, status, moved) for status, moved in limits.items()}
-    waiting = by_status.pop(Status.WAITING_FOR_OPERATOR, [])
-    working = [agent_id for agents in by_status.values() for agent_id in agents]
-    found = [*random.sample(working, len(working)), *random.sample(waiting, len(waiting))]
-    chosen = found[:LIMIT]
-    states = [_state(client, table, agent_id) for agent_id in chosen]
-    # The index tells of a moment ago.
-    stale = [state for state in states if state and state["lastUpdated"] < limits.get(Status(state["status"]), "")]
+    asking = by_status.pop(Status.WAITING_FOR_OPERATOR, [])
+    found = [agent_id for agents in by_status.values() for agent_id in agents]
+
+    def still(agents: list[str], room: int) -> list[Item]:
+        states = [_state(client, table, agent_id) for agent_id in random.sample(agents, min(room, len(agents)))]
+        # The index tells of a moment ago.
+        return [state for state in states if state and state["lastUpdated"] < limits.get(Status(state["status"]), "")]
+
+    stale = still(found, LIMIT)
     parents = _candidates(client, table, Status.WAITING_FOR_AGENT, limit)
     for agent_id in random.sample(parents, min(LIMIT, len(parents))):
         stale += _waits_in_vain(client, table, _state(client, table, agent_id))
-    return Watch(
-        agents=[_stale(state) for state in stale[:LIMIT]], left_out=len(found) - len(chosen) + len(stale[LIMIT:])
-    )
+    room = max(0, LIMIT - len(stale))
+    left_out = max(0, len(found) - LIMIT) + len(stale[LIMIT:]) + max(0, len(asking) - room)
+    stale += still(asking, room)
+    return Watch(agents=[_stale(state) for state in stale[:LIMIT]], left_out=left_out)
 
 
 def _waits_in_vain(client: "DynamoDBClient", table: str, parent: Item) -> list[Item]:

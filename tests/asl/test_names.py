@@ -298,7 +298,7 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
         literals_are_the_contracts,
         "agent_input",
         "CheckDecision",
-        _set("StringEquals", "ACCEPT", "Choices", 0, "And", 6, "Or", 0),
+        _set("StringEquals", "ACCEPT", "Choices", 0, "And", 7, "Or", 0),
     ),
     Broken(literals_are_the_contracts, "agent_input", "OrderCancel", _set("decision", "STOP", "Result")),
     Broken(literals_are_the_contracts, "agent_recovery", "TryAgain", _set("action", "AGAIN", "Parameters")),
@@ -313,7 +313,7 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
         literals_are_the_contracts,
         "agent_recovery",
         "SettleEffects/RouteUnknown",
-        _set("StringEquals", "guess", "Choices", 0),
+        _set("StringEquals", "guess", "Choices", 1),
     ),
     Broken(
         literals_are_the_contracts,

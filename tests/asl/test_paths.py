@@ -167,7 +167,7 @@ THE_EVENT = (
     Broken(paths_are_proven, "agent_start", "CheckPrompt", lambda s: s["Choices"][0]["Not"]["And"].pop(0)),
     Broken(paths_are_proven, "agent_start", "CheckRequest", lambda s: s["Choices"][1]["And"].pop(2)),
     Broken(paths_are_proven, "agent_input", "CheckWords", lambda s: s.update(Default="KeepWords"), named="KeepWords"),
-    Broken(paths_are_proven, "agent_input", "CheckDecision", lambda s: s["Choices"][0]["And"].pop(2)),
+    Broken(paths_are_proven, "agent_input", "CheckDecision", lambda s: s["Choices"][0]["And"].pop(3)),
     Broken(paths_are_proven, "agent_input", "CheckNews", lambda s: s["Choices"][0]["And"].pop(0)),
     Broken(paths_are_proven, "agent_notify", "NotifySubscribers", _read("Subject.$", "$.detail.goal")),
 )
@@ -189,7 +189,7 @@ THE_TABLE = (
     Broken(paths_are_proven, "agent_turn", "ClaimTurn", _read("owner.$", "$.Attributes.holder.S", "ResultSelector")),
     Broken(paths_are_proven, "agent_turn", "ClaimTurn", lambda s: s["Parameters"].pop("ReturnValues")),
     Broken(paths_are_proven, "agent_start", "CreateAgent", _read("a.$", "$.definition.Item.definition.S")),
-    Broken(paths_are_proven, "agent_input", "RouteChild", lambda s: s.update(Default="KeepNews"), named="KeepNews"),
+    Broken(paths_are_proven, "agent_input", "RouteChild", lambda s: s["Choices"].pop(0)),
     Broken(
         paths_are_proven,
         "agent_input",

@@ -26,6 +26,13 @@ def news(child: str, parent: str) -> dict[str, Any]:
     return {"agentId": child, "step": 3, "status": "COMPLETED", "parent": parent, "children": 0}
 
 
+def heard(world: World, child: str) -> dict[str, Any]:
+    """What is kept of its end: as its record has it, whatever the event says."""
+    state = state_of(world, child)
+    told = {name: state[name] for name in ("agentId", "status", "parent")}
+    return {**told, "step": int(state["step"])}
+
+
 def child_of(world: World, parent: str, status: Status = Status.COMPLETED) -> str:
     """A child that has used something up."""
     used = {"inputTokens": 700, "outputTokens": 80, "costMicroUsd": 9}
@@ -52,7 +59,7 @@ def assert_woken(world: World, agent_id: str) -> None:
 NO_WORDS = "AgentInputReceived needs `agentId` and `text`"
 NO_DECISION = "AgentDecisionGiven needs `agentId` and `approvalId`"
 NO_CANCEL = "AgentCancelRequested needs `agentId`"
-NO_NEWS = "AgentStateUpdated names none"
+NO_NEWS = "AgentStateUpdated needs `agentId` and `parent`"
 
 
 @pytest.mark.parametrize(
@@ -60,6 +67,10 @@ NO_NEWS = "AgentStateUpdated names none"
     [
         ("AgentInputReceived", {"text": "Hello"}, "InputInvalid", NO_WORDS),
         ("AgentInputReceived", {"agentId": "nobody"}, "InputInvalid", NO_WORDS),
+        ("AgentInputReceived", {"agentId": "", "text": "Hello"}, "InputInvalid", NO_WORDS),
+        ("AgentDecisionGiven", decision(""), "InputInvalid", NO_DECISION),
+        ("AgentCancelRequested", {"agentId": ""}, "InputInvalid", NO_CANCEL),
+        ("AgentStateUpdated", {"agentId": "", "parent": "nobody"}, "InputInvalid", NO_NEWS),
         ("AgentInputReceived", {"agentId": "nobody", "text": ""}, "InputInvalid", NO_WORDS),
         ("AgentInputReceived", {"agentId": "nobody", "text": 7}, "InputInvalid", NO_WORDS),
         ("AgentInputReceived", {"agentId": "nobody", "text": "x", "inputId": 7}, "InputInvalid", "An `inputId` is"),
@@ -276,7 +287,7 @@ def test_the_end_of_a_child_wakes_its_parent_and_is_counted(world: World) -> Non
     child = child_of(world, parent)
     assert world.run("agent_input", news(child, parent), kind="AgentStateUpdated")["status"] == "SUCCEEDED"
     assert_woken(world, parent)
-    assert assert_kept(world, parent, "AgentStateUpdated", news(child, parent))["record"] == f"INPUT#{child}"
+    assert assert_kept(world, parent, "AgentStateUpdated", heard(world, child))["record"] == f"INPUT#{child}"
     state = state_of(world, parent)
     assert [state[name] for name in ("inputTokens", "outputTokens", "costMicroUsd")] == ["1700", "80", "9"]
 
@@ -286,7 +297,7 @@ def test_the_end_of_a_child_is_kept_for_who_does_something_else(world: World, st
     parent = standing(world, status)
     child = child_of(world, parent, Status.FAILED)
     assert world.run("agent_input", news(child, parent), kind="AgentStateUpdated")["status"] == "SUCCEEDED"
-    assert_kept(world, parent, "AgentStateUpdated", news(child, parent))
+    assert_kept(world, parent, "AgentStateUpdated", heard(world, child))
     assert (state_of(world, parent)["status"], state_of(world, parent)["inputTokens"]) == (status, "700")
 
 
@@ -295,8 +306,19 @@ def test_the_end_of_a_child_told_twice_counts_once(world: World) -> None:
     child = child_of(world, parent)
     for _ in range(2):  # two events: its end was announced again
         assert world.run("agent_input", news(child, parent), kind="AgentStateUpdated")["status"] == "SUCCEEDED"
-    assert_kept(world, parent, "AgentStateUpdated", news(child, parent))
+    assert_kept(world, parent, "AgentStateUpdated", heard(world, child))
     assert state_of(world, parent)["inputTokens"] == "700"
+
+
+def test_an_end_that_is_none_is_not_believed(world: World) -> None:
+    parent = standing(world, Status.WAITING_FOR_AGENT, waitsFor="4")
+    running, another = child_of(world, parent, Status.PLANNING), child_of(world, "somebody-else")
+    for child in (running, another):
+        execution = world.run("agent_input", news(child, parent), kind="AgentStateUpdated")
+        assert execution["error"] == "InputInvalid"
+        assert execution["cause"] == f"{child} is no child of {parent} that has ended."
+    assert world.items(parent, "INPUT#") == []
+    assert state_of(world, parent)["inputTokens"] == "0"
 
 
 @pytest.mark.parametrize("status", sorted(FINISHED))
@@ -316,7 +338,7 @@ def test_the_end_of_a_child_comes_by_the_bus(world: World) -> None:
     change(world, child, lastUpdated="2026-11-01T00:00:00Z")
     world.stack.put("AgentStateUpdated", AgentStateUpdated.model_validate(news(child, parent)))
     world.wait(parent, lambda state: state["inbox"] == "1")
-    assert_kept(world, parent, "AgentStateUpdated", news(child, parent))
+    assert_kept(world, parent, "AgentStateUpdated", heard(world, child))
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,18 @@
 """Cancelling: an agent stops wherever it is, nothing new happens, and what had happened is told."""
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.conversation import Item
+from agent.events import AgentRequested
 from agent.record import Status
 from tests.paths.conftest import World, scenario
+from workflows.chaos.plays import write_agents
 from workflows.engines.faults import Fault
+from workflows.registry import register
 
 
 def fresh() -> str:
@@ -104,6 +108,23 @@ def test_a_recovery_of_who_is_cancelled_settles_what_is_unknown_first(world: Wor
         cancel(world, agent_id)
     cancelled(world, agent_id)
     assert ledger(world, agent_id) == [("book_flight", "COMMITTED")]
+
+
+def test_what_may_not_have_happened_does_not_happen_after(world: World, tmp_path: Path) -> None:
+    """A tool that may be called again by its key is not, and who must look into it is told."""
+    agent_id = fresh()
+    [again] = [file for file in write_agents(tmp_path) if file.stem == "travel-retry"]
+    register(world.stack, again)
+    requested = AgentRequested(prompt=scenario("straight_booking").prompt, agent_id=agent_id, agent="travel-retry")
+    world.faults.put(Fault(agent_id=agent_id, state="CallWriteTool", error="States.Timeout"))
+    with world.faults.held(agent_id, "LoadRecovery") as until_held:
+        world.stack.request(requested)
+        until_held()
+        cancel(world, agent_id)
+    state = world.settle(agent_id, Status.CANCELLED)
+    assert (ledger(world, agent_id), world.bookings(agent_id)) == ([("book_flight", "UNCERTAIN")], [])
+    visited = [visit.state for visit in world.history(state["lastUpdatedBy"])]
+    assert ("CallAgain" in visited, visited.count("NotifyUnsettled")) == (False, 1)
 
 
 def test_a_failure_that_would_be_retried_ends_who_is_cancelled(world: World) -> None:

@@ -13,13 +13,13 @@ from agent.conversation import Item
 from agent.record import Status
 from tests.engines.sample_stack import wait_for
 from tests.paths.conftest import World
-from workflows.client import Execution
 from workflows.engines import strict
 from workflows.engines.faults import FOLDER, Delivery, Faults
 from workflows.engines.start import Start, start_embedded
 from workflows.local import Local, local_stack
 from workflows.operator import OPERATOR
 from workflows.scenarios import Scenario, load_scenarios
+from workflows.stack_shapes import Execution
 
 FAILURES = 3
 """Failed executions in one scenario at most."""

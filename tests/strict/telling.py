@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.paths.conftest import in_order
 from tests.strict.conftest import Observed
-from workflows.client import Execution
+from workflows.stack_shapes import Execution
 from workflows.trace import Visit, visits
 
 CHANGING = {

@@ -35,8 +35,9 @@ from tests.unit.records import (
 from tests.unit.stacks import mock_stack, put
 from workflows import client
 from workflows.cli import agents, app, common
-from workflows.client import Change, Stack, Standing
+from workflows.client import Stack
 from workflows.console import Lines, Screen
+from workflows.stack_shapes import Change, Standing
 
 
 @pytest.fixture(autouse=True)

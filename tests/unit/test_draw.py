@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from scripts.draw_readme import README, picture, with_picture
 from workflows.cli import app
-from workflows.client import Execution, Run
 from workflows.draw import ASL, DrawError, dot, mermaid, svg, way
 from workflows.graph import Box, Edge, Node, folded, graph, walked
 from workflows.machines import Machine, load_machines
+from workflows.stack_shapes import Execution, Run
 from workflows.trace import Visit
 
 MACHINES = load_machines(ASL)

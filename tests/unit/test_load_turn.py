@@ -490,7 +490,10 @@ def test_a_child_whose_parent_lives_goes_on_and_asks_only_once_whether_it_does()
     child_state = {"parent": "p-1", "depth": "1"}
     for parent in ([], record_of("p-1", status="WAITING_FOR_AGENT")):
         assert load(state(**child_state), user(), others={"p-1": parent}).entry == "ASK_MODEL"
-    assert load(state(**child_state, step="2"), user(), CALLED, others={}).entry == "CARRY_OUT"
+    # A recovery of the first turn is no reason not to ask.
+    gone = {"p-1": record_of("p-1", status="CANCELLED")}
+    assert load(state(**child_state, step="2"), user(), recovered(2), others=gone).entry == "CLOSE"
+    assert load(state(**child_state, step="2", modelCalls="1"), user(), CALLED, others={}).entry == "CARRY_OUT"
 
 
 # ---- What is offered

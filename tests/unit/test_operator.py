@@ -16,6 +16,7 @@ from agent.record import Status
 from tests.unit.records import definition, state, user
 from tests.unit.stacks import OUTPUTS, mock_stack, put
 from workflows import cli, operator
+from workflows.cli import common
 from workflows.client import Stack, StackError, UnknownAgent
 from workflows.operator import OperatorDecision, Standing, decide, resume, wait_for_decision, wait_for_recovery
 
@@ -52,7 +53,7 @@ def events() -> Iterator[Stubber]:
 
 @pytest.fixture
 def stack(states: Stubber, events: Stubber, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    monkeypatch.setattr(cli, "_stack", lambda _: stack)
+    monkeypatch.setattr(common, "connect", lambda _: stack)
     with mock_stack(clients={"stepfunctions": states.client, "events": events.client}) as stack:
         version = {"agentId": "DEFINITION#travel", "record": "VERSION#000001"}
         put(stack, {**version, "definition": definition().model_dump_json(by_alias=True)})

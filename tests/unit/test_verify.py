@@ -33,6 +33,7 @@ from tests.unit.records import (
 from tests.unit.stacks import OUTPUTS, mock_stack, put
 from workflows import cli
 from workflows import verify as module
+from workflows.cli import common
 from workflows.client import Stack, UnknownAgent
 from workflows.verify import Kind, family_findings, findings, inventory_findings, verify
 
@@ -606,7 +607,7 @@ def states() -> Iterator[Stubber]:
 @pytest.fixture
 def stack(states: Stubber, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     monkeypatch.setattr(module, "PAUSE", 0)
-    monkeypatch.setattr(cli, "_stack", lambda _: stack)
+    monkeypatch.setattr(common, "connect", lambda _: stack)
     with mock_stack(clients={"stepfunctions": states.client}) as stack:
         for name, key in (("Flights", "flightId"), ("Bookings", "bookingId")):
             stack.dynamodb.create_table(

@@ -157,6 +157,8 @@ class Way:
     leads: tuple[Injection, ...] = ()
     operator: str = ""
     """What the operator decides when asked; nothing if empty. CANCEL: somebody cancels the agent instead."""
+    cancelled_at: str = ""
+    """The state of agent_turn at which somebody cancels the agent; nobody does if empty."""
     name: str = ""
     """How it is called in a case's id; as the play otherwise."""
 
@@ -270,6 +272,9 @@ WAYS: dict[str, Way] = {
     "agent_recovery.LoadRecovery": OUTAGE,
     "agent_recovery.TellOperator": Way(
         OUTAGE.play, (*OUTAGE.leads, _at("agent_recovery", "LoadRecovery", "permanent")), name="not_loaded"
+    ),
+    "agent_recovery.NotifyUnsettled": Way(
+        UNSETTLED.play, UNSETTLED.leads, cancelled_at="CallWriteTool", name="unsettled_and_cancelled"
     ),
     "agent_recovery.CallAgain": Way("call_again", UNKNOWN.leads, name="call_again"),
     "agent_recovery.LookUp": UNKNOWN,

@@ -38,7 +38,7 @@ NUDGES = 8
 """How often somebody looks after an agent that does not move before it is given up."""
 REQUESTS = 3
 """How often the sender of an event that nothing came of sends it."""
-TRIES = 3
+TRIES = 6
 """How often a case is lived whose fault is not met."""
 UNMET = "the fault was never met"
 NOT_THERE = "NOT_THERE"
@@ -99,10 +99,14 @@ class Life:
         for injection in (*self.case.way.leads, *self.case.faults):
             fault = fault_for(injection, self._agent_id, self._guards.ledger)
             self._files.append((injection, self._bench.faults.put(fault)))
-        with_input = self._hold_for_input() if self._play.input_at_once else None
+        meanwhile = None
+        if self._play.input_at_once:
+            meanwhile = self._hold("AskModel", self._speak)
+        elif self.case.way.cancelled_at:
+            meanwhile = self._hold(self.case.way.cancelled_at, lambda: self._bench.stack.cancel(self._agent_id))
         self._request()
-        if with_input:
-            with_input()
+        if meanwhile:
+            meanwhile()
 
     def release(self) -> None:
         """Removes what holds it for a kill; once the engine is dead."""
@@ -189,26 +193,29 @@ class Life:
         requested = AgentRequested(prompt=self._play.scenario.prompt, agent_id=self._agent_id, agent=self._play.agent)
         self._bench.stack.request(requested)
 
-    def _hold_for_input(self) -> Callable[[], None]:
-        """Lets the agent wait before it asks the model until it has an input. Gives what sends that."""
-        hold = Fault(agent_id=self._agent_id, machine="AgentTurn", state="AskModel", when="entered", hold=True)
+    def _hold(self, state: str, act: Callable[[], object]) -> Callable[[], None]:
+        """Holds the agent's turn at a state until what is done meanwhile is in its inbox. Gives what does it."""
+        hold = Fault(agent_id=self._agent_id, machine="AgentTurn", state=state, when="entered", hold=True)
         file = self._bench.faults.put(hold)
 
-        def send() -> None:
+        def do() -> None:
             deadline = time.monotonic() + INPUT_SECONDS
             while met_at(file) is None and time.monotonic() < deadline:
                 time.sleep(LOOK)
-            for text in self._inputs:
-                self._bench.stack.send_input(self._agent_id, text)
-            self._inputs = []
+            act()
             while time.monotonic() < deadline:
-                state = self._state()
-                if state and state["inbox"] != "0":
+                now = self._state()
+                if now and now["inbox"] != "0":
                     break
                 time.sleep(LOOK)
             file.unlink()
 
-        return send
+        return do
+
+    def _speak(self) -> None:
+        for text in self._inputs:
+            self._bench.stack.send_input(self._agent_id, text)
+        self._inputs = []
 
     def _answer(self, state: Item | None) -> bool:
         """Says what the agent waits for, if anybody has it to say."""

@@ -12,9 +12,10 @@ from agent.record import FINISHED, Status, Verdict
 from agent.view import AgentView
 from workflows.cli import common
 from workflows.cli.common import AgentArgument, JsonOption, StackOption, WaitOption
-from workflows.client import Stack, StackError, Standing
+from workflows.client import Stack, StackError
 from workflows.console import Screen, print_json
 from workflows.draw import way
+from workflows.stack_shapes import Standing
 
 
 def start(

@@ -1,0 +1,139 @@
+"""What a deployed stack says of itself and its agents, and what was sent to it."""
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_pascal
+
+from agent.conversation import Item
+from agent.journal import Entry
+from agent.record import Model, Status
+from agent.view import AgentView
+from workflows.trace import Visit
+
+
+class Outputs(BaseModel):
+    """What the stack's template promises to say of itself."""
+
+    model_config = ConfigDict(alias_generator=to_pascal, frozen=True)
+
+    table_name: str
+    bus_name: str
+    flights_table_name: str
+    bookings_table_name: str
+    agent_start_arn: str
+    agent_turn_arn: str
+    agent_input_arn: str
+    agent_publish_arn: str
+    agent_recovery_arn: str
+    agent_watch_arn: str
+    agent_notify_arn: str
+    operator_topic_arn: str
+    agent_topic_arn: str
+    agent_changes_url: str
+    api_id: str
+    api_url: str
+    model_id: str
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An event that the bus took, and the machine that takes it in."""
+
+    event_id: str
+    agent_id: str
+    machine: str
+    at: dt.datetime
+    what: str
+    """How it is called when it is refused."""
+    known_as: str = ""
+    """The id that its sender gave it; the event's otherwise."""
+
+    @property
+    def key(self) -> str:
+        """By what the record knows it."""
+        return self.known_as or self.event_id
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is new about an agent: the STATE that was read, and the journal entries that are new in it."""
+
+    state: Item
+    entries: list[Entry]
+
+    @property
+    def status(self) -> Status:
+        """Where the agent stands."""
+        return Status(self.state["status"])
+
+
+class AgentSummary(Model):
+    """An agent in a list."""
+
+    agent_id: str
+    status: Status
+    last_updated: str
+    agent: str
+    goal: str
+
+
+class Standing(AgentSummary):
+    """An agent while all are watched."""
+
+    step: int
+    waits_for: Annotated[str, Field(description="What has to come from outside, or what it ended with; often empty")]
+
+
+class Execution(Model):
+    """An execution of one of the stack's machines."""
+
+    arn: str
+    machine: str
+    status: str
+    started: dt.datetime
+    stopped: dt.datetime | None
+    input: Any
+    error: str
+    cause: str
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """The event that started it; empty if somebody started it with something else."""
+        return self.input if isinstance(self.input, dict) else {}
+
+
+class Run(Model):
+    """An execution with the states that it visited."""
+
+    execution: Execution
+    visits: list[Visit]
+    transitions: Annotated[int, Field(description="State transitions, retries included")]
+
+
+def summary_of(item: Item) -> AgentSummary:
+    """What STATE says of an agent, or the index."""
+    return AgentSummary(
+        agent_id=item["agentId"],
+        status=Status(item["status"]),
+        last_updated=item["lastUpdated"],
+        agent=item["agent"],
+        goal=item["goal"],
+    )
+
+
+def waits_for(view: AgentView) -> str:
+    """What an agent waits for, or what it has failed with, in a few words."""
+    match view:
+        case AgentView(approval=approval) if approval:
+            calls = ", ".join(call.tool_name for call in approval.calls if call.approval)
+            return f"approval {approval.approval_id}: {calls}"
+        case AgentView(status=Status.WAITING_FOR_AGENT, children=children) if children:
+            return ", ".join(children)
+        case AgentView(question=str(question)):
+            return question
+        case AgentView(error=error) if error:
+            return f"{error.name}: {error.message}"
+    return ""

@@ -1,0 +1,69 @@
+"""One agent: whether its items agree with each other."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+
+from agent.conversation import Item
+from agent.journal import read_journal
+from agent.record import step_record
+from workflows.verify.conversation import check_conversation
+from workflows.verify.inbox import check_inbox
+from workflows.verify.kinds import Finding, Found, Kind
+from workflows.verify.ledger import check_ledger
+from workflows.verify.state import check_lease, check_state
+from workflows.verify.stored import Agent, Effect, Input, Read, State, read_item, why
+
+_NOTHING_OVER: Mapping[str, str] = MappingProxyType({})
+
+
+def findings(items: Iterable[Item], over: Mapping[str, str] = _NOTHING_OVER) -> list[Finding]:
+    """What is inconsistent among all items of one agent. Pure.
+
+    `over`: executions that have ended, as ARN and how; a lease or a reservation that one of them holds is nobody's.
+    """
+    ordered = sorted(items, key=lambda item: item["record"])
+    return [Finding.of(ordered[0]["agentId"], *found) for found in _check(ordered, over)] if ordered else []
+
+
+def _check(items: list[Item], over: Mapping[str, str]) -> Iterator[Found]:
+    read: dict[str, Read] = {}
+    for item in items:
+        try:
+            read[item["record"]] = read_item(item)
+        except (KeyError, TypeError, ValueError) as error:
+            yield Kind.RECORD_UNREADABLE, item["record"], f"It cannot be read: {why(error)}"
+    if all(item["record"] != "STATE" for item in items):
+        yield Kind.RECORD_UNREADABLE, "STATE", f"It is missing, but there are {len(items)} other items"
+    state = read.get("STATE")
+    if not isinstance(state, State):
+        return
+    yield from check_lease(state, over)
+    # What follows from a gap or an item that cannot be read is not told as well.
+    steps = [item for item in items if item["record"].startswith("STEP#")]
+    gaps = list(_gaps(state, {item["record"] for item in steps}))
+    yield from gaps
+    if gaps or len(read) < len(items):
+        return
+    agent = Agent(
+        state=state,
+        steps=steps,
+        entries=read_journal(items),
+        inbox=[item for item in items if item["record"].startswith("INPUT#")],
+        inputs={record: each for record, each in read.items() if isinstance(each, Input)},
+        effects={record: effect for record, effect in read.items() if isinstance(effect, Effect)},
+        ledger=[item for item in items if item["record"].startswith("EFFECT#")],
+        folded=[record for item in steps for record in json.loads(item.get("inputs", "[]"))],
+    )
+    yield from check_state(agent)
+    yield from check_inbox(agent)
+    yield from check_conversation(agent)
+    yield from check_ledger(agent, over)
+
+
+def _gaps(state: State, steps: set[str]) -> Iterator[Found]:
+    expected = {step_record(number) for number in range(1, state.step + 1)}
+    for record in sorted(expected - steps):
+        yield Kind.JOURNAL_GAP, record, f"It is missing, but the journal goes to step {state.step}"
+    for record in sorted(steps - expected):
+        yield Kind.JOURNAL_GAP, record, f"It is there, but STATE ends the journal at step {state.step}"

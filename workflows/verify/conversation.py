@@ -1,0 +1,49 @@
+"""The conversation that an agent's journal folds to, against what Bedrock takes."""
+
+import functools
+from collections.abc import Iterator
+
+import botocore.session
+from botocore.model import Shape
+
+from agent.conversation import fold, pending_message
+from workflows.converse_rules import refusal
+from workflows.engines.casing import UnknownField, to_wire
+from workflows.verify.kinds import Found, Kind
+from workflows.verify.stored import Agent, why
+
+
+def check_conversation(agent: Agent) -> Iterator[Found]:
+    """Whether Bedrock would take what LoadTurn would send."""
+    record = agent.steps[-1]["record"]
+    try:
+        conversation = fold(agent.steps, agent.ledger, agent.inbox)
+        last = conversation.last
+        if last and (last.calls or last.children):
+            return  # results come before anything is sent
+        waiting = [
+            each.detail["text"]
+            for name, each in agent.inputs.items()
+            if name not in conversation.folded and each.type == "AgentInputReceived"
+        ]
+        if last and not waiting:
+            waiting = ["…"]  # nothing is sent before the user says something
+        for message in pending_message(conversation, waiting):
+            conversation.add(message["Role"], message["Content"])
+        tool = {"ToolSpec": {"Name": "any", "InputSchema": {"Json": {"type": "object"}}}}
+        request = {"Messages": conversation.messages, "ToolConfig": {"Tools": [tool]}}
+        refused = refusal(to_wire(request, _converse()))
+    except (KeyError, TypeError, ValueError, UnknownField) as error:
+        yield Kind.CONVERSATION_BROKEN, record, f"The journal up to here cannot be folded: {why(error)}"
+        return
+    if refused:
+        yield Kind.CONVERSATION_BROKEN, record, f"Bedrock refuses the conversation up to here: {refused.rstrip('.')}"
+
+
+@functools.cache
+def _converse() -> Shape:
+    model = botocore.session.get_session().get_service_model("bedrock-runtime")
+    shape: Shape | None = model.operation_model("Converse").input_shape
+    if shape is None:
+        raise TypeError("This version of botocore knows no arguments of Converse")
+    return shape

@@ -1,0 +1,96 @@
+"""What can be inconsistent, and what to do about it."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field
+
+from agent.record import Model
+
+
+class Kind(StrEnum):
+    """What sort of inconsistency it is."""
+
+    RECORD_UNREADABLE = "RECORD_UNREADABLE"
+    JOURNAL_GAP = "JOURNAL_GAP"
+    COUNTER_WRONG = "COUNTER_WRONG"
+    STATUS_WRONG = "STATUS_WRONG"
+    AGENT_LOST = "AGENT_LOST"
+    LEASE_DEAD = "LEASE_DEAD"
+    INPUT_MISSING = "INPUT_MISSING"
+    INPUT_TWICE = "INPUT_TWICE"
+    INPUT_UNHEARD = "INPUT_UNHEARD"
+    CONVERSATION_BROKEN = "CONVERSATION_BROKEN"
+    EFFECT_UNSETTLED = "EFFECT_UNSETTLED"
+    EFFECT_UNDECIDED = "EFFECT_UNDECIDED"
+    EFFECT_MISSING = "EFFECT_MISSING"
+    EFFECT_CONTRADICTED = "EFFECT_CONTRADICTED"
+    EFFECT_TWICE = "EFFECT_TWICE"
+    EFFECT_UNAPPROVED = "EFFECT_UNAPPROVED"
+    CHILD_UNDECIDED = "CHILD_UNDECIDED"
+    CHILD_MISSING = "CHILD_MISSING"
+    CHILD_UNHEARD = "CHILD_UNHEARD"
+    SEATS_WRONG = "SEATS_WRONG"
+    BOOKING_UNDECIDED = "BOOKING_UNDECIDED"
+    BOOKING_MISSING = "BOOKING_MISSING"
+    BOOKING_CONTRADICTED = "BOOKING_CONTRADICTED"
+
+
+_FOREIGN = "No machine writes that: find out what else has written to the table, and restore it from a backup"
+_LOOK = "Compare what was done with `turnstile trace {agent}` before anything is repeated"
+_RESUME = "`turnstile resume {agent}` lets a recovery take it over"
+_INVENTORY = "Compare the booking with the ledger of its agent, and correct the inventory by hand"
+ADVICE: Mapping[Kind, str] = {
+    Kind.RECORD_UNREADABLE: _FOREIGN,
+    Kind.JOURNAL_GAP: _FOREIGN,
+    Kind.COUNTER_WRONG: _FOREIGN,
+    Kind.STATUS_WRONG: _FOREIGN,
+    Kind.AGENT_LOST: _RESUME,
+    Kind.LEASE_DEAD: _RESUME,
+    Kind.INPUT_MISSING: _FOREIGN,
+    Kind.INPUT_TWICE: _FOREIGN,
+    Kind.INPUT_UNHEARD: "Whatever is said to it next with `turnstile input {agent}` brings it in",
+    Kind.CONVERSATION_BROKEN: _FOREIGN,
+    Kind.EFFECT_UNSETTLED: "Find out from the tool's own records whether it happened; unless the agent is finished, "
+    + _RESUME,
+    Kind.EFFECT_UNDECIDED: _LOOK,
+    Kind.EFFECT_MISSING: _LOOK,
+    Kind.EFFECT_CONTRADICTED: _LOOK,
+    Kind.EFFECT_TWICE: _LOOK + ", and undo one of them",
+    Kind.EFFECT_UNAPPROVED: _FOREIGN,
+    Kind.CHILD_UNDECIDED: _FOREIGN,
+    Kind.CHILD_MISSING: "agent_watch lets its parent start it again; look at the executions of AgentStart if not",
+    Kind.CHILD_UNHEARD: "agent_watch announces it again; look at the executions of AgentInput if not",
+    Kind.SEATS_WRONG: "Correct the flight by hand: the bookings are what was sold",
+    Kind.BOOKING_UNDECIDED: _INVENTORY,
+    Kind.BOOKING_MISSING: _INVENTORY,
+    Kind.BOOKING_CONTRADICTED: _INVENTORY,
+}
+"""What to do about each kind."""
+
+
+class Finding(Model):
+    """Something that contradicts something else."""
+
+    agent_id: Annotated[str, Field(description="Whose it is; empty for a flight")]
+    kind: Kind
+    record: Annotated[str, Field(description="Where: an item's `record`, a booking's id or a flight's")]
+    text: Annotated[str, Field(description="What is inconsistent, and what to do")]
+
+    @classmethod
+    def of(cls, agent_id: str, kind: Kind, record: str, what: str) -> Self:
+        """What is inconsistent, with the advice for its kind."""
+        text = f"{what}. {ADVICE[kind].format(agent=agent_id or 'AGENT')}."
+        return cls(agent_id=agent_id, kind=kind, record=record, text=text)
+
+
+class Verdict(Model):
+    """What `verify` says."""
+
+    agents: Annotated[int, Field(description="How many were looked at")]
+    findings: list[Finding]
+
+
+Found = tuple[Kind, str, str]
+"""A finding of the agent at hand: its kind, its record, and what is inconsistent."""

@@ -1,0 +1,98 @@
+"""STATE, against the journal and the inbox that it is the fold of."""
+
+from collections.abc import Iterator, Mapping
+
+from pydantic.alias_generators import to_camel
+
+from agent.record import FREE, SETTLED, Status
+from agent.turn import Usage
+from workflows.verify.kinds import Found, Kind
+from workflows.verify.stored import Agent, Input, State
+
+_DUE = frozenset({Status.INITIATED, Status.PLANNING})
+"""In one of these a turn may be announced."""
+_WAITING = frozenset({Status.WAITING_FOR_INPUT, Status.WAITING_FOR_APPROVAL, Status.WAITING_FOR_AGENT})
+_AT_REST = _WAITING | {Status.COMPLETED, Status.CANCELLED}
+"""In one of these nobody works on the agent; a recovery works on one that is FAILED."""
+_FAILED = frozenset({Status.FAILED, Status.PLANNING_FAILED, Status.TOOL_EXECUTION_FAILED})
+
+
+def check_lease(state: State, over: Mapping[str, str]) -> Iterator[Found]:
+    """Whoever has to work on the agent does, or is announced."""
+    if state.execution in over:
+        what = f"{state.execution} holds the lease, but it has ended: {over[state.execution]}"
+        yield Kind.LEASE_DEAD, "STATE", what
+    elif state.owner == FREE and state.next_action == FREE and state.status not in SETTLED | _FAILED | _WAITING:
+        # One that has failed is announced to the recovery; whether that comes in time is not in the tables.
+        yield Kind.AGENT_LOST, "STATE", f"The agent is {state.status}, but nobody works on it and nothing is announced"
+    elif state.owner == FREE and state.status is Status.WAITING_FOR_OPERATOR:
+        yield Kind.AGENT_LOST, "STATE", "The agent waits for its operator, but no recovery waits for the decision"
+
+
+def check_state(agent: Agent) -> Iterator[Found]:
+    """STATE counts what is there, and stands where the journal ends."""
+    yield from _counters(agent)
+    yield from _status(agent)
+
+
+def _counters(agent: Agent) -> Iterator[Found]:
+    entries = agent.entries
+    # What a child has used counts as its parent's.
+    usages: list[Usage | Input] = [entry.usage for entry in entries if entry.usage]
+    usages += agent.inputs.values()
+    decided = [entry.decision or entry.recovery for entry in entries]
+    counted = {
+        "model_calls": sum(entry.who == "MODEL" for entry in entries),
+        "tool_calls": sum(len(entry.results) for entry in entries),
+        "replans": sum(each is not None and each.action == "REPLAN" for each in decided),
+        "input_tokens": sum(usage.input_tokens for usage in usages),
+        "output_tokens": sum(usage.output_tokens for usage in usages),
+        "cost_micro_usd": sum(usage.cost_micro_usd for usage in usages),
+        "inbox": len(agent.inputs),
+        "cancels": sum(each.type == "AgentCancelRequested" for each in agent.inputs.values()),
+    }
+    for name, number in counted.items():
+        told = getattr(agent.state, name)
+        if told != number:
+            where = "the items INPUT# give" if name in ("inbox", "cancels") else "the journal gives"
+            yield Kind.COUNTER_WRONG, "STATE", f"`{to_camel(name)}` is {told}, but {where} {number}"
+
+
+def _status(agent: Agent) -> Iterator[Found]:
+    state, last, closing = agent.state, agent.entries[-1], agent.closing
+    decision, recovery = last.decision, last.recovery
+    match state.status:
+        case Status.INITIATED:
+            fits = last.who == "USER"
+        case Status.PLANNING_COMPLETE | Status.TOOL_EXECUTION_PENDING:
+            fits = decision is not None and decision.status is state.status
+        case Status.TOOL_EXECUTION_SUCCESS:
+            fits = last.who == "TOOLS"
+        case Status.COMPLETED:
+            fits = closing is not None and closing.action == "COMPLETE"
+        case Status.WAITING_FOR_INPUT:
+            fits = (closing is not None and closing.action == "ASK_USER") or bool(recovery and recovery.question)
+        case Status.WAITING_FOR_APPROVAL:
+            fits = closing is not None and closing.action == "ASK_APPROVAL"
+        case Status.WAITING_FOR_AGENT:
+            fits = closing is not None and closing.action == "DELEGATE"
+        case Status.CANCELLED:
+            # Any decision may have been the last; what counts is that somebody wanted it.
+            fits = state.cancels > 0 or (recovery is not None and recovery.action == "CANCEL")
+        case _:
+            fits = True
+    if not fits:
+        what = f"{last.who}: {decided.action}" if (decided := decision or recovery) else last.who
+        yield Kind.STATUS_WRONG, "STATE", f"The agent is {state.status}, but the last entry of its journal is {what}"
+    waits = state.status in (Status.WAITING_FOR_APPROVAL, Status.WAITING_FOR_AGENT)
+    if fits and waits and closing and state.waits_for != closing.waits_for:
+        what = f"`waitsFor` is {state.waits_for!r}, but the agent is {state.status} by decision {closing.waits_for}"
+        yield Kind.STATUS_WRONG, "STATE", what
+    if state.status in _FAILED and not state.error:
+        yield Kind.STATUS_WRONG, "STATE", f"The agent is {state.status}, but `error` is empty"
+    worker = "nobody" if state.owner == FREE else state.execution
+    if state.next_action != FREE and (state.owner != FREE or state.status not in _DUE):
+        what = f"`nextAction` is {state.next_action}, but the agent is {state.status} and {worker} works on it"
+        yield Kind.STATUS_WRONG, "STATE", what
+    if state.owner != FREE and state.status in _AT_REST:
+        yield Kind.STATUS_WRONG, "STATE", f"The agent is {state.status}, but {worker} holds the lease"

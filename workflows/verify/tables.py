@@ -1,0 +1,66 @@
+"""One look at a stack's tables."""
+
+import datetime as dt
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+
+from agent.conversation import Item
+from agent.definition import definition_key
+from agent.record import FREE
+from workflows.client import Stack
+from workflows.verify.agent import findings
+from workflows.verify.family import family_findings
+from workflows.verify.inventory import booking_findings, inventory_findings
+from workflows.verify.kinds import Verdict
+
+
+def look(stack: Stack, agent_id: str | None) -> Verdict:
+    """What all checks find in what the tables hold now. Raises UnknownAgent."""
+    outputs = stack.outputs
+    items = stack.read_agent(agent_id) if agent_id else _scan(stack, outputs.table_name)
+    by_agent: defaultdict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        if not item["agentId"].startswith(definition_key("")):
+            by_agent[item["agentId"]].append(item)
+    records = [record for _, record in sorted(by_agent.items())]
+    over = _over(stack, items)
+    found = [finding for record in records for finding in findings(record, over)]
+    states = {item["agentId"]: item for item in items if item["record"] == "STATE"}
+    now = dt.datetime.now(dt.UTC)
+    for record in records:
+        found += family_findings(record, states if agent_id is None else _children_of(stack, record), now)
+    effects = [item for item in items if item["record"].startswith("EFFECT#")]
+    bookings = _scan(stack, outputs.bookings_table_name)
+    if agent_id:
+        own = [booking for booking in bookings if booking["key"].startswith(f"{agent_id}#")]
+        found += booking_findings(own, effects)
+    else:
+        found += inventory_findings(_scan(stack, outputs.flights_table_name), bookings, effects)
+    return Verdict(agents=len(records), findings=found)
+
+
+def _children_of(stack: Stack, items: Iterable[Item]) -> dict[str, Item]:
+    children = [child for item in items if item["record"] == "STATE" for child in json.loads(item["children"])]
+    states = {child: stack.item(child, "STATE") for child in children}
+    return {child: state for child, state in states.items() if state}
+
+
+def _over(stack: Stack, items: Iterable[Item]) -> dict[str, str]:
+    """The executions that hold a lease but have ended."""
+    owners = {item["owner"].partition("#")[0] for item in items if item["record"] == "STATE"} - {FREE}
+    known = {arn: stack.execution(arn) for arn in sorted(owners)}
+    return {
+        arn: execution.status if execution else "it is not known any more"
+        for arn, execution in known.items()
+        if execution is None or execution.status != "RUNNING"
+    }
+
+
+def _scan(stack: Stack, table: str) -> list[Item]:
+    pages = stack.dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
+    return [
+        {name: str(value.get("S", value.get("N", ""))) for name, value in item.items()}
+        for page in pages
+        for item in page["Items"]
+    ]
