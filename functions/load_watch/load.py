@@ -76,7 +76,7 @@ def find_stale(client: "DynamoDBClient", table: str, before: datetime, decided_b
 
 def _waits_in_vain(client: "DynamoDBClient", table: str, parent: Item) -> list[Item]:
     """The children that a parent waits for and whose end it has not heard of, and itself if one does not exist."""
-    if parent.get("status") != Status.WAITING_FOR_AGENT:
+    if parent.get("status") != Status.WAITING_FOR_AGENT or not parent["waitsFor"].isdecimal():
         return []
     # Not those of a delegation before: some of them may never have been started, and nobody waits for them.
     delegation = _read(client, table, parent["agentId"], step_record(int(parent["waitsFor"])))

@@ -112,6 +112,12 @@ def test_a_parent_of_children_that_do_not_exist_is_found_once(stack: Stack) -> N
     assert (agent.agent_id, agent.status, agent.waits_for) == ("lost", Status.WAITING_FOR_AGENT, "4")
 
 
+def test_a_parent_that_waits_for_nothing_does_not_stop_the_watch(stack: Stack) -> None:
+    place(stack, "odd", Status.WAITING_FOR_AGENT)
+    place(stack, "stands", Status.PLANNING)
+    assert who(stack) == ["stands"]
+
+
 def test_a_parent_has_the_time_that_others_have(stack: Stack) -> None:
     delegate(stack, "young", "x", minutes=14)
     assert who(stack) == []
