@@ -80,7 +80,7 @@ def _waits_in_vain(client: "DynamoDBClient", table: str, parent: Item) -> list[I
         return []
     # Not those of a delegation before: some of them may never have been started, and nobody waits for them.
     delegation = _read(client, table, parent["agentId"], step_record(int(parent["waitsFor"])))
-    children = json.loads(delegation["decision"])["children"] if delegation else []
+    children = json.loads(delegation.get("decision", "{}")).get("children", [])
     stale: list[Item] = []
     for child_id in [child["agentId"] for child in children]:
         child = _state(client, table, child_id)

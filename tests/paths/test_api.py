@@ -443,7 +443,7 @@ def test_agents_are_listed_by_status_and_page(world: World, door: Door) -> None:
     ids = [new("listed") for _ in range(3)]
     for number, agent_id in enumerate(ids):
         # Nobody else's agents stand there.
-        put_state(world, agent_id, Status.COMPENSATING, lastUpdated=f"2026-01-0{number + 1}T00:00:00Z", owner="me")
+        put_state(world, agent_id, Status.COMPENSATING, lastUpdated=f"2126-01-0{number + 1}T00:00:00Z", owner="me")
     found, token, path = [], "", "/agents?status=COMPENSATING&limit=2"
     while token is not None:
         page = door.get(path + (f"&nextToken={token}" if token else ""))
@@ -507,7 +507,7 @@ def put(world: World, **item: str) -> None:
 
 
 def put_state(world: World, agent_id: str, status: Status, **more: str) -> None:
-    """The STATE of an agent that nobody works on."""
+    """The STATE of an agent that nobody works on, and that agent_watch leaves to us for a hundred years."""
     state = {
         "status": str(status),
         "agent": "travel",
@@ -520,9 +520,9 @@ def put_state(world: World, agent_id: str, status: Status, **more: str) -> None:
         "costMicroUsd": "0",
         "waitsFor": "",
         "owner": "NONE",
-        "createdAt": "2026-01-01T00:00:00Z",
+        "createdAt": "2126-01-01T00:00:00Z",
         "createdBy": "a test",
-        "lastUpdated": "2026-01-01T00:00:00Z",
+        "lastUpdated": "2126-01-01T00:00:00Z",
         "error": "",
     }
     put(world, agentId=agent_id, record="STATE", **state | more)

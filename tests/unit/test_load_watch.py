@@ -114,6 +114,8 @@ def test_a_parent_of_children_that_do_not_exist_is_found_once(stack: Stack) -> N
 
 def test_a_parent_that_waits_for_nothing_does_not_stop_the_watch(stack: Stack) -> None:
     place(stack, "odd", Status.WAITING_FOR_AGENT)
+    place(stack, "odder", Status.WAITING_FOR_AGENT, state={"waitsFor": "1"})
+    put(stack, {"agentId": "odder", "record": "STEP#000001", "text": "Fly me to Paris."})
     place(stack, "stands", Status.PLANNING)
     assert who(stack) == ["stands"]
 
