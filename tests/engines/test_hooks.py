@@ -1,5 +1,6 @@
 """What MiniStack lacks and the hooks add. If a hook no longer bites, the test that has its name fails."""
 
+import base64
 import importlib
 import json
 import time
@@ -16,6 +17,9 @@ from tests.engines.sample_stack import INPUT, Sample, wait_for
 from workflows.engines import ministack_child
 
 pytestmark = pytest.mark.xdist_group("engines")
+
+MINISTACK_WAITS_FOR_LOG = 0.05
+MINISTACK_SLEEPS_BEFORE_STATES = 0.15
 
 
 def ask(agent: str, calls: int, *messages: dict[str, Any]) -> dict[str, Any]:
@@ -140,6 +144,34 @@ class TestShareWorkers:
         with ThreadPoolExecutor(3 * ministack_child.WORKERS) as pool:
             processes = set(pool.map(call, range(3 * ministack_child.WORKERS)))
         assert 1 < len(processes) <= ministack_child.WORKERS
+
+
+class TestMarkEndOfLog:
+    def invoke(self, sample: Sample, event: dict[str, Any]) -> Any:
+        client = sample.engine.client("lambda")
+        return client.invoke(FunctionName="sample-worker", Payload=json.dumps(event), LogType="Tail")
+
+    def test_an_answer_brings_its_own_log_and_no_other(self, sample: Sample) -> None:
+        for note in ("first", "", "third"):
+            answer = self.invoke(sample, {"action": "say" if note else "work", "note": note})
+            assert base64.b64decode(answer.get("LogResult", "")).decode() == note
+
+    def test_no_log_is_not_waited_for(self, sample: Sample) -> None:
+        def seconds() -> float:
+            begun = time.monotonic()
+            self.invoke(sample, {"action": "work", "note": ""})
+            return time.monotonic() - begun
+
+        assert min(seconds() for _ in range(10)) < MINISTACK_WAITS_FOR_LOG
+
+
+class TestBeginAtOnce:
+    def test_the_first_state_is_entered_at_once(self, sample: Sample) -> None:
+        def seconds() -> float:
+            started, entered = sample.history(sample.work())[:2]
+            return float((entered["timestamp"] - started["timestamp"]).total_seconds())
+
+        assert min(seconds() for _ in range(5)) < MINISTACK_SLEEPS_BEFORE_STATES
 
 
 class TestHistory:

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,10 @@ class World:
 
     def assert_inventory_agrees(self) -> None:
         """Seats sold are the passengers of the bookings that stand, flight by flight."""
-        sold = {item["flightId"]: int(item["seatsSold"]) for item in self.scan("flights") if int(item["seatsSold"])}
+        flights = self.scan(
+            "flights", FilterExpression="seatsSold > :none", ExpressionAttributeValues={":none": {"N": "0"}}
+        )
+        sold = {item["flightId"]: int(item["seatsSold"]) for item in flights}
         booked: dict[str, int] = {}
         for item in self.scan("bookings"):
             if item["status"] == "BOOKED":
@@ -165,22 +169,22 @@ class World:
     def give_seats_back(self) -> None:
         """Forgets every booking."""
         outputs = self.stack.outputs
-        for booking in self.scan("bookings"):
+        bookings = self.scan("bookings")
+        for booking in bookings:
             key = {"bookingId": {"S": booking["bookingId"]}}
             self.stack.dynamodb.delete_item(TableName=outputs.bookings_table_name, Key=key)
-        for flight in self.scan("flights"):
-            if flight["seatsSold"] != "0":
-                self.stack.dynamodb.update_item(
-                    TableName=outputs.flights_table_name,
-                    Key={"flightId": {"S": flight["flightId"]}},
-                    UpdateExpression="SET seatsLeft = seatsLeft + :sold, seatsSold = :none",
-                    ExpressionAttributeValues={":sold": {"N": flight["seatsSold"]}, ":none": {"N": "0"}},
-                )
+        for flight_id in {booking["flightId"] for booking in bookings if booking["status"] != VOID}:
+            self.stack.dynamodb.update_item(
+                TableName=outputs.flights_table_name,
+                Key={"flightId": {"S": flight_id}},
+                UpdateExpression="SET seatsLeft = seatsLeft + seatsSold, seatsSold = :none",
+                ExpressionAttributeValues={":none": {"N": "0"}},
+            )
 
-    def scan(self, table: str) -> list[dict[str, str]]:
-        """All items of `flights` or `bookings`, values as text."""
+    def scan(self, table: str, **only: Any) -> list[dict[str, str]]:
+        """The items of `flights` or `bookings`, values as text."""
         name = getattr(self.stack.outputs, f"{table}_table_name")
-        pages = self.stack.dynamodb.get_paginator("scan").paginate(TableName=name)
+        pages = self.stack.dynamodb.get_paginator("scan").paginate(TableName=name, **only)
         return [{k: str(next(iter(v.values()))) for k, v in item.items()} for page in pages for item in page["Items"]]
 
 
@@ -199,8 +203,9 @@ def in_order(found: list[Visit]) -> list[Visit]:
     return ordered
 
 
+@cache
 def scenario(name: str) -> Scenario:
-    """A scenario of the sample agent."""
+    """A scenario of a sample agent."""
     return next(scenario for scenario in load_scenarios() if scenario.name == name)
 
 

@@ -19,9 +19,9 @@ from workflows.operator import OPERATOR, OperatorDecision, decide
 LONG_AGO = "2026-01-01T00:00:00Z"
 
 
-def lose(world: World, agent_id: str, machine: str) -> Path:
-    """Loses the next event for a machine."""
-    return world.faults.put(Delivery(agent_id=agent_id, machine=machine, how="lost"))
+def lose(world: World, agent_id: str, machine: str, skip: int = 0) -> Path:
+    """Loses an event for a machine: the next, or one after it."""
+    return world.faults.put(Delivery(agent_id=agent_id, machine=machine, how="lost", skip=skip))
 
 
 def until_lost(*events: Path) -> None:
@@ -55,7 +55,7 @@ def set_state(world: World, agent_id: str, **values: str | int) -> Item:
 def standing(world: World, status: Status, name: str = "", **values: str | int) -> str:
     """An agent that stands there, and whose next turn will not be begun."""
     name = name or fresh("standing")
-    lost = [lose(world, name, "AgentTurn") for _ in range(2)]
+    lost = [lose(world, name, "AgentTurn", skip) for skip in range(2)]
     world.run("agent_start", {"prompt": "Fly", "agentId": name})
     until_lost(lost[0])
     change(world, name, **({"status": status, "nextAction": "NONE"} | values))
@@ -152,7 +152,7 @@ def test_a_failure_that_nobody_heard_of_is_announced_again(world: World) -> None
     name = fresh()
     world.faults.put(Fault(agent_id=name, state="AskModel", error="AccessDenied"))
     # One by the bus, the other by the execution's status.
-    lost = [lose(world, name, "AgentRecovery") for _ in range(2)]
+    lost = [lose(world, name, "AgentRecovery", skip) for skip in range(2)]
     world.start(scenario("straight_booking"), name)
     until_lost(*lost)
     turn = set_state(world, name)["lastUpdatedBy"]

@@ -5,6 +5,7 @@ that closes, the parent is gone and so is this process. Each hook below names th
 and refuses to start when one is not what MiniStack 1.5.33 has.
 """
 
+import contextlib
 import contextvars
 import copy
 import functools
@@ -12,6 +13,7 @@ import importlib
 import json
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
@@ -37,7 +39,7 @@ MODEL_TIMEOUT = 170
 """Seconds to wait for the model; shorter than AskModel's TimeoutSeconds, so that the cause is seen."""
 WORKERS = 4
 """Processes of one Lambda function at most."""
-PIPE_INTERVAL = 0.1
+PIPE_INTERVAL = 0.02
 """Seconds between two looks at a table's stream."""
 SHUTDOWN_GRACE = 5
 """Seconds that an orderly end may take once the parent is gone."""
@@ -167,7 +169,67 @@ def share_workers(lambda_svc: ModuleType) -> None:
     lambda_svc.release_worker = release_worker  # type: ignore[attr-defined]
 
 
+LOG_ENDS = "turnstile:log ends"
+LOG_SECONDS = 0.25
+"""How long the end of a function's log may take to arrive after its answer."""
+_ANSWERED = """        _real_stdout.flush()
+
+run()"""
+_LOG_ENDED = f"""        print({LOG_ENDS!r}, file=sys.stderr, flush=True)
+        _real_stdout.flush()
+
+run()"""
+
+
+def mark_end_of_log(lambda_runtime: ModuleType) -> None:
+    """Takes a function's log up to a mark that its process sets: MiniStack waits 50 ms for one that writes none.
+
+    Needs the last lines of `lambda_runtime._PYTHON_WORKER_SCRIPT`, and of `Worker` its `_stderr_queue`, `_proc` and
+    `_drain_stderr_bounded()`, which gives the log of a process that has ended.
+    """
+    script = need(lambda_runtime, "_PYTHON_WORKER_SCRIPT")
+    if script.count(_ANSWERED) != 1:
+        changed("lambda_runtime._PYTHON_WORKER_SCRIPT answers in another way")
+    lambda_runtime._PYTHON_WORKER_SCRIPT = script.replace(_ANSWERED, _LOG_ENDED)  # type: ignore[attr-defined]
+    worker = need(lambda_runtime, "Worker")
+    drain = need(worker, "_drain_stderr_bounded")
+
+    def drain_to_mark(self: Any, **named: Any) -> str:
+        if self._proc is None or named:
+            return str(drain(self, **named))
+        lines: list[str] = []
+        with contextlib.suppress(queue.Empty):
+            while (line := self._stderr_queue.get(timeout=LOG_SECONDS)) != LOG_ENDS:
+                lines.append(line)
+        return "\n".join(lines)
+
+    worker._drain_stderr_bounded = drain_to_mark
+
+
 # -- Step Functions --------------------------------------------------------------------------------------------------
+
+
+def begin_at_once(stepfunctions: ModuleType) -> None:
+    """Begins an execution when it is started: MiniStack sleeps 0.15 seconds before its first state.
+
+    Needs `_run_execution(arn)`, which sleeps first of all, by the module's own name `time`.
+    """
+    run = need(stepfunctions, "_run_execution")
+    clock = need(stepfunctions, "time")
+    begins: contextvars.ContextVar[bool] = contextvars.ContextVar("begins", default=False)
+
+    def run_execution(arn: str) -> None:
+        begins.set(True)
+        run(arn)
+
+    def sleep(seconds: float) -> None:
+        if begins.get():
+            begins.set(False)
+        else:
+            time.sleep(seconds)
+
+    stepfunctions._run_execution = run_execution  # type: ignore[attr-defined]
+    stepfunctions.time = SimpleNamespace(**{**vars(clock), "sleep": sleep})  # type: ignore[attr-defined]
 
 
 def keep_history(stepfunctions: ModuleType) -> None:
@@ -321,7 +383,7 @@ def keep_message_attributes(sns: ModuleType) -> None:
 
 
 def poll_pipes_often(pipes: ModuleType) -> None:
-    """Looks at a stream every tenth of a second instead of every second.
+    """Looks at a stream every `PIPE_INTERVAL` instead of every second.
 
     Needs the module's own name `time`, whose `sleep` the poller `_poll_loop` alone uses.
     """
@@ -341,6 +403,8 @@ def apply_hooks(model: Callable[[], Any]) -> None:
     answer_converse(stepfunctions, model)
     report_exceptions_by_name(lambda_runtime, lambda_svc)
     share_workers(lambda_svc)
+    mark_end_of_log(lambda_runtime)
+    begin_at_once(stepfunctions)
     keep_history(stepfunctions)
     take_timeouts_from_paths(stepfunctions)
     answer_test_state(stepfunctions, need)

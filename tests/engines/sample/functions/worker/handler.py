@@ -20,6 +20,8 @@ def handler(event: dict[str, Any], _: Any) -> dict[str, Any]:
             raise NotToday(event["note"])
         case "die":
             os._exit(3)
+        case "say":
+            print(event["note"])
         case "take time":
             time.sleep(0.3)
     return {"calls": CALLS, "process": os.getpid(), "profile": os.environ.get("AWS_PROFILE"), "note": event["note"]}
