@@ -21,6 +21,8 @@ EVENTS = 25_000
 """Events of an execution's history."""
 EXPRESS_SECONDS = 300
 """Seconds that an Express execution may take."""
+PAGE = 1000
+"""Events that are asked for at once: as many as there may be."""
 SHARE = 0.8
 """How much of a limit may be used."""
 
@@ -72,7 +74,9 @@ def of_stack(client: "SFNClient") -> Iterator[Use]:
     for machine in client.list_state_machines()["stateMachines"]:
         pages = client.get_paginator("list_executions").paginate(stateMachineArn=machine["stateMachineArn"])
         for execution in (execution for page in pages for execution in page["executions"]):
-            found = client.get_paginator("get_execution_history").paginate(executionArn=execution["executionArn"])
+            found = client.get_paginator("get_execution_history").paginate(
+                executionArn=execution["executionArn"], PaginationConfig={"PageSize": PAGE}
+            )
             history: list[Any] = [event for page in found for event in page["events"]]
             took = None
             if machine["type"] == "EXPRESS" and "stopDate" in execution:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.engines.sample_stack import SCENARIO, TEMPLATE, Sample
+from tests.limits import within_limits
 from workflows.engines.embedded import Embedded
 from workflows.scripted_model import ScriptedModel
 
@@ -17,4 +18,5 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
         Embedded.start(model=model.url, folder=tmp_path_factory.mktemp("engine")) as engine,
     ):
         engine.deploy(TEMPLATE, stack="sample")
-        yield Sample(engine)
+        with within_limits(engine.client("stepfunctions")):
+            yield Sample(engine)

@@ -20,6 +20,7 @@ from workflows.chaos.cases import (
 from workflows.chaos.report import Report, doubles, make_report, write
 from workflows.chaos.run import Outcome, run
 from workflows.chaos.suite import chaos
+from workflows.limits import Use
 from workflows.local import TEMPLATE
 from workflows.machines import load_machines
 
@@ -60,12 +61,20 @@ def test_agents_survive(tmp_path: Path) -> None:
     report = chaos(representative_cases(), tmp_path / "engines", 1, False, lambda _: None, told.append)
     assert [f"{outcome.case}: {outcome.problems}" for outcome in report.outcomes if outcome.problems] == []
     assert report.inventory == []
+    assert report.within_limits, report.closest_to_limit
     assert {outcome.case for outcome in told} == {case.id for case in representative_cases()}
     assert report.survived
     text, data, picture = write(report, tmp_path / "report")
     assert "seats and bookings" in text.read_text("utf-8")
     assert Report.model_validate_json(data.read_text("utf-8")) == report
     assert picture.read_text("utf-8").startswith("<svg")
+
+
+@pytest.mark.parametrize(("amount", "survived"), [(80, True), (81, False)])
+def test_who_comes_close_to_a_limit_of_step_functions_does_not_survive(amount: int, survived: bool) -> None:
+    report = make_report(1, 1.0, [], [], Use("turn-1, LoadTurn", "bytes", amount, 100), [])
+    assert report.survived is survived
+    assert report.closest_to_limit == f"turn-1, LoadTurn: bytes {amount} of 100 ({amount}%)"
 
 
 def test_the_harness_can_fail(tmp_path: Path) -> None:
@@ -77,6 +86,6 @@ def test_the_harness_can_fail(tmp_path: Path) -> None:
     assert [(outcome.case, outcome.duplicates) for outcome in outcomes if not outcome.duplicates] == []
     assert all("bookings too many" in outcome.problems[0] for outcome in outcomes)
     assert unmet.problems[0] == "the fault was never met"
-    report = make_report(1, 1.0, [*outcomes, unmet], [], [doubles(str(guards), outcomes)])
+    report = make_report(1, 1.0, [*outcomes, unmet], [], Use("", "", 0, 1), [doubles(str(guards), outcomes)])
     assert not report.survived
     assert report.duplicates[0].lives_with_duplicates == len(outcomes)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.limits import within_limits
 from tests.live.stack import CONVERSE, MODEL, OUTPUT, ROOT, write_stack
 from tests.paths.conftest import World
 from tests.paths.conftest import scenario as named
@@ -30,7 +31,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         assert outputs[OUTPUT]
         stack = Stack.embedded(engine)
         seed_flights(stack)
-        yield World(stack, Faults(tmp_path_factory.mktemp("none")), engine.client)
+        with within_limits(stack.stepfunctions):
+            yield World(stack, Faults(tmp_path_factory.mktemp("none")), engine.client)
 
 
 @pytest.mark.parametrize("name", ["model_throttled", "two_tools_at_once", "no_seats"])

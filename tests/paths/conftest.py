@@ -14,10 +14,10 @@ import pytest
 from agent.conversation import Item
 from agent.events import SOURCE, AgentRequested
 from agent.record import FINISHED, SETTLED, Status
+from tests.limits import within_limits
 from tools.flights import VOID
 from workflows.client import Stack
 from workflows.engines.faults import FOLDER, Faults
-from workflows.limits import breaches, of_stack
 from workflows.local import local_stack
 from workflows.registry import read_agent_file, register
 from workflows.scenarios import AGENTS, Scenario, load_scenarios
@@ -230,8 +230,8 @@ def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv(FOLDER, str(folder))
         engine = tmp_path_factory.mktemp("engine")
-        with local_stack(load_scenarios(), engine, "travel", {}, lambda _: None, wait_scale=0) as local:
+        with (
+            local_stack(load_scenarios(), engine, "travel", {}, lambda _: None, wait_scale=0) as local,
+            within_limits(local.stack.stepfunctions),
+        ):
             yield World(local.stack, Faults(folder), local.engine.client)
-            # Of all that the tests did, for the engine enforces none of it.
-            if found := breaches(of_stack(local.stack.stepfunctions)):
-                pytest.fail("Close to a limit of Step Functions:\n" + "\n".join(map(str, found)), pytrace=False)

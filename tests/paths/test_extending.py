@@ -10,6 +10,7 @@ import pytest
 import tools
 from agent.events import AgentRequested
 from agent.record import Status
+from tests.limits import within_limits
 from workflows.client import Stack
 from workflows.engines.embedded import FOLDER, Embedded
 from workflows.registry import register
@@ -45,9 +46,10 @@ def test_the_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         runpy.run_path(str(tmp_path / "elsewhere" / "deploy.py"))
         register(stack, agent / "agent.yaml")
-        sent = stack.request(AgentRequested(prompt=scenario.prompt, agent="hotel"))
-        stack.wait_for(sent)
-        *_, last = stack.watch(sent.agent_id)
+        with within_limits(stack.stepfunctions):
+            sent = stack.request(AgentRequested(prompt=scenario.prompt, agent="hotel"))
+            stack.wait_for(sent)
+            *_, last = stack.watch(sent.agent_id)
         assert last.status == scenario.expect.status == Status.COMPLETED
         view = stack.view(sent.agent_id)
         assert [entry.result for entry in view.plan] == [

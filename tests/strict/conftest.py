@@ -12,6 +12,7 @@ import pytest
 from agent.conversation import Item
 from agent.record import Status
 from tests.engines.sample_stack import wait_for
+from tests.limits import within_limits
 from tests.paths.conftest import World
 from workflows.engines import strict
 from workflows.engines.faults import FOLDER, Delivery, Faults
@@ -122,5 +123,9 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
                 yield local
 
     folders = tmp_path_factory.mktemp("faults"), tmp_path_factory.mktemp("faults")
-    with stack(start_embedded, folders[0]) as embedded, stack(strict.start, folders[1]) as strictly:
+    with (
+        stack(start_embedded, folders[0]) as embedded,
+        stack(strict.start, folders[1]) as strictly,
+        within_limits(embedded.stack.stepfunctions, strictly.stack.stepfunctions),
+    ):
         yield Both(embedded, strictly, (Faults(folders[0]), Faults(folders[1])))

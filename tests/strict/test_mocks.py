@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from agent.tool import ToolHandler
 from tests.asl.services import called
+from tests.limits import within_limits
 from tests.strict.conftest import Both
 from workflows.engines import strict
 from workflows.engines.casing import UnknownField, to_wire
@@ -60,7 +61,8 @@ def mocked(both: Both, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moc
         )
         for machine in machines.values():
             create(client, adapted(machine))
-        yield Mocked(client, machines, found)
+        with within_limits(client):
+            yield Mocked(client, machines, found)
 
 
 @pytest.mark.parametrize("scenario", [each.name for each in load_scenarios()])

@@ -78,7 +78,7 @@ class Machines:
         yield {"executions": [execution | {"stopDate": NOON + dt.timedelta(seconds=250)}]}
 
     class Histories:
-        def paginate(self, executionArn: str) -> Any:  # noqa: N803
+        def paginate(self, executionArn: str, **_: Any) -> Any:  # noqa: N803
             yield {"events": [entered("A", {})]}
             yield {"events": [entered("B", LARGE if executionArn == "STANDARD" else {})]}
 

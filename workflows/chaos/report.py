@@ -15,6 +15,7 @@ from rich.text import Text
 from agent.record import Model
 from workflows.chaos.cases import KINDS
 from workflows.chaos.run import Outcome
+from workflows.limits import SHARE, Use
 
 SIMULATED = (
     "Waits and back-offs are skipped, so seconds tell what recovery does, not how long AWS would let it wait.",
@@ -62,17 +63,24 @@ class Report(Model):
     extra_transitions: Annotated[Spread | None, Field(description="More than the same life has without faults")]
     duplicates: list[Doubles]
     inventory: Annotated[list[str], Field(description="What is wrong between flights, bookings and ledgers")]
+    closest_to_limit: Annotated[str, Field(description="What came closest to a limit of Step Functions")]
+    within_limits: Annotated[bool, Field(description="Whether that stayed as far away as it must")]
     outcomes: list[Outcome]
     simulated: tuple[str, ...] = SIMULATED
 
     @property
     def survived(self) -> bool:
-        """Whether every agent did, and what is left agrees."""
-        return self.survivors == self.cases and not self.inventory
+        """Whether every agent did, what is left agrees, and a longer life would survive as well."""
+        return self.survivors == self.cases and not self.inventory and self.within_limits
 
 
 def make_report(
-    seed: int, seconds: float, outcomes: Sequence[Outcome], inventory: Sequence[str], duplicates: Sequence[Doubles]
+    seed: int,
+    seconds: float,
+    outcomes: Sequence[Outcome],
+    inventory: Sequence[str],
+    closest: Use,
+    duplicates: Sequence[Doubles],
 ) -> Report:
     """Counts."""
     return Report(
@@ -86,6 +94,8 @@ def make_report(
         extra_transitions=spread(outcome.extra_transitions for outcome in outcomes),
         duplicates=list(duplicates),
         inventory=list(inventory),
+        closest_to_limit=str(closest),
+        within_limits=closest.share <= SHARE,
         outcomes=list(outcomes),
     )
 
@@ -148,6 +158,7 @@ def _figures(report: Report) -> RenderableType:
         what = f"{each.duplicates} in {each.lives} lives ({each.lives_with_duplicates} of them with some)"
         table.add_row(f"bookings made twice, guards: {each.guards}", what)
     table.add_row("seats and bookings", "agree" if not report.inventory else Text("do not agree", style="red"))
+    table.add_row("closest to a limit", Text(report.closest_to_limit, style="" if report.within_limits else "red"))
     table.add_row("ran for", f"{report.seconds:.0f} s, seed {report.seed}")
     return table
 

@@ -9,6 +9,7 @@ from workflows.chaos.bench import Guards, bench
 from workflows.chaos.cases import Case, guard_cases
 from workflows.chaos.report import Doubles, Report, doubles, make_report
 from workflows.chaos.run import Outcome, run
+from workflows.limits import of_stack
 from workflows.local import TEMPLATE
 from workflows.verify import verify
 
@@ -44,8 +45,9 @@ def chaos(
     with bench(folder / "cases", Guards(), template) as made:
         outcomes = run(made, cases, Guards(), on_outcome)
         inventory = [finding.text for finding in verify(made.stack).findings if not finding.agent_id]
+        closest = max(of_stack(made.stack.stepfunctions), key=lambda use: use.share)
     compared = [_compare(guards, folder, on_progress, template) for guards in COMPARED] if compare else []
-    report = make_report(seed, time.monotonic() - begun, outcomes, inventory, compared)
+    report = make_report(seed, time.monotonic() - begun, outcomes, inventory, closest, compared)
     if report.survived:
         shutil.rmtree(folder, ignore_errors=True)
     return report
