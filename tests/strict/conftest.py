@@ -4,18 +4,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 
 from agent.conversation import Item
-from agent.record import Status
+from agent.record import FREE, Status
 from tests.engines.sample_stack import wait_for
 from tests.limits import within_limits
 from tests.paths.conftest import World
 from workflows.engines import strict
-from workflows.engines.faults import FOLDER, Delivery, Faults
+from workflows.engines.faults import FOLDER, Delivery, Faults, met_at
 from workflows.engines.start import Start, start_embedded
 from workflows.local import Local, local_stack
 from workflows.operator import OPERATOR
@@ -80,7 +80,7 @@ class Both:
 
 def _play_in(world: Observed, scenario: Scenario, agent_id: str) -> None:
     world.give_seats_back()
-    with _told_once(world):
+    with _told_once(world), _reported_one_by_one(world, agent_id, len(scenario.expect.children)):
         world.play(scenario, agent_id)
         for member in world.family(agent_id)[1:]:
             world.settle(member)
@@ -108,6 +108,33 @@ def _told_once(world: World) -> Iterator[None]:
     finally:
         for file in lost:
             file.unlink()
+
+
+@contextmanager
+def _reported_one_by_one(world: World, agent_id: str, children: int) -> Iterator[None]:
+    """Lets the reports of its children come to an agent one by one, each when it waits.
+
+    Which of them it hears while it still works, and how often it wakes, would be chance otherwise.
+    """
+    held = [
+        world.faults.put(Delivery(agent_id=agent_id, machine="AgentInput", how="late", skip=number))
+        for number in range(children)
+    ]
+
+    def waits(state: Item, heard: int) -> bool:
+        free = (state["owner"], state["nextAction"]) == (FREE, FREE)
+        return state["status"] == Status.WAITING_FOR_AGENT and free and state["inbox"] == str(heard)
+
+    def release() -> None:
+        for heard, file in enumerate(held):
+            wait_for(partial(met_at, file), f"report {heard + 1} to {agent_id}")
+            world.wait(agent_id, partial(waits, heard=heard))
+            file.unlink()
+
+    with ThreadPoolExecutor() as pool:
+        released = pool.submit(release)
+        yield
+        released.result()
 
 
 @pytest.fixture(scope="session")
