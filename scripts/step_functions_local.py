@@ -3,8 +3,8 @@
     .venv/bin/python scripts/step_functions_local.py [--scenario NAME]
     .venv/bin/python scripts/step_functions_local.py --mocks
 
-Docker runs the image. With --url, one that runs already is taken, from the image or from its jar. Exits with 1 unless
-the agent completes, or unless every path is what it is on the embedded engine.
+Docker runs the image. With --url, one that somebody else starts is taken, as its jar: before this, or with --mocks when
+this asks for it. Exits with 1 unless the agent completes, or unless every path is what it is on the embedded engine.
 """
 
 import json
@@ -24,7 +24,7 @@ from workflows.client import Stack, StackError
 from workflows.console import Screen
 from workflows.demo import play, show_report
 from workflows.engines import step_functions_local as sfn_local
-from workflows.engines.elsewhere import Registered, adapted, create, read_machines
+from workflows.engines.elsewhere import Registered, create, on_mocks, read_machines
 from workflows.engines.embedded import FOLDER, REGION
 from workflows.engines.errors import EngineError
 from workflows.engines.mocks import Case, cases, mock_config, run_mocked
@@ -40,7 +40,7 @@ FILE = "MockConfigFile.json"
 
 def main(
     scenario: Annotated[str, typer.Option(metavar="NAME", help="Which scenario to play.")] = "straight_booking",
-    url: Annotated[str | None, typer.Option(metavar="URL", help="A Step Functions Local that runs already.")] = None,
+    url: Annotated[str | None, typer.Option(metavar="URL", help="A Step Functions Local of your own.")] = None,
     port: Annotated[
         int, typer.Option(metavar="PORT", help="With --url: where the embedded engine serves, as that one was told.")
     ] = sfn_local.EMBEDDED_PORT,
@@ -71,6 +71,10 @@ def run(scenario: str, url: str | None, port: int) -> bool:
 def run_on_mocks(url: str | None) -> bool:
     """Records every path on the embedded engine, writes the mocks, and runs each path on them."""
     screen = Screen()
+    if url:
+        sfn_local.check_stopped(url)
+    else:
+        sfn_local.check_docker()
     machines, found = record(screen)
     MOCKS.mkdir(parents=True, exist_ok=True)
     file = MOCKS / FILE
@@ -79,9 +83,10 @@ def run_on_mocks(url: str | None) -> bool:
         (MOCKS / f"{case.machine}.{case.name}.json").write_text(json.dumps(case.input, indent=1), "utf-8")
     screen.line(f"  {file} has {len(found)} cases; beside it is the input of each.")
     if url:
+        sfn_local.await_start(url, file, screen.line)
         return replay(url, machines, found, screen)
     free = free_port()
-    with sfn_local.run_image(free, MOCKS, embedded=free_port(), mocks=file):
+    with sfn_local.run_image(free, MOCKS, embedded=free_port(), wait_scale=0, mocks=file):
         return replay(f"http://{HOST}:{free}", machines, found, screen)
 
 
@@ -96,7 +101,7 @@ def record(screen: Screen) -> tuple[dict[str, Registered], list[Case]]:
         for scenario in scenarios:
             found += cases(local.stack, scenario.name, settle(local.stack, scenario))
             screen.progress(scenario.name)
-        return {machine.name: adapted(machine) for machine in read_machines(local.engine)}, found
+        return {machine.name: on_mocks(machine) for machine in read_machines(local.engine)}, found
 
 
 def settle(stack: Stack, scenario: Scenario) -> str:

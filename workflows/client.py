@@ -1,7 +1,6 @@
 """A deployed stack as it is seen from outside: through its outputs and the AWS APIs."""
 
 import datetime as dt
-import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from agent.journal import Entry, read_journal
 from agent.record import FINISHED, FREE, GOAL_LIMIT, SETTLED, Model, Status, Verdict, step_record
 from agent.view import AgentView, public_view
 from workflows.engines.embedded import Connection
+from workflows.failure import failure
 from workflows.stack_shapes import AgentSummary, Change, Execution, Outputs, Run, Sent, Standing, summary_of, waits_for
 from workflows.trace import transitions, visits
 
@@ -281,6 +281,7 @@ class Stack:
             answer = self.stepfunctions.describe_execution(executionArn=arn)
         except self.stepfunctions.exceptions.ExecutionDoesNotExist:
             return None
+        error, cause = failure(self.stepfunctions, answer)
         return Execution(
             arn=arn,
             machine=answer["stateMachineArn"].rpartition(":")[2],
@@ -288,8 +289,8 @@ class Stack:
             started=answer["startDate"],
             stopped=answer.get("stopDate"),
             input=json.loads(answer["input"]),
-            error=answer.get("error", ""),
-            cause=answer.get("cause", ""),
+            error=error,
+            cause=cause,
         )
 
     def refusals(self, name: str, since: dt.datetime | None = None) -> list[Execution]:
@@ -364,8 +365,9 @@ class Stack:
         pages = self.stepfunctions.get_paginator("list_executions").paginate(
             stateMachineArn=machine, statusFilter="FAILED", PaginationConfig={"MaxItems": 100}
         )
-        listed = (execution for page in pages for execution in page["executions"])
-        for entry in itertools.takewhile(lambda execution: execution["startDate"] >= oldest, listed):
+        listed = [each for page in pages for each in page["executions"] if each["startDate"] >= oldest]
+        # Not every engine lists the newest first.
+        for entry in sorted(listed, key=lambda each: each["startDate"], reverse=True):
             execution = self.execution(entry["executionArn"])
             if execution:
                 yield execution

@@ -153,8 +153,10 @@ def _scopes(path: str, block: dict[str, Any]) -> Iterator[Scope]:
     states = {name: State(prefix + name, fields) for name, fields in block["States"].items()}
     yield Scope(path, block["StartAt"], states)
     for state in states.values():
-        if "ItemProcessor" in state.fields:
-            yield from _scopes(state.path, state.fields["ItemProcessor"])
+        # Iterator is its older name.
+        for inside in ("ItemProcessor", "Iterator"):
+            if inside in state.fields:
+                yield from _scopes(state.path, state.fields[inside])
         for index, branch in enumerate(state.fields.get("Branches", [])):
             yield from _scopes(f"{state.path}[{index}]", branch)
 

@@ -52,6 +52,11 @@ class _Place:
     around: "_Place | None" = None
     """The place of the Map, inside of an iteration."""
 
+    @property
+    def is_map(self) -> bool:
+        """Whether it is in a Map, and in none of its iterations."""
+        return self.visit is not None and self.visit.kind == "Map"
+
 
 def visits(history: Iterable[Event]) -> list[Visit]:
     """The visits of states in an execution, in the order in which they were entered."""
@@ -59,8 +64,9 @@ def visits(history: Iterable[Event]) -> list[Visit]:
     places = {0: _Place()}
     for event in history:
         kind, place = event["type"], places[event.get("previousEventId", 0)]
-        if kind in _END_OF_MAP and place.around and not (place.visit and place.visit.kind == "Map"):
-            place = place.around  # an engine may let the end of a Map follow on the last state of an iteration
+        # An engine may let the end of a Map, and its next iteration, follow on the last state of an iteration.
+        if kind in (*_END_OF_MAP, "MapIterationStarted") and place.around and not place.is_map:
+            place = place.around
         if kind.endswith("StateEntered"):
             details = event["stateEnteredEventDetails"]
             visit = Visit(

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A `docker` that runs the strict engine where the image of Step Functions Local is asked for."""
+"""A `docker` that runs `fake_image` where the image of Step Functions Local is asked for."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> None:
     os.environ["TURNSTILE_STRICT_ENDPOINT"] = settings["LAMBDA_ENDPOINT"]
     os.environ["TURNSTILE_STRICT_WAIT_SCALE"] = settings["WAIT_TIME_SCALE"]
     python = os.environ["FAKE_DOCKER_PYTHON"]
-    os.execv(python, [python, "-m", "workflows.engines.strict_child"])
+    os.execv(python, [python, "-m", "tests.strict.fake_image"])
 
 
 main(sys.argv[1:])

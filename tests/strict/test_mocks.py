@@ -19,7 +19,7 @@ from tests.limits import within_limits
 from tests.strict.conftest import Both
 from workflows.engines import strict
 from workflows.engines.casing import UnknownField, to_wire
-from workflows.engines.elsewhere import Registered, adapted, create, read_machines
+from workflows.engines.elsewhere import Registered, create, on_mocks, read_machines
 from workflows.engines.mocks import Answer, Case, cases, mock_config, run_mocked
 from workflows.engines.process import HOST, free_port
 from workflows.engines.template import load_template
@@ -60,7 +60,7 @@ def mocked(both: Both, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moc
             aws_secret_access_key="test",
         )
         for machine in machines.values():
-            create(client, adapted(machine))
+            create(client, on_mocks(machine))
         with within_limits(client):
             yield Mocked(client, machines, found)
 

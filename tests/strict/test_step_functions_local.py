@@ -1,5 +1,6 @@
-"""Step Functions Local, with a `docker` that runs the strict engine in the place of the image."""
+"""Step Functions Local, with a `docker` that runs the strict engine, with the image's ways, in its place."""
 
+import json
 import shutil
 import sys
 from functools import partial
@@ -8,17 +9,23 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from agent.events import AgentRequested
 from agent.record import Status
+from tests.paths.conftest import scenario
 from workflows.cli import app
+from workflows.client import RequestRefused
 from workflows.console import Lines
 from workflows.demo import play
 from workflows.engines import step_functions_local, strict
 from workflows.engines.errors import EngineError
+from workflows.engines.mocks import mock_config
 from workflows.engines.process import HOST, free_port
+from workflows.local import local_stack
 
 pytestmark = pytest.mark.xdist_group("step-functions-local")
 
 SCENARIO = "straight_booking"
+NOBODY = f"http://{HOST}:9"
 
 
 @pytest.fixture
@@ -34,9 +41,16 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder / "calls"
 
 
-def test_a_scenario_from_the_event_to_the_end(docker: Path) -> None:
-    report = play(SCENARIO, Lines(), step_functions_local.start)
-    assert report.agent.status is Status.COMPLETED
+def test_a_scenario_from_the_event_to_the_end(docker: Path, tmp_path: Path) -> None:
+    found = scenario(SCENARIO)
+    with local_stack([found], tmp_path, found.agent, {}, lambda _: None, 0, step_functions_local.start) as local:
+        sent = local.stack.request(AgentRequested(prompt=found.prompt, agent=found.agent))
+        local.stack.wait_for(sent)
+        *_, last = local.stack.watch(sent.agent_id)
+        assert last.status is Status.COMPLETED
+        refused = local.stack.request(AgentRequested(prompt=found.prompt, agent="nobody"))
+        with pytest.raises(RequestRefused, match="nobody"):
+            local.stack.wait_for(refused)
     started, ended = [line for line in docker.read_text().splitlines() if line.startswith(("run", "rm"))]
     assert "--env DYNAMODB_ENDPOINT=http://127.0.0.2:" in started
     assert started.endswith("amazon/aws-stepfunctions-local:2.0.0")
@@ -47,7 +61,10 @@ def test_one_that_runs_is_attached_to(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     port, embedded = free_port(), free_port()
     with strict.serve(port, f"http://{HOST}:{embedded}", tmp_path, wait_scale=0):
-        report = play(SCENARIO, Lines(), partial(step_functions_local.attach, f"http://{HOST}:{port}", embedded))
+        url = f"http://{HOST}:{port}"
+        with pytest.raises(EngineError, match="reads mocks only when it starts; stop it first"):
+            step_functions_local.check_stopped(url)
+        report = play(SCENARIO, Lines(), partial(step_functions_local.attach, url, embedded))
     assert report.agent.status is Status.COMPLETED
 
 
@@ -55,10 +72,22 @@ def test_where_none_runs_it_says_how_to_start_one(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(step_functions_local, "ANSWER_SECONDS", 0)
     url = f"http://{HOST}:{free_port()}"
     with (
-        pytest.raises(EngineError, match=f"answers on {url}; start one, jar or image, with LAMBDA_ENDPOINT=.*:4566 "),
+        pytest.raises(EngineError, match=f"answers on {url}; start its jar with LAMBDA_ENDPOINT=.*:4566 "),
         step_functions_local.attach(url, 4566, "", tmp_path),
     ):
         pass
+
+
+def test_one_with_mocks_is_asked_for_and_waited_for(tmp_path: Path) -> None:
+    port, told = free_port(), list[str]()
+    url, file = f"http://{HOST}:{port}", tmp_path / "mocks.json"
+    file.write_text(json.dumps(mock_config([])), "utf-8")
+    step_functions_local.check_stopped(url)
+    with pytest.raises(EngineError, match=f"has answered on {url} within 0 seconds"):
+        step_functions_local.await_start(url, file, told.append, seconds=0)
+    with strict.serve(port, NOBODY, tmp_path, mocks=file):
+        step_functions_local.await_start(url, file, told.append)
+    assert f"on {url} now, with SFN_MOCK_CONFIG={file} AWS_ACCOUNT_ID=000000000000" in told[0]
 
 
 @pytest.mark.parametrize(("command", "problem"), [("exit 1", "whose daemon does not answer"), ("", "is not installed")])

@@ -106,6 +106,26 @@ def test_the_end_of_a_map_belongs_to_the_map_whatever_it_follows_on() -> None:
     assert found[0].seconds == 21
 
 
+def test_an_iteration_may_follow_on_the_one_before_it() -> None:
+    found = visits(
+        [
+            event(1, 0, "ExecutionStarted", input="{}"),
+            entered(2, 0, "StartChildren", "Map"),
+            event(3, 2, "MapStateStarted", length=2),
+            event(4, 3, "MapIterationStarted", name="StartChildren", index=0),
+            entered(5, 4, "StartChild"),
+            left(6, 5, "StartChild"),
+            event(7, 6, "MapIterationStarted", name="StartChildren", index=1),
+            entered(8, 7, "StartChild"),
+            left(9, 8, "StartChild"),
+            event(10, 9, "MapStateSucceeded"),
+            left(11, 10, "StartChildren", "Map"),
+            entered(12, 11, "CloseTurn"),
+        ]
+    )
+    assert names(found) == [("StartChildren", None), ("StartChild", 0), ("StartChild", 1), ("CloseTurn", None)]
+
+
 def test_the_error_of_a_state_that_ends_the_execution_is_its_own() -> None:
     history = [
         event(1, 0, "ExecutionStarted", input="{}"),

@@ -1,4 +1,4 @@
-"""Makes of a machine what an engine without SDK integrations can run: Step Functions Local, and moto's interpreter.
+"""Makes of a machine what Step Functions Local can run, and moto's interpreter in its place.
 
 A Task that such an engine lacks is redirected to a function that does the same: its `Resource` becomes that function's
 ARN, while its Parameters and its result stay as they are. What is adapted is this list, and nothing else:
@@ -7,6 +7,8 @@ ARN, while its Parameters and its result stay as they are. What is adapted is th
 2. `events:putEvents`, for which the official image knows no endpoint but AWS's.
 3. Of these, one that waits for a task token becomes `lambda:invoke.waitForTaskToken`, with its Parameters as Payload:
    a plain ARN waits for nobody.
+4. `ItemProcessor` gets its older name, `Iterator`, and its `ProcessorConfig` is left out: the official image takes any
+   other definition in, and refuses to start it (https://github.com/aws/aws-sam-cli/issues/6846).
 """
 
 import copy
@@ -34,6 +36,16 @@ class Redirected:
     """The ARN of the function that it calls instead."""
 
 
+@dataclass(frozen=True)
+class Adapted:
+    """A machine as an engine can run it, and what is different in it."""
+
+    machine: Machine
+    redirected: list[Redirected]
+    iterators: list[str]
+    """The paths of the Maps whose ItemProcessor is called Iterator."""
+
+
 def function_name(resource: str) -> str:
     """The name of the function that does what a resource does: `adapter-aws-sdk-dynamodb-putItem`."""
     return f"adapter-{service_call(resource).replace(':', '-')}"
@@ -49,8 +61,8 @@ def lacking(machine: Machine) -> set[str]:
     return {service_call(resource) for _, resource in _lacking(machine)}
 
 
-def adapt(machine: Machine, functions: str) -> tuple[Machine, list[Redirected]]:
-    """The machine as the engine can run it, and what is different in it.
+def adapt(machine: Machine, functions: str) -> Adapted:
+    """The machine as the engine can run it.
 
     Args:
         machine: the machine; it stays as it is.
@@ -67,7 +79,11 @@ def adapt(machine: Machine, functions: str) -> tuple[Machine, list[Redirected]]:
         else:
             states[path]["Resource"] = function
         redirected.append(Redirected(path, resource, function))
-    return adapted, redirected
+    iterators = [path for path, fields in states.items() if "ItemProcessor" in fields]
+    for path in iterators:
+        processor = states[path].pop("ItemProcessor")
+        states[path]["Iterator"] = {name: value for name, value in processor.items() if name != "ProcessorConfig"}
+    return Adapted(adapted, redirected, iterators)
 
 
 def _lacking(machine: Machine) -> Iterator[tuple[str, str]]:

@@ -21,13 +21,15 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from workflows.failure import failure
+
 STEP_FUNCTIONS = "TURNSTILE_STEP_FUNCTIONS"
 """The environment variable that names the URL of the other Step Functions."""
 BOTO3_ENDPOINT = "AWS_ENDPOINT_URL_SFN"
 INTERVAL = 0.3
 """Seconds between two looks at the executions there."""
-PAGE = 10
-"""How many of a machine's executions are asked for at once: seldom are so many new."""
+PAGE = 1000
+"""How many of a machine's executions are asked for at once, as many as there may be."""
 _LOG = logging.getLogger(__name__)
 Need = Callable[[ModuleType, str], Any]
 
@@ -81,22 +83,24 @@ class Changes:
             pages = self._client.get_paginator("list_executions").paginate(
                 stateMachineArn=machine, PaginationConfig={"PageSize": PAGE}
             )
-            for page in pages:
-                arns = {each["executionArn"] for each in page["executions"] if each["startDate"] >= self._since}
-                unknown = arns - self._known
-                for arn in unknown:
-                    execution = self._client.describe_execution(executionArn=arn)
-                    self._known.add(arn)
-                    if execution["status"] == "RUNNING":
-                        self._running.add(arn)
-                    yield execution
-                if len(unknown) < len(page["executions"]):  # newest first, so that all further ones are known
-                    break
+            # All of them, for in which order they come is promised by AWS alone.
+            listed = [each for page in pages for each in page["executions"] if each["startDate"] >= self._since]
+            for arn in {each["executionArn"] for each in listed} - self._known:
+                execution = self._describe(arn)
+                self._known.add(arn)
+                if execution["status"] == "RUNNING":
+                    self._running.add(arn)
+                yield execution
         for arn in list(self._running):
-            execution = self._client.describe_execution(executionArn=arn)
+            execution = self._describe(arn)
             if execution["status"] != "RUNNING":
                 self._running.discard(arn)
                 yield execution
+
+    def _describe(self, arn: str) -> dict[str, Any]:
+        execution = self._client.describe_execution(executionArn=arn)
+        error, cause = failure(self._client, execution)
+        return {**execution, **({"error": error, "cause": cause} if error else {})}
 
     def _machines(self) -> list[str]:
         """Those that say something: an Express one does not."""

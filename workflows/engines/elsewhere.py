@@ -8,17 +8,18 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from workflows.engines import adapters
-from workflows.engines.adapt import Redirected, adapt, function_name, lacking
+from workflows.engines.adapt import Adapted, adapt, function_name, lacking
 from workflows.engines.embedded import REGION, STACK, Connection, Embedded
 from workflows.engines.errors import EngineError
 from workflows.engines.ministack_child import CONVERSE
+from workflows.engines.mocks import one_by_one
 from workflows.machines import Machine
 
 ACCOUNT = "000000000000"
@@ -38,12 +39,15 @@ class Registered:
     kind: str
     """STANDARD or EXPRESS."""
     role: str
-    machine: Machine
-    redirected: list[Redirected]
+    adapted: Adapted
 
     @property
     def name(self) -> str:
         return self.arn.rpartition(":")[2]
+
+    @property
+    def machine(self) -> Machine:
+        return self.adapted.machine
 
 
 class Elsewhere(Embedded):
@@ -60,7 +64,7 @@ class Elsewhere(Embedded):
         """Deploys the template, and then registers its machines. Raises EngineError."""
         outputs = super().deploy(template, stack=stack, parameters=parameters, on_progress=on_progress)
         registered = register(self)
-        redirected = sum(len(machine.redirected) for machine in registered)
+        redirected = sum(len(machine.adapted.redirected) for machine in registered)
         on_progress(f"{len(registered)} machines on {self.running.step_functions}, {redirected} tasks redirected")
         return outputs
 
@@ -89,13 +93,18 @@ def read_machines(connection: Connection) -> Iterator[Registered]:
         for listed in page["stateMachines"]:
             told = client.describe_state_machine(stateMachineArn=listed["stateMachineArn"])
             machine = Machine(told["name"], json.loads(told["definition"]))
-            yield Registered(told["stateMachineArn"], told["type"], told["roleArn"], machine, [])
+            yield Registered(told["stateMachineArn"], told["type"], told["roleArn"], Adapted(machine, [], []))
 
 
 def adapted(machine: Registered) -> Registered:
     """The machine as it is registered elsewhere."""
-    definition, redirected = adapt(machine.machine, FUNCTIONS)
-    return Registered(machine.arn, machine.kind, machine.role, definition, redirected)
+    return replace(machine, adapted=adapt(machine.machine, FUNCTIONS))
+
+
+def on_mocks(machine: Registered) -> Registered:
+    """The machine as it is registered where its tasks have mocks."""
+    found = adapted(machine)
+    return replace(found, adapted=replace(found.adapted, machine=one_by_one(found.machine)))
 
 
 def create(client: Any, machine: Registered) -> None:

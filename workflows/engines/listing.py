@@ -30,6 +30,7 @@ class ListedMachine(Model):
     kind: Annotated[str, Field(description="STANDARD or EXPRESS")]
     states: Annotated[int, Field(description="How many, wherever they stand")]
     redirected: list[RedirectedTask]
+    iterators: Annotated[list[str], Field(description="The Maps whose ItemProcessor is registered as Iterator")]
     definition: dict[str, Any]
 
 
@@ -52,17 +53,21 @@ def list_machines(engine: Engine, template: Path) -> list[ListedMachine]:
 def told(engine: Engine, machines: Iterable[ListedMachine]) -> Iterator[str]:
     """The machines in lines of text."""
     for machine in machines:
-        what = f"{len(machine.redirected)} tasks redirected" if machine.redirected else "as in asl/, to the letter"
+        changed = machine.redirected or machine.iterators
+        what = f"{len(machine.redirected)} tasks redirected" if changed else "as in asl/, to the letter"
         yield f"{machine.name}  {machine.kind}, {machine.states} states, {what}"
         for task in machine.redirected:
             yield f"  {task.state}: {task.resource.removeprefix(PREFIX)} → {task.function.rpartition(':')[2]}"
+        for state in machine.iterators:
+            yield f"  {state}: ItemProcessor → Iterator"
     if engine is not Engine.EMBEDDED:
         yield "A task that is redirected keeps its Parameters and its result."
 
 
 def _listed(machine: Registered) -> ListedMachine:
     redirected = [
-        RedirectedTask(state=each.state, resource=each.resource, function=each.function) for each in machine.redirected
+        RedirectedTask(state=each.state, resource=each.resource, function=each.function)
+        for each in machine.adapted.redirected
     ]
     return ListedMachine(
         name=machine.name,
@@ -70,5 +75,6 @@ def _listed(machine: Registered) -> ListedMachine:
         kind=machine.kind,
         states=len(list(machine.machine.states())),
         redirected=redirected,
+        iterators=machine.adapted.iterators,
         definition=machine.machine.definition,
     )

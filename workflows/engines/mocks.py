@@ -2,10 +2,14 @@
 
 A scenario is played once, and what its tasks were answered becomes a MockConfigFile. It has a case for each execution
 that wrote something into the record of one of its agents: `...:stateMachine:turnstile-AgentTurn#straight_booking`, and
-for the second one of the same machine `#undo_then_another_2`. Calls that run in parallel inside a Map answer in the
-order in which they once did.
+for the second one of the same machine `#undo_then_another_2`.
+
+The image numbers the invocations of a state, whichever iteration of a Map they are of. So on mocks a Map runs one
+iteration after the other, and so the mocks are in order:
+https://docs.aws.amazon.com/step-functions/latest/dg/sfn-local-test-sm-exec.html
 """
 
+import copy
 import json
 import time
 import uuid
@@ -17,9 +21,11 @@ from typing import Any
 from agent.conversation import Item
 from workflows.client import Stack
 from workflows.engines.errors import EngineError
+from workflows.machines import Machine
 from workflows.trace import Event, json_value, visits
 
-END_SECONDS = 60
+END_SECONDS = 300
+"""How long a case may run: the image waits before each retry as AWS does."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ def cases(stack: Stack, scenario: str, agent_id: str) -> Iterator[Case]:
             execution.input,
             execution.status,
             ways(history),
-            list(answers(history)),
+            answers(history),
         )
 
 
@@ -101,20 +107,36 @@ def run_mocked(client: Any, machine_arn: str, case: Case) -> tuple[str, Ways]:
     return status, ways(event for page in pages for event in page["events"])
 
 
-def answers(history: Iterable[Event]) -> Iterator[Answer]:
-    """What the tasks of an execution were answered, in the order in which that came."""
-    states: dict[int, str] = {0: ""}
+def one_by_one(machine: Machine) -> Machine:
+    """The machine with Maps that run one iteration after the other."""
+    changed = Machine(machine.name, copy.deepcopy(machine.definition))
+    for state in changed.states():
+        if state.type == "Map":
+            state.fields["MaxConcurrency"] = 1
+    return changed
+
+
+def answers(history: Iterable[Event]) -> list[Answer]:
+    """What the tasks of an execution were answered, in order; in a Map, one iteration after the other."""
+    found: list[tuple[tuple[int, int], Answer]] = []
+    places = {0: ("", 0)}
+    maps = 0
     for event in history:
-        kind = event["type"]
-        state = states[event.get("previousEventId", 0)]
+        kind, (state, iteration) = event["type"], places[event.get("previousEventId", 0)]
+        maps += kind == "MapStateEntered"
         if kind.endswith("StateEntered"):
             state = event["stateEnteredEventDetails"]["name"]
-        states[event["id"]] = state
+        elif kind == "MapIterationStarted":
+            iteration = event["mapIterationStartedEventDetails"]["index"]
+        elif kind in ("MapStateSucceeded", "MapStateFailed"):
+            iteration = 0
+        places[event["id"]] = state, iteration
         details: Mapping[str, Any] = next((each for name, each in event.items() if name.endswith("EventDetails")), {})
         if kind in ("TaskSucceeded", "LambdaFunctionSucceeded"):
-            yield Answer(state, json_value(details["output"]))
+            found.append(((maps, iteration), Answer(state, json_value(details["output"]))))
         elif kind.startswith(("Task", "LambdaFunction")) and details.get("error"):
-            yield Answer(state, None, details["error"], details.get("cause", ""))
+            found.append(((maps, iteration), Answer(state, None, details["error"], details.get("cause", ""))))
+    return [answer for _, answer in sorted(found, key=lambda each: each[0])]
 
 
 def mock_config(found: Iterable[Case]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -66,9 +66,30 @@ def attach(url: str, port: int, model: str, folder: Path, wait_scale: float = 1)
         time.sleep(0.5)
     if not up:
         settings = " ".join(f"{name}={value}" for name, value in settings_for(f"http://{HOST}:{port}").items())
-        raise EngineError(f"No Step Functions Local answers on {url}; start one, jar or image, with {settings}")
+        raise EngineError(f"No Step Functions Local answers on {url}; start its jar with {settings}")
     with Elsewhere.start(port=port, model=model, folder=folder, step_functions=url) as engine:
         yield engine
+
+
+def await_start(url: str, mocks: Path, on_progress: Callable[[str], None], seconds: float = PULL_SECONDS) -> None:
+    """Asks for a Step Functions Local with mocks, which it reads only when it starts, and waits until it answers.
+
+    Raises:
+        EngineError: nobody has started it in time.
+    """
+    settings = f"SFN_MOCK_CONFIG={mocks.resolve()} AWS_ACCOUNT_ID={ACCOUNT} AWS_DEFAULT_REGION={REGION}"
+    on_progress(f"Start Step Functions Local on {url} now, with {settings}")
+    deadline = time.monotonic() + seconds
+    while not _is_up(url):
+        if time.monotonic() > deadline:
+            raise EngineError(f"No Step Functions Local has answered on {url} within {seconds:.0f} seconds")
+        time.sleep(0.5)
+
+
+def check_stopped(url: str) -> None:
+    """Raises an EngineError if one runs there: what mocks it has, it has read when it started."""
+    if _is_up(url):
+        raise EngineError(f"Step Functions Local runs on {url}, and reads mocks only when it starts; stop it first")
 
 
 @contextmanager
