@@ -10,7 +10,7 @@ def failure(client: Any, execution: Mapping[str, Any]) -> tuple[str, str]:
     Step Functions Local tells them in the history alone, in its last event
     (https://github.com/aws-samples/aws-stepfunctions-examples/issues/76).
     """
-    if execution["status"] in ("RUNNING", "SUCCEEDED") or "error" in execution:
+    if execution["status"] != "FAILED" or "error" in execution:
         return execution.get("error", ""), execution.get("cause", "")
     events = client.get_execution_history(executionArn=execution["executionArn"], reverseOrder=True, maxResults=1)
     details: Mapping[str, Any] = next(

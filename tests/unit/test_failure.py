@@ -24,7 +24,7 @@ def test_what_is_told_is_taken(status: str) -> None:
     assert failure(None, execution) == ("AgentUnknown", "There is none.")
 
 
-@pytest.mark.parametrize("status", ["RUNNING", "SUCCEEDED"])
+@pytest.mark.parametrize("status", ["RUNNING", "SUCCEEDED", "ABORTED", "TIMED_OUT"])
 def test_who_did_not_fail_is_not_asked_why(status: str) -> None:
     assert failure(None, {"executionArn": "arn:1", "status": status}) == ("", "")
 
@@ -36,9 +36,8 @@ def test_who_did_not_fail_is_not_asked_why(status: str) -> None:
             {"executionFailedEventDetails": {"error": "AgentExists", "cause": "There is one."}},
             ("AgentExists", "There is one."),
         ),
-        ({"executionTimedOutEventDetails": {"error": "States.Timeout"}}, ("States.Timeout", "")),
-        ({"executionAbortedEventDetails": {}}, ("", "")),
-        ({"type": "ExecutionAborted"}, ("", "")),
+        ({"executionFailedEventDetails": {}}, ("", "")),
+        ({"type": "ExecutionFailed"}, ("", "")),
     ],
 )
 def test_otherwise_the_history_says_it(event: dict[str, Any], expected: tuple[str, str]) -> None:
