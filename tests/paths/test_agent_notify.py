@@ -128,12 +128,24 @@ def test_children_of_a_parent_that_waits_go_on(world: World, status: Status) -> 
     assert [world.items(child, "STATE")[0]["cancels"] for child in children] == ["0", "0", "0"]
 
 
+def test_children_do_not_work_on_because_nobody_can_be_told(world: World) -> None:
+    parent, [working, waits, _] = family(world, Status.FAILED)
+    denied = {"state": "NotifySubscribers", "machine": "AgentNotify", "error": "SNS.AuthorizationErrorException"}
+    file = world.faults.put(Fault.model_validate({"agent_id": parent, "times": 100, **denied}))
+    execution = world.run("agent_notify", changed(parent, Status.FAILED, children=3), kind="AgentStateUpdated")
+    assert execution["error"] == "SNS.AuthorizationErrorException"
+    for child in (working, waits):
+        world.wait(child, lambda state: state["cancels"] == "1")
+    file.unlink()
+
+
 def test_a_child_that_could_not_be_cancelled_is_cancelled_by_the_next_delivery(world: World) -> None:
     parent, [working, waits, _] = family(world, Status.CANCELLED)
     # Its own input is the child's id; the others' is another.
     world.faults.put(Fault(agent_id=f'"child": "{working}"', state="CancelChild", error="AccessDenied"))
     execution = world.run("agent_notify", changed(parent, Status.CANCELLED, children=3), kind="AgentStateUpdated")
     assert execution["error"] == "ChildrenMissed"
+    received(world, world.stack.outputs.agent_changes_url, parent)  # the others are told all the same
     # The bus told the recovery of it, and that delivered it again. Cancelled twice is cancelled once.
     for child in (working, waits):
         world.wait(child, lambda state: state["cancels"] == "1")
