@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from agent.record import FINISHED, Status
+from agent.record import FINISHED, Status, Verdict
 from tests.paths.conftest import World, scenario
-from tests.paths.test_agent_watch import change, fresh, standing
+from tests.paths.test_agent_watch import ago, change, fresh, lose, standing, until_lost, watch
 from workflows.engines.faults import Fault
 
 TOLD = [
@@ -84,6 +84,23 @@ def test_an_approver_learns_what_to_decide_and_how(world: World, operator: Calla
     attributes = {key: value["Value"] for key, value in message["MessageAttributes"].items()}
     assert attributes == {"agentId": agent_id, "approvalId": "4"}
     received(world, world.stack.outputs.agent_changes_url, agent_id)
+
+
+def test_an_approver_who_was_not_told_is_told_when_half_of_the_time_is_over(
+    world: World, operator: Callable[[str], dict[str, Any]]
+) -> None:
+    lost = lose(world, agent_id := fresh("untold"), "AgentNotify")
+    world.start(scenario("approved"), agent_id)
+    world.settle(agent_id, Status.WAITING_FOR_APPROVAL)
+    until_lost(lost)
+    asked = change(world, agent_id, lastUpdated=ago(days=3, hours=12, minutes=1))
+    assert watch(world)[0] == "SUCCEEDED"
+    assert operator(agent_id)["Subject"] == f"Turnstile: agent {agent_id} needs an approval"
+    [state] = world.items(agent_id, "STATE")
+    assert (state["status"], state["lastUpdated"]) == (Status.WAITING_FOR_APPROVAL, asked["lastUpdated"])
+    world.stack.wait_for(world.stack.decide_approval(agent_id, state["waitsFor"], Verdict.APPROVE))
+    world.settle(agent_id, Status.COMPLETED)
+    world.assert_sound(agent_id)
 
 
 def test_who_was_decided_about_meanwhile_asks_nobody(world: World) -> None:

@@ -308,6 +308,7 @@ WAYS: dict[str, Way] = {
     "agent_watch.SendToRecovery": UNHEARD,
     "agent_watch.AnnounceTurn": NOT_BEGUN,
     "agent_watch.AnnounceError": FAILED_UNHEARD,
+    "agent_watch.RemindApprover": Way("never_approved"),
     "agent_watch.ExpireApproval": Way("never_approved"),
     "agent_watch.WakeParent": Way(
         DELEGATED.play, (Injection(Place("agent_start", "", 2), "lost"),), name="child_not_made"
