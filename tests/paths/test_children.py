@@ -283,6 +283,8 @@ def test_children_of_who_completes_without_them_are_cancelled(world: World) -> N
     with world.faults.held(child_of(parent, 0), "AskModel") as until_held:
         world.start(PLAY, parent)
         until_held()
+        # Its news would be told a model that has nothing more to say, if it came later.
+        world.wait(parent, lambda now: now["inbox"] == "1")
         replan(world, parent)
         world.settle(parent, Status.COMPLETED)
         world.wait(child_of(parent, 0), lambda now: now["cancels"] == "1")
