@@ -5,6 +5,7 @@ One partition per agent (`agentId`), told apart by `record`: `STATE`, `STEP#0000
 what they carry without knowing its shape.
 """
 
+import hashlib
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -92,6 +93,13 @@ def step_record(step: int) -> str:
 def effect_record(step: int, index: int) -> str:
     """The `record` of a ledger entry, keyed by the decision's step and the call's place in it, as `EFFECT#000007#0`."""
     return f"EFFECT#{step:06d}#{index}"
+
+
+def child_id(agent_id: str, step: int, index: int) -> str:
+    """Who is delegated to. The same for the same call of the same agent, so that a second request starts no second
+    child."""
+    key = f"{agent_id}#{step:06d}#{index}"
+    return f"child-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
 class Model(BaseModel):

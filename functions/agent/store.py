@@ -28,6 +28,18 @@ def read_agent(agent_id: str) -> list[Item]:
     ]
 
 
+def read_above(agent_id: str) -> Item:
+    """What tells whether an agent goes on, and who is above it, read consistently; empty if there is no such agent."""
+    answer = reading_client().get_item(
+        TableName=os.environ["TABLE_NAME"],
+        Key={"agentId": {"S": agent_id}, "record": {"S": "STATE"}},
+        ProjectionExpression="#status, parent",
+        ExpressionAttributeNames={"#status": "status"},
+        ConsistentRead=True,
+    )
+    return {name: value["S"] for name, value in answer.get("Item", {}).items()}
+
+
 @cache
 def read_definition(name: str, version: int) -> Definition:
     """One version of a definition; it never changes, so it is read once. Raises InvalidRecord if it is gone."""

@@ -6,7 +6,7 @@ from typing import Any
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from agent.log import logger
-from agent.store import read_agent, read_definition
+from agent.store import read_above, read_agent, read_definition
 from load_recovery.load import load_recovery
 from load_recovery.shapes import Operator, Taken
 
@@ -20,7 +20,7 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
         reminder_seconds=int(os.environ["OPERATOR_REMINDER_SECONDS"]),
         reminders=int(os.environ["OPERATOR_REMINDERS"]),
     )
-    situation = load_recovery(taken, read_agent(taken.agent_id), read_definition, operator)
+    situation = load_recovery(taken, read_agent(taken.agent_id), read_definition, read_above, operator)
     if not taken.tried:  # a recovery asks a second time once it has tried
         _count(situation.error)
     return situation.dump()

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from agent.conversation import Item, is_words
 from agent.definition import TIMEOUT_MARGIN, Definition, ReadDefinition, Tool
 from agent.errors import InvalidRecord, LeaseLost
+from agent.family import ReadAbove, deserted
 from agent.record import EffectStatus, step_record
 from load_recovery.shapes import Agent, LookUp, Operator, Replans, Situation, Taken, Undo, Unsettled
 from load_recovery.texts import texts
@@ -23,7 +24,7 @@ _STANDING = {EffectStatus.COMMITTED, EffectStatus.COMPENSATING}
 
 
 def load_recovery(
-    taken: Taken, items: Iterable[Item], read_definition: ReadDefinition, operator: Operator
+    taken: Taken, items: Iterable[Item], read_definition: ReadDefinition, read_above: ReadAbove, operator: Operator
 ) -> Situation:
     """Folds a record's items, in order of `record`.
 
@@ -60,7 +61,7 @@ def load_recovery(
         undone=bool(undone),
         inbox=len(inputs),
         unheard=any(item["record"] not in heard for item in inputs if is_words(item)),
-        cancelled=int(state["cancels"]) > 0,
+        cancelled=int(state["cancels"]) > 0 or bool(deserted(state, read_above)),
         child=bool(state["parent"]),
         attempts=attempts,
         back_off_seconds=min(2**attempts, LONGEST_BACK_OFF),

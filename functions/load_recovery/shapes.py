@@ -99,7 +99,9 @@ class Situation(Model):
     undone: Annotated[bool, Field(description="Whether effects were undone and nobody was told yet")]
     inbox: Annotated[int, Field(description="Inputs that have come, as far as this was read")]
     unheard: Annotated[bool, Field(description="Whether there are words of the user that no decision has seen")]
-    cancelled: Annotated[bool, Field(description="Whether somebody has asked to cancel the agent")]
+    cancelled: Annotated[
+        bool, Field(description="Whether somebody has asked to cancel the agent, or nobody waits for it any more")
+    ]
     child: Annotated[bool, Field(description="Whether another agent has delegated to it: there is no user to ask")]
     attempts: Annotated[int, Field(description="Recoveries since the last step forward")]
     back_off_seconds: int

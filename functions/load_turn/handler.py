@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent.log import logger
-from agent.store import read_agent, read_definition
+from agent.store import read_above, read_agent, read_definition
 from agent.turn import Claim
 from load_turn.load import load_turn
 
@@ -15,4 +15,4 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     claim = Claim.model_validate(event)
     logger.append_keys(agentId=claim.agent_id)
     today = datetime.now(UTC).date().isoformat()
-    return load_turn(claim, read_agent(claim.agent_id), read_definition, read_agent, today).dump()
+    return load_turn(claim, read_agent(claim.agent_id), read_definition, read_agent, read_above, today).dump()

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from agent.conversation import Conversation, Item, fold, pending_message
 from agent.definition import Definition, ReadDefinition
 from agent.errors import ContextTooLarge, EffectUncertain, InvalidRecord, LeaseLost
+from agent.family import ReadAbove, deserted
 from agent.record import (
     AGENT_ID,
-    FINISHED,
     GOAL_LIMIT,
     Answer,
     Decision,
@@ -32,9 +32,14 @@ ReadItems = Callable[[str], Iterable[Item]]
 
 
 def load_turn(
-    claim: Claim, items: Iterable[Item], read_definition: ReadDefinition, read_items: ReadItems, today: str
+    claim: Claim,
+    items: Iterable[Item],
+    read_definition: ReadDefinition,
+    read_items: ReadItems,
+    read_above: ReadAbove,
+    today: str,
 ) -> Turn:
-    """Folds a record's items, in order of `record`. `read_items` finds those of its parent and its children.
+    """Folds a record's items, in order of `record`. `read_items` finds those of its children.
 
     Raises LeaseLost if the claim does not own the agent, InvalidRecord if nothing can be done with the record,
     EffectUncertain if a call's outcome must be settled first, ContextTooLarge if the request does not fit.
@@ -46,14 +51,15 @@ def load_turn(
     definition = read_definition(state["agent"], int(state["definitionVersion"]))
     inputs = by_kind["INPUT"]
     conversation = fold(by_kind["STEP"], by_kind["EFFECT"], inputs, since=claim.claimed_step)
-    cancelled = int(state["cancels"]) > 0 or _is_orphan(state, read_items)
+    why_deserted = deserted(state, read_above)
+    cancelled = int(state["cancels"]) > 0 or bool(why_deserted)
     _check_settled(conversation, by_kind["EFFECT"] if cancelled else [])
     agent = _agent(claim, state, definition, conversation, inbox=len(inputs))
     inbox = read_inbox(inputs, conversation.folded)
     # A recovery may have written into the journal since.
     here = step_record(agent.step + 1)
     if cancelled:
-        return Turn(agent=agent, entry="CLOSE", decision=_cancel(here, inbox.cancel_note))
+        return Turn(agent=agent, entry="CLOSE", decision=_cancel(here, inbox.cancel_note or why_deserted))
     news = _news(conversation, agent, inbox, read_items)
     if entry := _entry(conversation.last, inbox, news, state):
         decision = conversation.last.model_copy(update={"results_record": here}) if conversation.last else None
@@ -126,14 +132,6 @@ def _news(conversation: Conversation, agent: Agent, inbox: Inbox, read_items: Re
     is_open = last is not None and last.action == "ASK_APPROVAL"
     ruling = None if is_open else inbox.ruling(conversation.approval)
     return [*reports, *([text] if ruling and (text := told(ruling)) else [])]
-
-
-def _is_orphan(state: Item, read_items: ReadItems) -> bool:
-    """Whether it was begun so late that its parent had ended before. Nobody could tell it then: it did not exist."""
-    if not state["parent"] or int(state["modelCalls"]) > 0:
-        return False
-    parents = (item for item in read_items(state["parent"]) if item["record"] == "STATE")
-    return any(parent["status"] in FINISHED for parent in parents)
 
 
 def _cancel(record: str, note: str) -> Decision:

@@ -8,17 +8,19 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from agent.dynamodb import reading_client
 from agent.log import logger
-from load_watch.load import count_waiting, find_stale
+from load_watch.load import Patience, count_waiting, find_stale
 
 
 @logger.inject_lambda_context
 def handler(_event: dict[str, Any], _context: Any) -> dict[str, Any]:
     """Answers a `Watch`, and tells how many agents wait for an operator."""
     client, table = reading_client(), os.environ["TABLE_NAME"]
-    now = datetime.now(UTC)
-    before = now - timedelta(minutes=int(os.environ["STALE_MINUTES"]))
-    decided_before = now - timedelta(minutes=int(os.environ["APPROVAL_MINUTES"]))
-    watch = find_stale(client, table, before, decided_before)
+    patience = Patience(
+        stale=timedelta(minutes=int(os.environ["STALE_MINUTES"])),
+        approval=timedelta(minutes=int(os.environ["APPROVAL_MINUTES"])),
+        watch=timedelta(minutes=int(os.environ["WATCH_MINUTES"])),
+    )
+    watch = find_stale(client, table, datetime.now(UTC), patience)
     metrics = EphemeralMetrics(namespace="Turnstile")
     metrics.add_metric("AgentsWaitingForOperator", MetricUnit.Count, count_waiting(client, table))
     metrics.add_metric("AgentsLeftOut", MetricUnit.Count, watch.left_out)

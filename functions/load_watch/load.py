@@ -2,8 +2,8 @@
 
 import json
 import random
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import Field
 
@@ -24,6 +24,21 @@ MESSAGE_LIMIT = 1000
 """Characters of an error's message: with LIMIT, what keeps the answer within a state's payload of 256 KiB."""
 
 
+REMINDING_RUNS = 2
+"""Runs in which an approver may be reminded when half of the time is over: one may fail, or come late."""
+
+
+class Patience(NamedTuple):
+    """How long nothing may happen."""
+
+    stale: timedelta
+    """To a record that somebody ought to work on."""
+    approval: timedelta
+    """About an approval that was asked for."""
+    watch: timedelta
+    """Between two runs."""
+
+
 class Stale(Model):
     """An agent whose record has not moved for too long."""
 
@@ -33,6 +48,9 @@ class Stale(Model):
     next_action: Annotated[str, Field(description="The turn that was announced, or NONE")]
     owner: Annotated[str, Field(description="The execution that holds the lease, or NONE")]
     waits_for: Annotated[str, Field(description="What has to come before it goes on, if it waits")]
+    reminded: Annotated[
+        bool, Field(description="While it waits for an approval: whether that was asked for a second time")
+    ]
     parent: Annotated[str, Field(description="The agent that delegated to it; empty if none did")]
     error: Annotated[str, Field(description="What a recovery is about; empty while a turn works")]
     error_message: str
@@ -45,15 +63,16 @@ class Watch(Model):
     left_out: Annotated[int, Field(ge=0, description="How many more there were; the next runs come to them")]
 
 
-def find_stale(client: "DynamoDBClient", table: str, before: datetime, decided_before: datetime) -> Watch:
+def find_stale(client: "DynamoDBClient", table: str, now: datetime, patience: Patience) -> Watch:
     """The agents that somebody must look after, at most LIMIT of them: those in a watched status whose record has not
-    moved since `before`; those whose approval was asked for before `decided_before`; and for parents that have waited
-    since `before`, each child that has ended unheard, or the parent itself if it waits for a child that does not exist.
+    moved for too long; for parents that have waited as long, each child that has ended unheard, or the parent itself
+    if it waits for a child that does not exist; and those whose approval was asked for too long ago, or half as long
+    and nobody was reminded.
 
     If there are more, those that wait for an operator come last, for most of them have a good reason; beyond that
     chance decides: the oldest may be those that have one, run after run.
     """
-    limit, decision_limit = _text(before), _text(decided_before)
+    limit, decision_limit = _text(now - patience.stale), _text(now - patience.approval)
     limits = dict.fromkeys(sorted(WATCHED), limit) | {Status.WAITING_FOR_APPROVAL: decision_limit}
     by_status = {status: _candidates(client, table, status, moved) for status, moved in limits.items()}
     asking = by_status.pop(Status.WAITING_FOR_OPERATOR, [])
@@ -68,6 +87,7 @@ def find_stale(client: "DynamoDBClient", table: str, before: datetime, decided_b
     parents = _candidates(client, table, Status.WAITING_FOR_AGENT, limit)
     for agent_id in random.sample(parents, min(LIMIT, len(parents))):
         stale += _waits_in_vain(client, table, _state(client, table, agent_id))
+    stale += _unreminded(client, table, now, patience)
     room = max(0, LIMIT - len(stale))
     left_out = max(0, len(found) - LIMIT) + len(stale[LIMIT:]) + max(0, len(asking) - room)
     stale += still(asking, room)
@@ -91,6 +111,20 @@ def _waits_in_vain(client: "DynamoDBClient", table: str, parent: Item) -> list[I
     return stale
 
 
+def _unreminded(client: "DynamoDBClient", table: str, now: datetime, patience: Patience) -> list[Item]:
+    """Those that have waited for an approval for half of the time, if nobody was told a second time."""
+    half = now - patience.approval / 2
+    # What has expired is found anyway, and reminded of before it counts.
+    since = max(half - REMINDING_RUNS * patience.watch, now - patience.approval)
+    found = _candidates(client, table, Status.WAITING_FOR_APPROVAL, _text(half), _text(since))
+    states = [_state(client, table, agent_id) for agent_id in random.sample(found, len(found))]
+    return [state for state in states if state.get("status") == Status.WAITING_FOR_APPROVAL and not _reminded(state)]
+
+
+def _reminded(state: Item) -> bool:
+    return state.get("remindedOf") == state["waitsFor"]
+
+
 def count_waiting(client: "DynamoDBClient", table: str) -> int:
     """How many agents wait for an operator."""
     pages = client.get_paginator("query").paginate(
@@ -104,13 +138,13 @@ def count_waiting(client: "DynamoDBClient", table: str) -> int:
     return sum(page["Count"] for page in pages)
 
 
-def _candidates(client: "DynamoDBClient", table: str, status: Status, before: str) -> list[str]:
+def _candidates(client: "DynamoDBClient", table: str, status: Status, before: str, since: str = "0") -> list[str]:
     pages = client.get_paginator("query").paginate(
         TableName=table,
         IndexName=INDEX,
-        KeyConditionExpression="#status = :status AND lastUpdated < :before",
+        KeyConditionExpression="#status = :status AND lastUpdated BETWEEN :since AND :before",
         ExpressionAttributeNames={"#status": "status"},
-        ExpressionAttributeValues={":status": {"S": status}, ":before": {"S": before}},
+        ExpressionAttributeValues={":status": {"S": status}, ":since": {"S": since}, ":before": {"S": before}},
         ProjectionExpression="agentId",
         PaginationConfig={"MaxItems": CANDIDATES},
     )
@@ -137,6 +171,7 @@ def _stale(state: Item) -> Stale:
         next_action=state["nextAction"],
         owner=state["owner"].partition("#")[0],
         waits_for=state["waitsFor"],
+        reminded=_reminded(state),
         parent=state["parent"],
         error=state["error"],
         error_message=reason(state["errorMessage"])[:MESSAGE_LIMIT],

@@ -1,12 +1,10 @@
 """From `delegate` to the agents that are started."""
 
-import hashlib
-
 from pydantic import ValidationError
 
 from agent.built_in import Delegation
-from agent.record import Answer, Child, Decision, Status
-from agent.turn import Agent, Asked, Usage
+from agent.record import Answer, Child, Decision, Status, child_id
+from agent.turn import Asked, Usage
 from read_reply.decisions import decide, fingerprint, invalid, wrong, wrong_arguments
 from read_reply.reply import ToolUse
 
@@ -36,7 +34,7 @@ def delegate(asked: Asked, uses: list[ToolUse], usage: Usage) -> Decision:
         children=[
             Child(
                 tool_use_id=use.id,
-                agent_id=child_id(agent, index),
+                agent_id=child_id(agent.agent_id, agent.step + 1, index),
                 agent=part.agent,
                 goal=part.goal,
                 prompt=part.prompt,
@@ -51,12 +49,6 @@ def delegate(asked: Asked, uses: list[ToolUse], usage: Usage) -> Decision:
         reflection=" ".join(part.reflection for _, part in parts if part.reflection),
         fingerprint=fingerprint([part.agent, part.goal, part.prompt] for _, part in parts),
     )
-
-
-def child_id(agent: Agent, index: int) -> str:
-    """The same for the same call of the same agent, so that a second request starts no second child."""
-    key = f"{agent.agent_id}#{agent.step + 1:06d}#{index}"
-    return f"child-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
 def _part(asked: Asked, use: ToolUse, parts: int) -> Delegation | str:

@@ -34,6 +34,7 @@ STALE = Stale(
     next_action="NONE",
     owner=STATE_IMAGE["lastUpdatedBy"]["S"],
     waits_for="7",
+    reminded=False,
     parent="a-0",
     error="",
     error_message="",

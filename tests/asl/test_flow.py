@@ -34,6 +34,7 @@ RECOVERIES = {
     ("agent_watch", "AskOwner", "OwnerForgotten"): "an execution that is not known any more does not run",
     ("agent_watch", "AnnounceTurn", "LookedAfter"): "it has moved meanwhile",
     ("agent_watch", "AnnounceError", "LookedAfter"): "it has moved meanwhile",
+    ("agent_watch", "RemindApprover", "LookedAfter"): "it has moved meanwhile, or another run has done it",
     ("agent_watch", "WakeParent", "LookedAfter"): "it has moved meanwhile",
     ("agent_watch", "AnnounceEnd", "LookedAfter"): "it has moved meanwhile",
 }

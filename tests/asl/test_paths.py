@@ -200,15 +200,15 @@ THE_TABLE = (
     Broken(
         paths_are_proven,
         "agent_notify",
-        "RouteChildren",
-        lambda s: s["Choices"][0]["And"].pop(0),
+        "RouteAgent",
+        lambda s: s["Choices"][1]["And"].pop(0),
         named="ListChildren",
     ),
     Broken(
         paths_are_proven,
         "agent_notify",
-        "RouteChildren",
-        _read("Variable", "$.state.Item.childs.S", "Choices", 0, "And", 0),
+        "RouteAgent",
+        _read("Variable", "$.state.Item.childs.S", "Choices", 1, "And", 0),
     ),
     Broken(paths_are_proven, "agent_publish", "PublishRecords/RouteRecord", lambda s: s["Choices"].pop(0)),
     Broken(

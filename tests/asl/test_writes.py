@@ -38,6 +38,13 @@ FENCES: dict[str, dict[str, set[str] | None]] = {
     "AnnounceTurn": {"owner": {"NONE"}, "step": None, "nextAction": {"$.agent.nextAction"}},
     "AnnounceError": {"owner": {"NONE"}, "step": None, "nextAction": {"NONE"}, "status": {"$.agent.status"}},
     "AnnounceEnd": {"owner": {"NONE"}, "step": None, "nextAction": {"NONE"}, "status": {"$.agent.status"}},
+    "RemindApprover": {
+        "owner": {"NONE"},
+        "step": None,
+        "nextAction": {"NONE"},
+        "status": {"$.agent.status"},
+        "waitsFor": {"$.agent.waitsFor"},
+    },
     "WakeParent": {"owner": {"NONE"}, "step": None, "status": {"$.agent.status"}, "waitsFor": {"$.agent.waitsFor"}},
     # The input's own entry tells a second one apart; nobody may have moved the agent.
     "WakeAgent": {
@@ -290,6 +297,12 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
         work_on_an_agent_is_fenced,
         "agent_watch",
         "LookAfterAgents/WakeParent",
+        _edit(CONDITION, " AND waitsFor = :waitsFor", ""),
+    ),
+    Broken(
+        work_on_an_agent_is_fenced,
+        "agent_watch",
+        "LookAfterAgents/RemindApprover",
         _edit(CONDITION, " AND waitsFor = :waitsFor", ""),
     ),
     Broken(

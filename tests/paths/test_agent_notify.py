@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from agent.record import FINISHED, Status
+from agent.record import FINISHED, Status, Verdict
 from tests.paths.conftest import World, scenario
-from tests.paths.test_agent_watch import change, fresh, standing
+from tests.paths.test_agent_watch import ago, change, fresh, lose, standing, until_lost, watch
 from workflows.engines.faults import Fault
 
 TOLD = [
@@ -86,6 +86,23 @@ def test_an_approver_learns_what_to_decide_and_how(world: World, operator: Calla
     received(world, world.stack.outputs.agent_changes_url, agent_id)
 
 
+def test_an_approver_who_was_not_told_is_told_when_half_of_the_time_is_over(
+    world: World, operator: Callable[[str], dict[str, Any]]
+) -> None:
+    lost = lose(world, agent_id := fresh("untold"), "AgentNotify")
+    world.start(scenario("approved"), agent_id)
+    world.settle(agent_id, Status.WAITING_FOR_APPROVAL)
+    until_lost(lost)
+    asked = change(world, agent_id, lastUpdated=ago(days=3, hours=12, minutes=1))
+    assert watch(world)[0] == "SUCCEEDED"
+    assert operator(agent_id)["Subject"] == f"Turnstile: agent {agent_id} needs an approval"
+    [state] = world.items(agent_id, "STATE")
+    assert (state["status"], state["lastUpdated"]) == (Status.WAITING_FOR_APPROVAL, asked["lastUpdated"])
+    world.stack.wait_for(world.stack.decide_approval(agent_id, state["waitsFor"], Verdict.APPROVE))
+    world.settle(agent_id, Status.COMPLETED)
+    world.assert_sound(agent_id)
+
+
 def test_who_was_decided_about_meanwhile_asks_nobody(world: World) -> None:
     agent_id = standing(world, Status.PLANNING, waitsFor="4")
     execution = world.run("agent_notify", changed(agent_id, Status.WAITING_FOR_APPROVAL), kind="AgentStateUpdated")
@@ -128,12 +145,24 @@ def test_children_of_a_parent_that_waits_go_on(world: World, status: Status) -> 
     assert [world.items(child, "STATE")[0]["cancels"] for child in children] == ["0", "0", "0"]
 
 
+def test_children_do_not_work_on_because_nobody_can_be_told(world: World) -> None:
+    parent, [working, waits, _] = family(world, Status.FAILED)
+    denied = {"state": "NotifySubscribers", "machine": "AgentNotify", "error": "SNS.AuthorizationErrorException"}
+    file = world.faults.put(Fault.model_validate({"agent_id": parent, "times": 100, **denied}))
+    execution = world.run("agent_notify", changed(parent, Status.FAILED, children=3), kind="AgentStateUpdated")
+    assert execution["error"] == "SNS.AuthorizationErrorException"
+    for child in (working, waits):
+        world.wait(child, lambda state: state["cancels"] == "1")
+    file.unlink()
+
+
 def test_a_child_that_could_not_be_cancelled_is_cancelled_by_the_next_delivery(world: World) -> None:
     parent, [working, waits, _] = family(world, Status.CANCELLED)
     # Its own input is the child's id; the others' is another.
     world.faults.put(Fault(agent_id=f'"child": "{working}"', state="CancelChild", error="AccessDenied"))
     execution = world.run("agent_notify", changed(parent, Status.CANCELLED, children=3), kind="AgentStateUpdated")
     assert execution["error"] == "ChildrenMissed"
+    received(world, world.stack.outputs.agent_changes_url, parent)  # the others are told all the same
     # The bus told the recovery of it, and that delivered it again. Cancelled twice is cancelled once.
     for child in (working, waits):
         world.wait(child, lambda state: state["cancels"] == "1")

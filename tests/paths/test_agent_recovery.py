@@ -11,7 +11,7 @@ import pytest
 from agent.record import Status
 from tests.paths.conftest import World, scenario
 from tests.paths.test_agent_notify import operator
-from tests.paths.test_agent_watch import set_state
+from tests.paths.test_agent_watch import set_state, standing
 from workflows.client import Stack
 from workflows.engines.embedded import Embedded
 from workflows.engines.faults import FOLDER, Fault, Faults
@@ -154,7 +154,8 @@ def test_an_undo_that_fails_goes_to_the_operator_with_what_stands(world: World) 
 def test_a_child_that_was_undone_fails_and_says_what_a_user_would_be_asked(world: World) -> None:
     name = fresh()
     world.register("travel", {})
-    parent = {"agentId": "agent-0", "depth": 1, "tokens": 100_000, "costMicroUsd": 1_000_000}
+    above = standing(world, Status.WAITING_FOR_AGENT)
+    parent = {"agentId": above, "depth": 1, "tokens": 100_000, "costMicroUsd": 1_000_000}
     detail = {"prompt": scenario("undo_then_another").prompt, "agentId": name, "parent": parent}
     assert world.run("agent_start", detail)["status"] == "SUCCEEDED"
     assert world.settle(name)["status"] == Status.FAILED

@@ -255,8 +255,10 @@ def family(world: World, *children: str) -> str:
     return parent
 
 
-def test_an_approval_that_nobody_gives_expires(world: World) -> None:
+def test_an_approval_that_nobody_gives_expires_once_it_was_asked_for_again(world: World) -> None:
     agent_id = standing(world, Status.WAITING_FOR_APPROVAL, waitsFor="4", lastUpdated=ago(days=7, minutes=1))
+    ended, states = watch(world)
+    assert (ended, states.count("RemindApprover"), states.count("ExpireApproval")) == ("SUCCEEDED", 1, 0)
     ended, states = watch(world)
     assert (ended, states.count("ExpireApproval")) == ("SUCCEEDED", 1)
     state = world.wait(agent_id, lambda state: state["inbox"] == "1")
@@ -273,6 +275,21 @@ def test_an_approval_may_take_its_time(world: World) -> None:
     ended, states = watch(world)
     assert (ended, states.count("ExpireApproval")) == ("SUCCEEDED", 0)
     assert world.items(agent_id) == before
+
+
+def test_two_runs_at_once_remind_once(world: World) -> None:
+    half = ago(days=3, hours=12, minutes=1)
+    agent_id = standing(world, Status.WAITING_FOR_APPROVAL, waitsFor="4", remindedOf="2", lastUpdated=half)
+    with world.faults.held(agent_id, "RemindApprover") as until_held:
+        execution = world.deliver("agent_watch", {})
+        until_held()
+        assert watch(world)[1].count("RemindApprover") == 1
+        [state] = world.items(agent_id, "STATE")
+        assert [state[name] for name in ("remindedOf", "announce", "lastUpdated")] == ["4", "AgentStateUpdated", half]
+        before = change(world, agent_id, remindedOf="4")
+    assert world.ended(execution)["status"] == "SUCCEEDED"
+    assert world.items(agent_id, "STATE") == [before]
+    assert "RemindApprover" not in watch(world)[1]
 
 
 def test_an_end_that_the_parent_has_not_heard_of_is_announced_again(world: World) -> None:

@@ -8,9 +8,11 @@ import pytest
 
 from agent.conversation import Item
 from agent.definition import Limits
-from agent.record import Status
+from agent.record import FINISHED, Status
 from tests.paths.conftest import World, scenario
+from tests.paths.test_agent_watch import change, standing
 from workflows.engines.faults import Delivery, Fault
+from workflows.verify import verify
 
 PLAY = scenario("two_flights")
 
@@ -193,7 +195,7 @@ def test_a_child_cannot_ask_the_user_and_waits_for_nobody(world: World) -> None:
     requested = {
         "prompt": scenario("ask_the_user").prompt,
         "agentId": agent_id,
-        "parent": {"agentId": "somebody", "depth": 1, "tokens": 0, "costMicroUsd": 0},
+        "parent": {"agentId": standing(world, Status.WAITING_FOR_AGENT), "depth": 1, "tokens": 0, "costMicroUsd": 0},
     }
     world.register("travel", {})
     assert world.run("agent_start", requested)["status"] == "SUCCEEDED"
@@ -232,6 +234,41 @@ def test_a_child_that_begins_after_its_parents_end_does_nothing(world: World) ->
     assert world.bookings(child_of(parent, 0)) == []
 
 
+@pytest.mark.parametrize("status", sorted(FINISHED))
+def test_a_child_whose_cancellation_is_lost_ends_at_its_next_look(world: World, status: Status) -> None:
+    parent = fresh()
+    child = child_of(parent, 0)
+    with world.faults.held(child, "AskModel") as until_held:
+        world.start(PLAY, parent)
+        until_held()
+        end_unheard(world, parent, status)
+    assert world.settle(child, Status.CANCELLED)["cancels"] == "0"
+    # What had been asked of the model when its parent ended is done; nothing after that.
+    assert [visit.state for visit in world.visited(child)][-3:] == ["LoadTurn", "RouteEntry", "CloseTurn"]
+    assert len(world.bookings(child)) == 1
+    world.assert_sound(child)
+    assert verify(world.stack, child).findings == []
+
+
+def test_who_works_for_one_two_agents_above_that_has_ended_ends_too(world: World) -> None:
+    top = fresh()
+    middle, bottom = child_of(top, 0), child_of(child_of(top, 0), 0)
+    with world.faults.held(bottom, "AskModel") as until_held:
+        world.start(scenario("trip_within_a_trip"), top)
+        until_held()
+        world.wait(middle, lambda state: state["status"] == Status.WAITING_FOR_AGENT)
+        end_unheard(world, top, Status.FAILED)
+    for agent_id in (bottom, middle):
+        assert world.settle(agent_id, Status.CANCELLED)["cancels"] == "0"
+        assert verify(world.stack, agent_id).findings == []
+
+
+def end_unheard(world: World, agent_id: str, status: Status) -> None:
+    """Lets an agent that waits for others end, and nobody hears of it."""
+    world.wait(agent_id, lambda state: state["status"] == Status.WAITING_FOR_AGENT)
+    change(world, agent_id, status=status, waitsFor="", error="GivenUp")
+
+
 def was_told_in_vain(world: World, agent_id: str) -> bool:
     """Whether something has come for an agent that did not exist."""
     machine, client = world.stack.outputs.agent_input_arn, world.stack.stepfunctions
@@ -246,6 +283,8 @@ def test_children_of_who_completes_without_them_are_cancelled(world: World) -> N
     with world.faults.held(child_of(parent, 0), "AskModel") as until_held:
         world.start(PLAY, parent)
         until_held()
+        # Its news would be told a model that has nothing more to say, if it came later.
+        world.wait(parent, lambda now: now["inbox"] == "1")
         replan(world, parent)
         world.settle(parent, Status.COMPLETED)
         world.wait(child_of(parent, 0), lambda now: now["cancels"] == "1")

@@ -80,6 +80,7 @@ def state(**fields: str) -> Item:
         "error": "",
         "errorMessage": "",
         "waitsFor": "",
+        "remindedOf": "",
         "children": "[]",
         "cancels": "0",
         "parent": "",

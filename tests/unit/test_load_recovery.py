@@ -56,7 +56,8 @@ def load(*items: Item, **fields: str) -> Situation:
 def load_with(found: Definition, *items: Item, **fields: str) -> Situation:
     failed = {"error": "TurnDied", "errorMessage": "It ended.", "lastUpdated": NOW, "step": "4", **fields}
     operator = Operator(reminder_seconds=60, reminders=2)
-    return load_recovery(TAKEN, [*items, state(**failed)], lambda _name, _version: found, operator)
+    above = {"ended": state(status="FAILED"), "works": state(status="PLANNING")}
+    return load_recovery(TAKEN, [*items, state(**failed)], lambda _, __: found, above.__getitem__, operator)
 
 
 def test_a_record_with_nothing_open() -> None:
@@ -75,7 +76,13 @@ def test_a_lease_of_another_is_not_recovered() -> None:
 
 def test_an_agent_that_is_not_there() -> None:
     with pytest.raises(InvalidRecord, match="no STATE"):
-        load_recovery(TAKEN, [], lambda _name, _version: definition(), Operator(reminder_seconds=1, reminders=0))
+        load_recovery(
+            TAKEN,
+            [],
+            lambda _, __: definition(),
+            dict[str, Item]().__getitem__,
+            Operator(reminder_seconds=1, reminders=0),
+        )
 
 
 def test_what_is_unsettled_comes_with_all_that_settles_it() -> None:
@@ -200,11 +207,14 @@ def test_only_words_of_the_user_can_be_unheard() -> None:
 def test_whether_somebody_cancels() -> None:
     assert not load(user()).cancelled
     assert load(user(), cancelling(), cancels="1").cancelled
+    # Nobody waits for it any more, and that is the same.
+    assert load(user(), parent="ended").cancelled
+    assert not load(user(), parent="works").cancelled
 
 
 def test_a_child_reports_to_its_parent_and_asks_no_user() -> None:
     assert not load(user()).child
-    situation = load(effect(FIRST, "COMMITTED"), parent="p-1", depth="1", **FAILURE)
+    situation = load(effect(FIRST, "COMMITTED"), parent="works", depth="1", **FAILURE)
     assert situation.child
     assert situation.texts.question == "I could not reach the goal: No seats. What was done is undone: book."
 

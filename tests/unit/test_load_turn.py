@@ -42,9 +42,14 @@ from tests.unit.records import (
 from workflows.engines.casing import to_wire
 
 
-def load(*items: Item, definition_: Definition | None = None, others: dict[str, list[Item]] | None = None) -> Turn:
-    found = definition_ or definition()
-    return load_turn(CLAIM, items, lambda _name, _version: found, (others or {}).__getitem__, today="2026-01-02")
+def load(
+    *items: Item,
+    definition_: Definition | None = None,
+    others: dict[str, list[Item]] | None = None,
+    above: dict[str, Item] | None = None,
+) -> Turn:
+    found, read_items, read_above = definition_ or definition(), (others or {}).__getitem__, (above or {}).__getitem__
+    return load_turn(CLAIM, items, lambda _name, _version: found, read_items, read_above, today="2026-01-02")
 
 
 def asked(turn: Turn) -> Any:
@@ -480,20 +485,54 @@ def test_who_is_to_be_cancelled_settles_first_what_it_has_begun() -> None:
     assert settled.entry == "CLOSE"
 
 
+def child_of(status: str) -> dict[str, Item]:
+    """Those above p-1's child: p-1 stands there."""
+    return {"p-1": state(status=status)}
+
+
+GOES_ON = child_of("WAITING_FOR_AGENT")
+
+
+@pytest.mark.parametrize("journal", [[], [CALLED], [CALLED, answered(3, COMMITTED)], [HELD, ruled("2", "APPROVE")]])
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "CANCELLED"])
-def test_a_child_that_was_begun_after_its_parents_end_closes_at_once(status: str) -> None:
-    turn = load(state(parent="p-1", depth="1"), user(), others={"p-1": record_of("p-1", status=status)})
-    assert (turn.entry, turn.decision and turn.decision.action) == ("CLOSE", "CANCEL")
+def test_a_child_closes_once_its_parent_has_ended_whatever_was_next(status: str, journal: list[Item]) -> None:
+    step = str(1 + sum(item["record"].startswith("STEP#") for item in journal))
+    found = state(parent="p-1", depth="1", step=step, modelCalls=str(int(step) - 1))
+    turn = load(found, user(), *journal, above=child_of(status))
+    assert (turn.entry, turn.request) == ("CLOSE", None)
+    assert turn.decision
+    assert (turn.decision.action, turn.decision.closes_as) == ("CANCEL", "CANCELLED")
+    assert turn.decision.message == f"Its parent p-1 is {status}."
+    assert load(found, user(), *journal, above=GOES_ON).entry != "CLOSE"
 
 
-def test_a_child_whose_parent_lives_goes_on_and_asks_only_once_whether_it_does() -> None:
-    child_state = {"parent": "p-1", "depth": "1"}
-    for parent in ([], record_of("p-1", status="WAITING_FOR_AGENT")):
-        assert load(state(**child_state), user(), others={"p-1": parent}).entry == "ASK_MODEL"
-    # A recovery of the first turn is no reason not to ask.
-    gone = {"p-1": record_of("p-1", status="CANCELLED")}
-    assert load(state(**child_state, step="2"), user(), recovered(2), others=gone).entry == "CLOSE"
-    assert load(state(**child_state, step="2", modelCalls="1"), user(), CALLED, others={}).entry == "CARRY_OUT"
+def test_a_child_of_nobody_closes() -> None:
+    turn = load(state(parent="p-1", depth="1"), user(), above={"p-1": {}})
+    assert turn.decision and (turn.decision.action, turn.decision.message) == (
+        "CANCEL",
+        "Its parent p-1 does not exist.",
+    )
+
+
+def test_a_child_closes_too_if_it_is_the_parents_parent_that_has_ended() -> None:
+    middle = state(status="WAITING_FOR_AGENT", parent="top")
+    for status, entry in {"FAILED": "CLOSE", "WAITING_FOR_AGENT": "ASK_MODEL"}.items():
+        turn = load(state(parent="p-1"), user(), above={"p-1": middle, "top": state(status=status)})
+        assert turn.entry == entry
+    ring = {"p-1": state(parent="p-2"), "p-2": state(parent="p-1")}
+    assert load(state(parent="p-1"), user(), above=ring).entry == "ASK_MODEL"
+
+
+def test_a_child_without_a_parent_settles_first_what_it_has_begun() -> None:
+    begun = (user(), CALLED, effect("EFFECT#000002#0", "RESERVED"))
+    with pytest.raises(EffectUncertain, match="whether book took effect"):
+        load(state(step="2", parent="p-1"), *begun, above=child_of("FAILED"))
+    assert load(state(step="2", parent="p-1"), *begun, above=GOES_ON).entry == "CARRY_OUT"
+
+
+def test_why_somebody_cancels_a_child_counts_before_why_nobody_waits_for_it() -> None:
+    turn = load(state(parent="p-1", cancels="1"), user(), cancelling("Not needed."), above=child_of("FAILED"))
+    assert turn.decision and turn.decision.message == "Not needed."
 
 
 # ---- What is offered

@@ -10,7 +10,7 @@ import pytest
 from agent.record import Status
 from load_watch import load
 from load_watch.handler import handler
-from load_watch.load import Stale, Watch, find_stale
+from load_watch.load import Patience, Stale, Watch, find_stale
 from tests.unit.stacks import mock_stack, put
 from workflows.client import Stack
 
@@ -21,6 +21,7 @@ FREE = {
     "error": "",
     "errorMessage": "",
     "waitsFor": "",
+    "remindedOf": "",
     "parent": "",
     "children": "[]",
 }
@@ -46,8 +47,8 @@ def place(stack: Stack, agent_id: str, status: Status, *, minutes: int = 20, sta
 
 
 def found(stack: Stack) -> Watch:
-    table = stack.outputs.table_name
-    return find_stale(stack.dynamodb, table, NOW - timedelta(minutes=15), NOW - timedelta(minutes=60))
+    patience = Patience(stale=timedelta(minutes=15), approval=timedelta(minutes=60), watch=timedelta(minutes=5))
+    return find_stale(stack.dynamodb, stack.outputs.table_name, NOW, patience)
 
 
 def who(stack: Stack) -> list[str]:
@@ -76,11 +77,66 @@ def test_who_has_moved_lately_is_not_looked_after(stack: Stack) -> None:
     assert who(stack) == ["old"]
 
 
+def approval(stack: Stack, agent_id: str, minutes: int, reminded_of: str = "4") -> None:
+    """An agent that has waited for an approval for so long, and of which its approver was reminded."""
+    state = {"waitsFor": "4", "remindedOf": reminded_of}
+    place(stack, agent_id, Status.WAITING_FOR_APPROVAL, minutes=minutes, state=state)
+
+
 def test_an_approval_has_a_time_of_its_own(stack: Stack) -> None:
     for minutes in (59, 61):
-        place(stack, f"a-{minutes}", Status.WAITING_FOR_APPROVAL, minutes=minutes, state={"waitsFor": "4"})
+        approval(stack, f"a-{minutes}", minutes)
     [agent] = found(stack).agents
-    assert (agent.agent_id, agent.status, agent.waits_for) == ("a-61", Status.WAITING_FOR_APPROVAL, "4")
+    told = (agent.agent_id, agent.status, agent.waits_for, agent.reminded)
+    assert told == ("a-61", Status.WAITING_FOR_APPROVAL, "4", True)
+
+
+@pytest.mark.parametrize("before", ["", "2"])
+def test_an_approver_is_reminded_once_when_half_of_the_time_is_over(stack: Stack, before: str) -> None:
+    for minutes in (29, 31, 39, 41):
+        approval(stack, f"a-{minutes}", minutes, reminded_of=before)
+    approval(stack, "told", 31)
+    # Two runs may do it, and a third need not look at those that were reminded.
+    assert who(stack) == ["a-31", "a-39"]
+    assert {agent.reminded for agent in found(stack).agents} == {False}
+
+
+def test_no_approval_expires_before_its_approver_was_reminded(stack: Stack) -> None:
+    approval(stack, "a-61", 61, reminded_of="")
+    [agent] = found(stack).agents
+    assert (agent.agent_id, agent.reminded) == ("a-61", False)
+
+
+def test_an_approval_of_before_there_were_reminders_is_looked_after(stack: Stack) -> None:
+    approval(stack, "old", 61)
+    key = {"agentId": {"S": "old"}, "record": {"S": "STATE"}}
+    stack.dynamodb.update_item(TableName=stack.outputs.table_name, Key=key, UpdateExpression="REMOVE remindedOf")
+    [agent] = found(stack).agents
+    assert not agent.reminded
+
+
+def test_a_short_patience_finds_an_approval_once(stack: Stack) -> None:
+    for minutes in range(4):
+        approval(stack, f"a-{minutes}", minutes, reminded_of="")
+    for patience in (Patience(timedelta(0), timedelta(0), timedelta(minutes=5)), Patience(*[timedelta(minutes=1)] * 3)):
+        agents = find_stale(stack.dynamodb, stack.outputs.table_name, NOW, patience).agents
+        assert len({agent.agent_id for agent in agents}) == len(agents) >= 3
+
+
+def test_who_was_reminded_takes_nobodys_place(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "LIMIT", 2)
+    for number in range(5):
+        approval(stack, f"told-{number}", 31)
+    approval(stack, "untold", 31, reminded_of="")
+    for number in range(3):
+        place(stack, f"asks-{number}", Status.WAITING_FOR_OPERATOR)
+    watch = found(stack)
+    assert watch.agents[0].agent_id == "untold"
+    assert (len(watch.agents), watch.left_out) == (2, 2)
+    for number in range(2):
+        place(stack, f"stands-{number}", Status.PLANNING)
+    watch = found(stack)
+    assert (sorted(agent.agent_id for agent in watch.agents), watch.left_out) == (["stands-0", "stands-1"], 4)
 
 
 def delegate(stack: Stack, agent_id: str, *children: str, minutes: int = 20) -> None:
@@ -144,6 +200,7 @@ def test_it_tells_where_the_agent_stands(stack: Stack) -> None:
             next_action="NONE",
             owner=OWNER,
             waits_for="",
+            reminded=True,
             parent="",
             error="Odd",
             error_message="x" * 1000,
@@ -155,6 +212,7 @@ def test_it_tells_where_the_agent_stands(stack: Stack) -> None:
             next_action="PLANNING",
             owner="NONE",
             waits_for="",
+            reminded=True,
             parent="",
             error="",
             error_message="",
@@ -227,6 +285,7 @@ def test_the_handler_tells_who_waits_for_an_operator(
     monkeypatch.setenv("TABLE_NAME", stack.outputs.table_name)
     monkeypatch.setenv("STALE_MINUTES", "15")
     monkeypatch.setenv("APPROVAL_MINUTES", "60")
+    monkeypatch.setenv("WATCH_MINUTES", "5")
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "turnstile")
     for number in range(3):
         place(stack, f"a-{number}", Status.WAITING_FOR_OPERATOR)

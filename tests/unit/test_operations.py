@@ -57,6 +57,20 @@ def test_every_alarm_is_told_of() -> None:
     assert {row[0] for row in rows("Alarms")} == alarms
 
 
+def test_every_machine_that_fails_sets_off_an_alarm() -> None:
+    resources = load_template(ROOT / "template.yaml")["Resources"]
+    machines = {name for name, resource in resources.items() if resource["Type"] == "AWS::Serverless::StateMachine"}
+    failing = {
+        resource["Properties"]["Dimensions"][0]["Value"]["Ref"]: name
+        for name, resource in resources.items()
+        if resource.get("Properties", {}).get("MetricName") == "ExecutionsFailed"
+    }
+    # Their failures are answers to a sender; what is more than that, agent_recovery fails about.
+    assert machines - failing.keys() == {"AgentStart", "AgentInput"}
+    woken_by = str(resources["AgentsAreBeingLost"]["Properties"]["AlarmRule"])
+    assert {name for name in failing if failing[name] in woken_by} == {"AgentWatch", "AgentNotify"}
+
+
 def test_every_row_says_what_to_do() -> None:
     widths = {"States that fail": 4, "Errors": 4, "Alarms": 3}
     for title, width in widths.items():

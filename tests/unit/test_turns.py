@@ -107,7 +107,10 @@ class Play:
 
     def load(self) -> Turn:
         items = [self.state, *self.journal, *self.inputs]
-        turn = load_turn(CLAIM, items, lambda _name, _version: self.definition, self.read_child, today="2026-01-02")
+        parents = {"p-1": state(status="WAITING_FOR_AGENT")}
+        turn = load_turn(
+            CLAIM, items, lambda _, __: self.definition, self.read_child, parents.__getitem__, today="2026-01-02"
+        )
         if self.foretold:
             # What is new in the inbox or the ledger, nobody could foretell.
             update = {"inbox": self.foretold.inbox, "doubts": self.foretold.doubts}
@@ -116,7 +119,7 @@ class Play:
         return turn
 
     def read_child(self, child: str) -> list[Item]:
-        return [] if child == self.state["parent"] else OTHERS[self.children[child]](child)
+        return OTHERS[self.children[child]](child)
 
     def come(self, item: Item) -> None:
         """Something comes from outside."""

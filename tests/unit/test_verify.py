@@ -476,7 +476,7 @@ def family(parent: Record, **children: tuple[str, str]) -> list[tuple[str, str, 
         for name, (status, updated) in children.items()
     }
     now = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
-    found = family_findings(parent.values(), states, now)
+    found = family_findings(parent.values(), states.get, now)
     return [(each.agent_id, each.kind.value, each.record) for each in found]
 
 
@@ -505,6 +505,26 @@ def test_a_parent_that_has_heard_of_all_and_sleeps_on() -> None:
     lost = delegating(reported("child-1"), reported("child-2"))
     over = {"child_1": ("COMPLETED", JUST_NOW), "child_2": ("CANCELLED", JUST_NOW)}
     assert family(lost, **over) == [("a-1", "AGENT_LOST", "STATE")]
+
+
+def orphan(**fields: str) -> Record:
+    """A child that has ended without a word of anybody."""
+    return record(user(), asked(2, LOOK, BOOK), **{"status": "CANCELLED", "parent": "child-1", **fields})
+
+
+@pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "CANCELLED"])
+def test_a_child_ends_with_whoever_is_above_it(status: str) -> None:
+    assert told(orphan()) == set()
+    assert family(orphan(), child_1=(status, LONG_AGO)) == []
+    assert family(orphan()) == []  # its parent is gone
+
+
+def test_a_child_does_not_end_by_itself() -> None:
+    going_on = {"child_1": ("WAITING_FOR_AGENT", LONG_AGO)}
+    assert family(orphan(), **going_on) == [("a-1", "STATUS_WRONG", "STATE")]
+    assert family(orphan(cancels="1"), **going_on) == []
+    by_a_recovery = record(user(), recovered(2, "CANCEL"), status="CANCELLED", parent="child-1")
+    assert family(by_a_recovery, **going_on) == []
 
 
 def test_a_child_that_is_not_waited_for_any_more_does_not_count() -> None:

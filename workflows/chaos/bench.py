@@ -243,7 +243,8 @@ def _seed(stack: Stack) -> None:
 
 
 def _watch_at_once(stack: Stack) -> None:
-    """Lets agent_watch find agents that have not moved for a second, and approvals that nobody has given till then."""
+    """Lets agent_watch find agents that have not moved for a second, and approvals that nobody has given till then: one
+    run asks for them again, and the next lets them expire."""
     function = f"{stack.name}-load-watch"
     environment = stack.lambdas.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
     stack.lambdas.update_function_configuration(

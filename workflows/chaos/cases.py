@@ -159,6 +159,9 @@ class Way:
     """What the operator decides when asked; nothing if empty. CANCEL: somebody cancels the agent instead."""
     cancelled_at: str = ""
     """The state of agent_turn at which somebody cancels the agent; nobody does if empty."""
+    outlived_at: str = ""
+    """The state of agent_turn at which the first of its children is when somebody cancels the agent, once it has heard
+    of another; nobody does if empty."""
     name: str = ""
     """How it is called in a case's id; as the play otherwise."""
 
@@ -221,6 +224,8 @@ FAILED_UNHEARD = Way(
 GIVEN_UP = Way("book_then_give_up")
 APPROVED = Way("approved")
 DELEGATED = Way("two_flights")
+UNTOLD = Way("approved_when_told")
+OUTLIVED = Way(DELEGATED.play, outlived_at="AskModel", name="outlived")
 CANCELLED = Way(DENIED.play, DENIED.leads, operator="CANCEL", name="denied_then_cancelled")
 
 WAYS: dict[str, Way] = {
@@ -308,6 +313,7 @@ WAYS: dict[str, Way] = {
     "agent_watch.SendToRecovery": UNHEARD,
     "agent_watch.AnnounceTurn": NOT_BEGUN,
     "agent_watch.AnnounceError": FAILED_UNHEARD,
+    "agent_watch.RemindApprover": Way("never_approved"),
     "agent_watch.ExpireApproval": Way("never_approved"),
     "agent_watch.WakeParent": Way(
         DELEGATED.play, (Injection(Place("agent_start", "", 2), "lost"),), name="child_not_made"
@@ -315,18 +321,22 @@ WAYS: dict[str, Way] = {
     "agent_watch.AnnounceEnd": Way(DELEGATED.play, (Injection(Place("agent_input", ""), "lost"),), name="end_unheard"),
 }
 """How each Task state is reached."""
-EVENTS: dict[Place, Way] = {
-    Place("agent_start", ""): BOOKING,
-    Place("agent_start", "", 2): DELEGATED,
-    Place("agent_notify", ""): BOOKING,
-    Place("agent_turn", ""): BOOKING,
-    Place("agent_turn", "", 2): ANSWER,
-    Place("agent_input", ""): ANSWER,
-    Place("agent_recovery", ""): OUTAGE,
-    Place("agent_publish", ""): BOOKING,
-    Place("agent_publish", "", 2): BOOKING,
-    Place("agent_publish", "", 3): BOOKING,
-}
+EVENTS: tuple[tuple[Place, Way], ...] = (
+    (Place("agent_start", ""), BOOKING),
+    (Place("agent_start", "", 2), DELEGATED),
+    (Place("agent_notify", ""), BOOKING),
+    # That it waits for an approval.
+    (Place("agent_notify", ""), UNTOLD),
+    # That it has ended, after the other child has.
+    (Place("agent_notify", "", 2), OUTLIVED),
+    (Place("agent_turn", ""), BOOKING),
+    (Place("agent_turn", "", 2), ANSWER),
+    (Place("agent_input", ""), ANSWER),
+    (Place("agent_recovery", ""), OUTAGE),
+    (Place("agent_publish", ""), BOOKING),
+    (Place("agent_publish", "", 2), BOOKING),
+    (Place("agent_publish", "", 3), BOOKING),
+)
 """Deliveries: of events to the machines, and of the stream's records to agent_publish."""
 NO_LEASE = {"ClaimTurn", "ReadClaim"}
 """States of agent_turn without a lease that could be taken."""
@@ -392,7 +402,7 @@ def single_cases(machines: Sequence[Machine]) -> Iterator[Case]:
             for kind in kinds_at(machine, state):
                 yield Case(WAYS[name], (Injection(Place(machine.name, state.name), kind),))
     known = {machine.name for machine in machines}
-    for place, way in EVENTS.items():
+    for place, way in EVENTS:
         if place.machine in known:
             for kind in DELIVERIES:
                 yield Case(way, (Injection(place, kind),))

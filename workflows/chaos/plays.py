@@ -1,7 +1,7 @@
 """What the agents of the cases do: scenarios of the sample agent, some with an end that a recovery can lead to."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from workflows.scenarios import AGENTS, Reply, Scenario, ToolCall, load_scenarios
+from workflows.scenarios import AGENTS, Reply, Ruling, Scenario, ToolCall, load_scenarios
 
 SPARE = 8
 """How often the last reply is given again: a recovery may ask the model once more."""
@@ -28,6 +28,8 @@ class Play:
     """Whether its inputs are sent while the agent works, not when it asks."""
     expires: bool = False
     """Whether nobody ever decides about its approvals."""
+    when_told: bool = False
+    """Whether who decides about them waits to be told of them."""
 
 
 def _tool(name: str, **arguments: Any) -> Reply:
@@ -56,6 +58,9 @@ def plays() -> Mapping[str, Play]:
             _like(booking, "book_then_give_up", [book, _tool("give_up", reason="The return flight is full.")])
         ),
         "approved": Play(group),
+        "approved_when_told": Play(
+            _like(group, "approved_when_told", group.replies, decisions=group.decisions), when_told=True
+        ),
         "never_approved": Play(_like(group, "never_approved", [group.replies[0], give_up]), expires=True),
         "two_flights": Play(known["two_flights"], agent="trip"),
         "call_again": Play(_like(booking, "call_again", [book, complete]), agent="travel-retry"),
@@ -106,9 +111,15 @@ def _json(action: str, **details: Any) -> str:
     return json.dumps({"action": action, "details": details})
 
 
-def _like(scenario: Scenario, name: str, replies: list[Reply], inputs: list[str] | None = None) -> Scenario:
+def _like(
+    scenario: Scenario,
+    name: str,
+    replies: list[Reply],
+    inputs: Sequence[str] = (),
+    decisions: Sequence[Ruling] = (),
+) -> Scenario:
     prompt = f"{scenario.prompt} ({name})"
-    changes = {"name": name, "prompt": prompt, "replies": replies, "inputs": inputs or [], "decisions": []}
+    changes = {"name": name, "prompt": prompt, "replies": replies, "inputs": [*inputs], "decisions": [*decisions]}
     return scenario.model_copy(update=changes)
 
 

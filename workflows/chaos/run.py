@@ -14,7 +14,7 @@ from pydantic import Field
 
 from agent.conversation import Item, reason
 from agent.events import AgentRequested
-from agent.record import FINISHED, FREE, Model, Status
+from agent.record import FINISHED, FREE, Model, Status, child_id
 from workflows.chaos.bench import OWN_KEY, Bench, Guards
 from workflows.chaos.cases import KILLS, Case, Injection, Way, fault_for
 from workflows.chaos.plays import plays
@@ -34,6 +34,10 @@ QUIET = 0.8
 """Seconds without a change after which it is asked whether anything still runs."""
 LIFE_SECONDS = 150
 INPUT_SECONDS = 5
+CHILD_SECONDS = 20
+"""Within which children have begun, and one of them is done; and within which their parent can be cancelled."""
+DELEGATED_AT = 2
+"""The step at which an agent that delegates at once does so."""
 NUDGES = 8
 """How often somebody looks after an agent that does not move before it is given up."""
 REQUESTS = 3
@@ -91,6 +95,8 @@ class Life:
         self._requests = 0
         self._sent = 0
         self._nudges = 0
+        self._child = ""
+        self._outlived = False
         self._late = ""
         self._killed = 0.0
 
@@ -104,6 +110,8 @@ class Life:
             meanwhile = self._hold("AskModel", self._speak)
         elif self.case.way.cancelled_at:
             meanwhile = self._hold(self.case.way.cancelled_at, lambda: self._bench.stack.cancel(self._agent_id))
+        elif self.case.way.outlived_at:
+            meanwhile = self._hold_child(self.case.way.outlived_at)
         self._request()
         if meanwhile:
             meanwhile()
@@ -211,6 +219,34 @@ class Life:
             file.unlink()
 
         return do
+
+    def _hold_child(self, state: str) -> Callable[[], None]:
+        """Holds the turn of the agent's first child at a state until the agent has been cancelled. Gives what does it.
+
+        Its other child has reported before, so that it is known which event tells of its own end.
+        """
+        self._child = child_id(self._agent_id, DELEGATED_AT, 0)
+        hold = Fault(agent_id=self._child, machine="AgentTurn", state=state, when="entered", hold=True)
+        file = self._bench.faults.put(hold)
+
+        def do() -> None:
+            waits = Status.WAITING_FOR_AGENT
+            if self._comes(lambda now: met_at(file) is not None and now["inbox"] == "1" and now["status"] == waits):
+                self._bench.stack.cancel(self._agent_id)
+                self._outlived = self._comes(lambda now: now["status"] in FINISHED)
+            file.unlink()
+
+        return do
+
+    def _comes(self, condition: Callable[[Item], bool]) -> bool:
+        """Whether STATE is as asked, sooner or later."""
+        deadline = time.monotonic() + CHILD_SECONDS
+        while time.monotonic() < deadline:
+            now = self._state()
+            if now and condition(now):
+                return True
+            time.sleep(LOOK)
+        return False
 
     def _speak(self) -> None:
         for text in self._inputs:
@@ -348,10 +384,14 @@ class Life:
                 unfinished = [child for child in self._children(state) if child["status"] not in FINISHED]
                 rests = any(map(self._at_rest, unfinished))
             case Status.WAITING_FOR_APPROVAL:
-                rests = not self._play.expires
+                rests = not self._play.expires and (not self._play.when_told or self._was_told())
             case status:
                 rests = status in FINISHED or status is Status.WAITING_FOR_INPUT
         return rests and state["owner"] == FREE and state["nextAction"] == FREE
+
+    def _was_told(self) -> bool:
+        """Whether anybody was told that something is wanted of them."""
+        return self._bench.operator.was_asked(self._agent_id)
 
     def _state(self) -> Item | None:
         return self._bench.stack.item(self._agent_id, "STATE")
@@ -396,8 +436,12 @@ class Life:
             if not refused:
                 yield "there is no agent, and no execution says why"
             return
+        if self._play.when_told and not self._was_told():
+            yield "nobody was told of its approval"
         family = [state, *self._children(state)]
         for each in family:
+            if self._outlived and each["agentId"] == self._child and each["status"] != Status.CANCELLED:
+                yield f"{self._child} is {each['status']}: it worked on for a parent that had ended"
             agent_id, status = each["agentId"], Status(each["status"])
             if status is Status.FAILED and not each["error"]:
                 yield f"{agent_id} is FAILED and says no reason"
@@ -413,7 +457,7 @@ class Life:
             owner = each["owner"].partition("#")[0]
             over = {} if owner == FREE or (now := self._bench.status(owner)) == "RUNNING" else {owner: now}
             effects += [item for item in items if item["record"].startswith("EFFECT#")]
-            for finding in (*findings(items, over), *family_findings(items, states, dt.datetime.now(dt.UTC))):
+            for finding in (*findings(items, over), *family_findings(items, states.get, dt.datetime.now(dt.UTC))):
                 yield f"{finding.kind} at {finding.record} of {finding.agent_id}: {finding.text}"
         for finding in booking_findings(bookings, effects):
             yield f"{finding.kind} at {finding.record}: {finding.text}"

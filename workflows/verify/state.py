@@ -77,8 +77,8 @@ def _status(agent: Agent) -> Iterator[Found]:
         case Status.WAITING_FOR_AGENT:
             fits = closing is not None and closing.action == "DELEGATE"
         case Status.CANCELLED:
-            # Any decision may have been the last; what counts is that somebody wanted it.
-            fits = state.cancels > 0 or (recovery is not None and recovery.action == "CANCEL")
+            # Any decision may have been the last; what counts is that somebody wanted it, or nobody a child's work.
+            fits = state.cancels > 0 or state.parent != "" or (recovery is not None and recovery.action == "CANCEL")
         case _:
             fits = True
     if not fits:

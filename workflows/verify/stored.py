@@ -40,6 +40,7 @@ class State(_Stored):
     inbox: int
     cancels: int
     waits_for: str
+    parent: str
     children: Json[list[str]]
     error: str
     last_updated: dt.datetime

@@ -1,9 +1,8 @@
 """One look at a stack's tables."""
 
 import datetime as dt
-import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from agent.conversation import Item
 from agent.definition import definition_key
@@ -29,7 +28,7 @@ def look(stack: Stack, agent_id: str | None) -> Verdict:
     states = {item["agentId"]: item for item in items if item["record"] == "STATE"}
     now = dt.datetime.now(dt.UTC)
     for record in records:
-        found += family_findings(record, states if agent_id is None else _children_of(stack, record), now)
+        found += family_findings(record, states.get if agent_id is None else _read_state(stack), now)
     effects = [item for item in items if item["record"].startswith("EFFECT#")]
     bookings = _scan(stack, outputs.bookings_table_name)
     if agent_id:
@@ -40,10 +39,8 @@ def look(stack: Stack, agent_id: str | None) -> Verdict:
     return Verdict(agents=len(records), findings=found)
 
 
-def _children_of(stack: Stack, items: Iterable[Item]) -> dict[str, Item]:
-    children = [child for item in items if item["record"] == "STATE" for child in json.loads(item["children"])]
-    states = {child: stack.item(child, "STATE") for child in children}
-    return {child: state for child, state in states.items() if state}
+def _read_state(stack: Stack) -> Callable[[str], Item | None]:
+    return lambda agent_id: stack.item(agent_id, "STATE")
 
 
 def _over(stack: Stack, items: Iterable[Item]) -> dict[str, str]:
