@@ -328,12 +328,18 @@ def test_a_layout_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path:
 # ---- The commands, and the README
 
 
-def test_draw_writes_mermaid_or_svg_to_stdout_or_a_file(tmp_path: Path) -> None:
+def test_draw_writes_what_the_file_is_for(tmp_path: Path) -> None:
     cli = CliRunner()
-    assert cli.invoke(app, ["draw", "agent_watch"]).stdout.startswith("flowchart TD\n")
-    file = tmp_path / "machine.svg"
-    assert cli.invoke(app, ["draw", "agent_watch", "--format", "svg", "--folded", "--out", str(file)]).exit_code == 0
-    assert "LookAfterAgents" in texts(file.read_text("utf-8"))
+    drawn = cli.invoke(app, ["draw", "agent_watch"]).stdout
+    assert drawn.startswith("flowchart TD\n")
+    picture, text = tmp_path / "machine.svg", tmp_path / "machine.mmd"
+    assert cli.invoke(app, ["draw", "agent_watch", "--folded", "--out", str(picture)]).exit_code == 0
+    assert "LookAfterAgents" in texts(picture.read_text("utf-8"))
+    assert cli.invoke(app, ["draw", "agent_watch", "--out", str(text)]).exit_code == 0
+    assert text.read_text("utf-8") == drawn
+    result = cli.invoke(app, ["draw", "agent_watch", "--out", str(tmp_path / "machine.png")])
+    assert result.exit_code == 2
+    assert not (tmp_path / "machine.png").exists()
 
 
 def test_draw_of_an_unknown_machine_says_which_there_are() -> None:

@@ -2,7 +2,6 @@
 
 import signal
 import threading
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -30,13 +29,8 @@ from workflows.scenarios import load_scenarios
 
 DEMO = "straight_booking"
 """The scenario that the demo plays unless another is named."""
-
-
-class PictureFormat(StrEnum):
-    """What `turnstile draw` writes."""
-
-    MERMAID = "mermaid"
-    SVG = "svg"
+PICTURES = {".svg": lambda shown: svg([shown]), ".mmd": mermaid}
+"""What `turnstile draw` writes into a file, by its ending."""
 
 
 def demo(
@@ -116,18 +110,21 @@ def register(
 
 def draw(
     machine: Annotated[str, typer.Argument(metavar="MACHINE", help="Its file's name in asl/, as agent_turn.")],
-    picture_format: Annotated[PictureFormat, typer.Option("--format", help="What to write.")] = PictureFormat.MERMAID,
     fold: Annotated[bool, typer.Option("--folded", help="Without what failures lead to.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write it; stdout otherwise.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A file that ends in .svg, or in .mmd for Mermaid; stdout otherwise."),
+    ] = None,
 ) -> None:
     """Draw a machine: its states, what leads from one to another, and where failures lead."""
+    if out and out.suffix not in PICTURES:
+        raise typer.BadParameter(f"{out} ends neither in {' nor in '.join(PICTURES)}", param_hint="--out")
     found = graph(find_machine(machine))
     shown = folded(found) if fold else found
-    picture = mermaid(shown) if picture_format is PictureFormat.MERMAID else svg([shown])
     if out:
-        out.write_text(picture, "utf-8")
+        out.write_text(PICTURES[out.suffix](shown), "utf-8")
     else:
-        typer.echo(picture, nl=False)
+        typer.echo(mermaid(shown), nl=False)
 
 
 def chaos(
