@@ -1,9 +1,18 @@
-"""The README is current."""
+"""The README is current, and what it and the other pages tell one to type is understood."""
+
+import re
+import shlex
 
 import pytest
+import typer
+from typer.core import TyperGroup
 
 from scripts.paths_table import README, paths_table, with_table
+from workflows.cli import app
 from workflows.scenarios import load_scenarios
+
+ROOT = README.parent
+COMMAND = re.compile(r"`turnstile ([^`]+)`|^(?:\$ )?turnstile (.+)$", re.MULTILINE)
 
 
 def test_the_table_of_paths_is_made_from_the_scenarios() -> None:
@@ -14,3 +23,20 @@ def test_the_table_of_paths_is_made_from_the_scenarios() -> None:
 def test_a_readme_without_a_place_for_the_table_is_refused() -> None:
     with pytest.raises(ValueError, match="needs the lines"):
         with_table("# Turnstile\n", "")
+
+
+def commands() -> list[list[str]]:
+    """What stands on any page after `turnstile`, in words."""
+    pages = [README, *ROOT.glob("docs/**/*.md"), *ROOT.glob("workflows/agents/*/README.md")]
+    found = [match for page in pages for match in COMMAND.findall(page.read_text("utf-8"))]
+    return [shlex.split(inline or block, comments=True) for inline, block in sorted(set(found))]
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_what_a_page_says_to_type_is_understood(words: list[str]) -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    name, *arguments = words
+    command = group.commands[name]
+    if arguments and not any("|" in word for word in arguments):  # a name alone speaks of the command
+        command.make_context(name, arguments)
