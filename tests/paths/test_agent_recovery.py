@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agent.record import Status
+from tests.limits import within_limits
 from tests.paths.conftest import World, scenario
 from tests.paths.test_agent_notify import operator
 from tests.paths.test_agent_watch import set_state, standing
@@ -269,9 +270,10 @@ def test_an_operator_who_never_answers_is_reminded_and_then_the_agent_fails(tmp_
             world = World(Stack.embedded(engine), Faults(folder), engine.client)
             name = fresh()
             world.faults.put(Fault(agent_id=name, state="ReadReply", error="AccessDenied"))
-            world.start(scenario("straight_booking"), name)
-            first = asked(world, name)
-            state = world.settle(name, Status.FAILED)
+            with within_limits(world.stack.stepfunctions):
+                world.start(scenario("straight_booking"), name)
+                first = asked(world, name)
+                state = world.settle(name, Status.FAILED)
             visited = [visit.state for visit in world.history(state["lastUpdatedBy"])]
     assert "needs a decision" in first
     assert visited.count("NotifyOperator") == 2

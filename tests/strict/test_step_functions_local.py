@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from agent.events import AgentRequested
 from agent.record import Status
+from tests.limits import within_limits
 from tests.paths.conftest import scenario
 from workflows.cli import app
 from workflows.client import RequestRefused
@@ -43,7 +44,10 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_scenario_from_the_event_to_the_end(docker: Path, tmp_path: Path) -> None:
     found = scenario(SCENARIO)
-    with local_stack([found], tmp_path, found.agent, {}, lambda _: None, 0, step_functions_local.start) as local:
+    with (
+        local_stack([found], tmp_path, found.agent, {}, lambda _: None, 0, step_functions_local.start) as local,
+        within_limits(local.stack.stepfunctions),
+    ):
         sent = local.stack.request(AgentRequested(prompt=found.prompt, agent=found.agent))
         local.stack.wait_for(sent)
         *_, last = local.stack.watch(sent.agent_id)
