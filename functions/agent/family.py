@@ -17,12 +17,12 @@ def deserted(state: Item, read_above: ReadAbove) -> str:
     """
     above, seen = state, set[str]()
     # Nobody is above itself, unless somebody else has written to the table.
-    while (parent := above["parent"]) and parent not in seen:
+    while (parent := above.get("parent")) and parent not in seen:
         seen.add(parent)
         above = read_above(parent)
         who = f"Its parent {parent}" if len(seen) == 1 else f"{parent}, which is above its parent,"
         if not above:
             return f"{who} does not exist."
-        if above["status"] in FINISHED:
+        if above.get("status") in FINISHED:
             return f"{who} is {above['status']}."
     return ""

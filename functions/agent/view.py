@@ -219,10 +219,12 @@ def _cancelled(state: Item, items: list[Item]) -> Iterator[Message]:
     """Who ended it, and why: the one thing that no entry of the journal takes in."""
     if state["status"] != Status.CANCELLED:
         return
-    for item in items:
-        if item["record"].startswith("INPUT#") and item["type"] == "AgentCancelRequested":
-            note = json.loads(item["detail"]).get("note", "")
-            yield Message(role="user", content=f"CANCEL: {note}" if note else "CANCEL")
+    requests = [i for i in items if i["record"].startswith("INPUT#") and i["type"] == "AgentCancelRequested"]
+    for item in requests:
+        note = json.loads(item["detail"]).get("note", "")
+        yield Message(role="user", content=f"CANCEL: {note}" if note else "CANCEL")
+    if not requests and state["parent"]:
+        yield Message(role="user", content=f"CANCEL: {state['parent']}, or an agent above it, has ended.")
 
 
 def _spoken(entry: Entry) -> list[str]:

@@ -1,5 +1,6 @@
 """Which agents have not moved for too long, or wait in vain, and where they stand."""
 
+import itertools
 import json
 import random
 from datetime import datetime, timedelta
@@ -117,8 +118,9 @@ def _unreminded(client: "DynamoDBClient", table: str, now: datetime, patience: P
     # What has expired is found anyway, and reminded of before it counts.
     since = max(half - REMINDING_RUNS * patience.watch, now - patience.approval)
     found = _candidates(client, table, Status.WAITING_FOR_APPROVAL, _text(half), _text(since))
-    states = [_state(client, table, agent_id) for agent_id in random.sample(found, len(found))]
-    return [state for state in states if state.get("status") == Status.WAITING_FOR_APPROVAL and not _reminded(state)]
+    states = (_state(client, table, agent_id) for agent_id in random.sample(found, len(found)))
+    waiting = (state for state in states if state.get("status") == Status.WAITING_FOR_APPROVAL)
+    return list(itertools.islice((state for state in waiting if not _reminded(state)), LIMIT))
 
 
 def _reminded(state: Item) -> bool:

@@ -1,6 +1,7 @@
 """The strict engine with the ways of the image of Step Functions Local, as far as others have found them out.
 
-- It takes a Map with an `ItemProcessor` in, and refuses to start it: https://github.com/aws/aws-sam-cli/issues/6846
+- It takes a Map with an `ItemProcessor`, or with a `ProcessorConfig`, in, and refuses to start it:
+  https://github.com/aws/aws-sam-cli/issues/6846
 - DescribeExecution tells no error: https://github.com/aws-samples/aws-stepfunctions-examples/issues/76
 - Nobody promises in which order it lists executions.
 """
@@ -49,7 +50,7 @@ def with_its_ways(answer: Callable[..., Any]) -> Callable[..., Any]:
             definitions[asked["name"]] = asked["definition"]
         if action == "StartExecution":
             name = asked["stateMachineArn"].rpartition(":")[2].partition("#")[0]
-            if '"ItemProcessor"' in definitions[name]:
+            if any(f'"{field}"' in definitions[name] for field in ("ItemProcessor", "ProcessorConfig")):
                 refusal = {"__type": "InvalidDefinition", "message": SYNTAX_ERROR}
                 return Response(json.dumps(refusal), 400)(environ, start_response)
         parts, status, headers = run_wsgi_app(answer, environ)

@@ -67,8 +67,11 @@ def test_every_machine_that_fails_sets_off_an_alarm() -> None:
     }
     # Their failures are answers to a sender; what is more than that, agent_recovery fails about.
     assert machines - failing.keys() == {"AgentStart", "AgentInput"}
+    # The others are mended by recovery, or by the watch: who is woken, is woken by what nothing mends.
     woken_by = str(resources["AgentsAreBeingLost"]["Properties"]["AlarmRule"])
-    assert {name for name in failing if failing[name] in woken_by} == {"AgentWatch", "AgentNotify"}
+    assert {name for name in failing if failing[name] in woken_by} == {"AgentWatch"}
+    dead_letters = {name.removesuffix("DeadLettersAlarm") for name in resources if name.endswith("DeadLettersAlarm")}
+    assert {name for name in dead_letters if f"{name}DeadLettersAlarm" in woken_by} == {"Request", "Input", "Notify"}
 
 
 def test_every_row_says_what_to_do() -> None:

@@ -527,6 +527,10 @@ def test_a_child_does_not_end_by_itself() -> None:
     assert family(by_a_recovery, **going_on) == []
 
 
+def test_a_record_without_a_journal_has_no_family_to_tell_of() -> None:
+    assert family({"STATE": record(user())["STATE"]}) == []
+
+
 def test_a_child_that_is_not_waited_for_any_more_does_not_count() -> None:
     """It was delegated to before the parent was told to plan again."""
     given_up = decision("DELEGATE", children=[child("u2", "child-0")], waits_for="2")

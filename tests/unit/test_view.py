@@ -296,6 +296,8 @@ def test_who_cancelled_and_what_is_left() -> None:
     assert [(entry.action, entry.status) for entry in shown.plan] == [("Book", "PENDING"), ("TOOL_USE", "UNCERTAIN")]
     assert spoken(view(user(), cancelling(), status="CANCELLED"))[-1] == ("user", "CANCEL")
     assert len(spoken(view(user(), cancelling(), status="PLANNING"))) == 1
+    nobody = view(user(), status="CANCELLED", parent="a-0")
+    assert spoken(nobody)[-1] == ("user", "CANCEL: a-0, or an agent above it, has ended.")
 
 
 def test_an_error_is_told_in_words() -> None:

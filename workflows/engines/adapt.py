@@ -7,8 +7,9 @@ ARN, while its Parameters and its result stay as they are. What is adapted is th
 2. `events:putEvents`, for which the official image knows no endpoint but AWS's.
 3. Of these, one that waits for a task token becomes `lambda:invoke.waitForTaskToken`, with its Parameters as Payload:
    a plain ARN waits for nobody.
-4. `ItemProcessor` gets its older name, `Iterator`, and its `ProcessorConfig` is left out: the official image takes any
-   other definition in, and refuses to start it (https://github.com/aws/aws-sam-cli/issues/6846).
+4. `ItemProcessor` gets its older name, `Iterator`, and its `ProcessorConfig` is left out: with these the official image
+   registers a machine, and refuses to start it. Of `ProcessorConfig` https://github.com/aws/aws-sam-cli/issues/6846
+   tells; that the rest of a Map may stay, ItemSelector included, is what others have found by trying.
 """
 
 import copy

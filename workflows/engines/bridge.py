@@ -83,14 +83,17 @@ class Changes:
             pages = self._client.get_paginator("list_executions").paginate(
                 stateMachineArn=machine, PaginationConfig={"PageSize": PAGE}
             )
-            # All of them, for in which order they come is promised by AWS alone.
-            listed = [each for page in pages for each in page["executions"] if each["startDate"] >= self._since]
-            for arn in {each["executionArn"] for each in listed} - self._known:
-                execution = self._describe(arn)
-                self._known.add(arn)
-                if execution["status"] == "RUNNING":
-                    self._running.add(arn)
-                yield execution
+            for page in pages:
+                arns = {each["executionArn"] for each in page["executions"] if each["startDate"] >= self._since}
+                unknown = arns - self._known
+                for arn in unknown:
+                    execution = self._describe(arn)
+                    self._known.add(arn)
+                    if execution["status"] == "RUNNING":
+                        self._running.add(arn)
+                    yield execution
+                if not unknown:  # AWS lists the newest first; who does not has them on one page for a long time
+                    break
         for arn in list(self._running):
             execution = self._describe(arn)
             if execution["status"] != "RUNNING":

@@ -25,7 +25,7 @@ def family_findings(items: Iterable[Item], read_state: Callable[[str], Item | No
         state, entries = State.model_validate(record["STATE"]), read_journal(found)
     except (KeyError, TypeError, ValueError):
         return []  # told already
-    agent_id, recovery = record["STATE"]["agentId"], entries[-1].recovery
+    agent_id, recovery = record["STATE"]["agentId"], entries[-1].recovery if entries else None
     asked_to = state.cancels > 0 or (recovery is not None and recovery.action == "CANCEL")
     by_itself = state.status is Status.CANCELLED and state.parent != "" and not asked_to
     if by_itself and not deserted(record["STATE"], lambda above: read_state(above) or {}):
