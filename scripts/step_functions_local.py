@@ -24,10 +24,10 @@ from workflows.client import Stack, StackError
 from workflows.console import Screen
 from workflows.demo import play, show_report
 from workflows.engines import step_functions_local as sfn_local
-from workflows.engines.elsewhere import Registered, create, on_mocks, read_machines
+from workflows.engines.elsewhere import Registered, create, read_machines
 from workflows.engines.embedded import FOLDER, REGION
 from workflows.engines.errors import EngineError
-from workflows.engines.mocks import Case, cases, mock_config, run_mocked
+from workflows.engines.mocks import Case, cases, mock_config, on_mocks, run_mocked
 from workflows.engines.process import HOST, free_port
 from workflows.engines.start import STARTS, Engine
 from workflows.local import local_stack

@@ -11,7 +11,7 @@ import pytest
 
 from agent.conversation import Item
 from tests.live.stack import OUTPUT
-from tests.paths.conftest import World
+from tests.world import World
 from workflows.client import Stack
 from workflows.engines.faults import Faults
 from workflows.local import seed_flights

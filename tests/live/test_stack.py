@@ -9,9 +9,9 @@ import pytest
 
 from tests.limits import within_limits
 from tests.live.stack import CONVERSE, MODEL, OUTPUT, ROOT, write_stack
-from tests.paths.conftest import World
-from tests.paths.conftest import scenario as named
 from tests.paths.test_scenarios import test_scenario as check_scenario
+from tests.world import World
+from tests.world import scenario as named
 from workflows.client import Stack
 from workflows.engines.embedded import Embedded
 from workflows.engines.faults import Faults

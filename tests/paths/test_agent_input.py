@@ -10,8 +10,8 @@ import pytest
 from agent.conversation import Item
 from agent.events import SOURCE, AgentStateUpdated
 from agent.record import FINISHED, Status, Verdict
-from tests.paths.conftest import World, scenario, waiting
 from tests.paths.test_agent_watch import change, fresh, standing
+from tests.world import World, scenario, waiting
 from workflows.engines.faults import Fault
 
 WORKING = [Status.INITIATED, Status.PLANNING, Status.TOOL_EXECUTION_PENDING, Status.PLANNING_FAILED]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from agent.record import FINISHED, Status, Verdict
-from tests.paths.conftest import World, scenario
 from tests.paths.test_agent_watch import ago, change, fresh, lose, standing, until_lost, watch
+from tests.world import World, scenario
 from workflows.engines.faults import Fault
 
 TOLD = [

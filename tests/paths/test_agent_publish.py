@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent.events import EVENTS
-from tests.paths.conftest import World, scenario
+from tests.world import World, scenario
 from workflows.engines.faults import Fault
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from agent.record import Status
 from tests.limits import within_limits
-from tests.paths.conftest import World, scenario
 from tests.paths.test_agent_notify import operator
 from tests.paths.test_agent_watch import set_state, standing
+from tests.world import World, scenario
 from workflows.client import Stack
 from workflows.engines.embedded import Embedded
 from workflows.engines.faults import FOLDER, Fault, Faults

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.paths.conftest import World
+from tests.world import World
 from workflows.client import UnknownAgent
 from workflows.engines.faults import Fault
 

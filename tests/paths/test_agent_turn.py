@@ -9,7 +9,7 @@ import pytest
 
 from agent.events import AgentRequested
 from agent.record import Status
-from tests.paths.conftest import TRAVEL, World, scenario, waiting
+from tests.world import TRAVEL, World, scenario, waiting
 from workflows.engines.faults import Fault
 from workflows.registry import register
 

@@ -12,7 +12,7 @@ import pytest
 from agent.conversation import Item
 from agent.events import AgentDecisionGiven
 from agent.record import Status, Verdict
-from tests.paths.conftest import World, scenario, waiting
+from tests.world import World, scenario, waiting
 from workflows.engines.faults import Delivery, Fault, met_at
 from workflows.operator import OPERATOR, OperatorDecision, decide
 

@@ -16,7 +16,7 @@ from botocore.credentials import Credentials
 
 from agent.definition import definition_key
 from agent.record import Status
-from tests.paths.conftest import World, scenario, waiting
+from tests.world import World, scenario, waiting
 
 pytestmark = pytest.mark.xdist_group("api")
 

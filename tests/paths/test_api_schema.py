@@ -14,8 +14,8 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import ignored_auth
 
 from agent.record import Status
-from tests.paths.conftest import World, scenario
 from tests.paths.test_api import Door, new
+from tests.world import World, scenario
 
 pytestmark = pytest.mark.xdist_group("api")
 

@@ -8,7 +8,7 @@ import pytest
 
 from agent.conversation import Item
 from agent.record import Status
-from tests.paths.conftest import World, scenario
+from tests.world import World, scenario
 from workflows.engines.faults import Delivery, Fault
 
 

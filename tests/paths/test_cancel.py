@@ -9,7 +9,7 @@ import pytest
 from agent.conversation import Item
 from agent.events import AgentRequested
 from agent.record import Status
-from tests.paths.conftest import World, scenario
+from tests.world import World, scenario
 from workflows.chaos.plays import write_agents
 from workflows.engines.faults import Fault
 from workflows.registry import register

@@ -9,8 +9,8 @@ import pytest
 from agent.conversation import Item
 from agent.definition import Limits
 from agent.record import FINISHED, Status
-from tests.paths.conftest import World, scenario
 from tests.paths.test_agent_watch import change, standing
+from tests.world import World, scenario
 from workflows.engines.faults import Delivery, Fault
 from workflows.verify import verify
 

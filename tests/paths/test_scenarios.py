@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.paths.conftest import World
+from tests.world import World
 from workflows.scenarios import Scenario, load_scenarios
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.record import Status
-from tests.paths.conftest import World, scenario
+from tests.world import World, scenario
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 

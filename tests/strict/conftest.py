@@ -13,7 +13,7 @@ from agent.conversation import Item
 from agent.record import FREE, Status
 from tests.engines.sample_stack import wait_for
 from tests.limits import within_limits
-from tests.paths.conftest import World
+from tests.world import World
 from workflows.engines import strict
 from workflows.engines.faults import FOLDER, Delivery, Faults, met_at
 from workflows.engines.start import Start, start_embedded

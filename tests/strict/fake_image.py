@@ -15,6 +15,7 @@ from werkzeug.test import run_wsgi_app
 from werkzeug.wrappers import Response
 
 from workflows.engines import strict_child
+from workflows.engines.child import run
 
 SYNTAX_ERROR = "Invalid State Machine Definition: 'Parse error: State Machine contained a syntax error.'"
 
@@ -68,4 +69,4 @@ def with_its_ways(answer: Callable[..., Any]) -> Callable[..., Any]:
 if __name__ == "__main__":
     own = strict_child.application
     strict_child.application = lambda: with_its_ways(own())
-    strict_child.main()
+    run("The stand-in of the image", strict_child.main)

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
-from tests.paths.conftest import in_order
 from tests.strict.conftest import Observed
+from tests.world import in_order
 from workflows.stack_shapes import Execution
 from workflows.trace import visits
 

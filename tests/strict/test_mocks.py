@@ -19,8 +19,8 @@ from tests.limits import within_limits
 from tests.strict.conftest import Both
 from workflows.engines import strict
 from workflows.engines.casing import UnknownField, to_wire
-from workflows.engines.elsewhere import Registered, create, on_mocks, read_machines
-from workflows.engines.mocks import Answer, Case, cases, mock_config, run_mocked
+from workflows.engines.elsewhere import Registered, create, read_machines
+from workflows.engines.mocks import Answer, Case, cases, mock_config, on_mocks, run_mocked
 from workflows.engines.process import HOST, free_port
 from workflows.engines.template import load_template
 from workflows.local import TEMPLATE

@@ -7,9 +7,9 @@ import pytest
 
 from agent.record import Status
 from tests.engines.sample_stack import wait_for
-from tests.paths.conftest import scenario
 from tests.strict.conftest import Both, await_question
 from tests.strict.telling import differences, told
+from tests.world import scenario
 from workflows.operator import OperatorDecision, decide, wait_for_decision
 from workflows.scenarios import Scenario, load_scenarios
 

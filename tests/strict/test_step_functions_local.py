@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from agent.events import AgentRequested
 from agent.record import Status
 from tests.limits import within_limits
-from tests.paths.conftest import scenario
+from tests.world import scenario
 from workflows.cli import app
 from workflows.client import RequestRefused
 from workflows.console import Lines

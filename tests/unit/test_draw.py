@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from scripts.draw_readme import README, picture, with_picture
 from workflows.cli import app
 from workflows.draw import ASL, DrawError, dot, mermaid, svg, way
 from workflows.graph import Box, Edge, Node, folded, graph, walked
@@ -325,7 +324,7 @@ def test_a_layout_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path:
         svg([graph(SAMPLE)])
 
 
-# ---- The commands, and the README
+# ---- The commands
 
 
 def test_draw_writes_what_the_file_is_for(tmp_path: Path) -> None:
@@ -357,13 +356,3 @@ def test_trace_draws_the_way_of_an_agent(tmp_path: Path, monkeypatch: pytest.Mon
     assert result.exit_code == 0, result.output
     assert "ClaimTurn" in result.output
     assert {"LoadTurn", "LeaseLost", "TurnLost"} <= set(texts(file.read_text("utf-8")))
-
-
-def test_the_picture_in_the_readme_is_made_from_the_machine() -> None:
-    readme = README.read_text("utf-8")
-    assert readme == with_picture(readme, picture()), "run scripts/draw_readme.py"
-
-
-def test_a_readme_without_a_place_for_the_picture_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs the lines"):
-        with_picture("# Turnstile\n", "")

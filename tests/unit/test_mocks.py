@@ -3,7 +3,9 @@
 from itertools import count
 from typing import Any
 
-from workflows.engines.mocks import answers, one_by_one
+from workflows.engines.adapt import Adapted
+from workflows.engines.elsewhere import Registered
+from workflows.engines.mocks import answers, on_mocks
 from workflows.machines import Machine
 
 
@@ -58,8 +60,11 @@ def test_iterations_answer_one_after_the_other_and_maps_too() -> None:
 
 
 def test_on_mocks_a_map_runs_one_iteration_at_a_time() -> None:
-    inside = {"StartAt": "Call", "States": {"Call": {"Type": "Task", "End": True}}}
-    each = {"Type": "Map", "Iterator": inside, "MaxConcurrency": 5, "End": True}
+    call = {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "End": True}
+    inside = {"StartAt": "Call", "States": {"Call": call}}
+    each = {"Type": "Map", "ItemProcessor": inside, "MaxConcurrency": 5, "End": True}
     machine = Machine("m", {"StartAt": "Each", "States": {"Each": each}})
-    assert one_by_one(machine).definition["States"]["Each"] == {**each, "MaxConcurrency": 1}
+    found = on_mocks(Registered("arn:m", "STANDARD", "role", Adapted(machine, [], [])))
+    expected = {"Type": "Map", "Iterator": inside, "MaxConcurrency": 1, "End": True}
+    assert found.machine.definition["States"]["Each"] == expected
     assert each["MaxConcurrency"] == 5

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from scripts.paths_table import README, paths_table, with_table
+from scripts.readme import README, current, paths_table, picture
 from workflows.cli import app
 from workflows.scenarios import load_scenarios
 
@@ -15,14 +15,18 @@ ROOT = README.parent
 COMMAND = re.compile(r"`turnstile ([^`]+)`|^(?:\$ )?turnstile (.+)$", re.MULTILINE)
 
 
-def test_the_table_of_paths_is_made_from_the_scenarios() -> None:
+def test_the_picture_is_made_from_the_machine_and_the_table_from_the_scenarios() -> None:
     readme = README.read_text("utf-8")
-    assert readme == with_table(readme, paths_table(load_scenarios())), "run scripts/paths_table.py"
+    assert readme == current(readme), "run scripts/readme.py"
+    for part in (picture(), paths_table(load_scenarios())):
+        assert part in readme
 
 
-def test_a_readme_without_a_place_for_the_table_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs the lines"):
-        with_table("# Turnstile\n", "")
+@pytest.mark.parametrize("what", ["picture", "paths"])
+def test_a_readme_without_a_place_for_one_is_refused(what: str) -> None:
+    end = f"<!-- end of {what} -->"
+    with pytest.raises(ValueError, match=f"needs the lines .* and {end}"):
+        current(README.read_text("utf-8").replace(end, ""))
 
 
 def commands() -> list[list[str]]:

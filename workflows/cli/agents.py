@@ -34,10 +34,7 @@ def start(
         raise StackError(f"Agent {agent_id} exists already: speak to it with `turnstile input`, or choose another --id")
     sent = target.request(requested)
     if not wait:
-        if as_json:
-            print_json({"agentId": sent.agent_id, "eventId": sent.event_id})
-        else:
-            Screen().line(f"Asked for agent {sent.agent_id}.")
+        common.tell(as_json, {"agentId": sent.agent_id, "eventId": sent.event_id}, f"Asked for agent {sent.agent_id}.")
         return
     target.wait_for(sent)
     common.follow(target, sent.agent_id, as_json)
@@ -102,10 +99,7 @@ def send_input(
     known = target.item(agent, "STATE")
     sent = target.send_input(agent, text)
     if not wait:
-        if as_json:
-            print_json({"agentId": agent, "eventId": sent.event_id})
-        else:
-            Screen().line(f"Said to agent {agent}.")
+        common.tell(as_json, {"agentId": agent, "eventId": sent.event_id}, f"Said to agent {agent}.")
         return
     target.wait_for(sent)
     common.follow(target, agent, as_json, since=int(known["step"]) if known else 0)
@@ -145,10 +139,8 @@ def approve(
     since = int(known["step"]) - 1 if known else 0
     sent = target.decide_approval(agent, number, verdict, note)
     if not wait:
-        if as_json:
-            print_json({"agentId": agent, "approvalId": number, "decision": verdict, "eventId": sent.event_id})
-        else:
-            screen.line(f"Decided for agent {agent}: {verdict}.")
+        answer = {"agentId": agent, "approvalId": number, "decision": verdict, "eventId": sent.event_id}
+        common.tell(as_json, answer, f"Decided for agent {agent}: {verdict}.")
         return
     target.wait_for(sent)
     common.follow(target, agent, as_json, since=since)
@@ -168,10 +160,7 @@ def cancel(
         raise StackError(f"Agent {agent} is {known['status']}: it is finished, and there is nothing to cancel")
     sent = target.cancel(agent, note)
     if not wait:
-        if as_json:
-            print_json({"agentId": agent, "eventId": sent.event_id})
-        else:
-            Screen().line(f"Asked agent {agent} to stop.")
+        common.tell(as_json, {"agentId": agent, "eventId": sent.event_id}, f"Asked agent {agent} to stop.")
         return
     target.wait_for(sent)
     screen = Screen()

@@ -1,6 +1,6 @@
 """What the commands have in common: their options, the stack that they work on, and how they follow an agent."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,6 +24,14 @@ WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the a
 def connect(name: str | None) -> Stack:
     """The stack in AWS that is named, or else the embedded one that runs."""
     return Stack.embedded(attach()) if name is None else Stack.named(name)
+
+
+def tell(as_json: bool, answer: dict[str, Any], words: str) -> None:
+    """What was done, as JSON or in words."""
+    if as_json:
+        print_json(answer)
+    else:
+        Screen().line(words)
 
 
 def follow(stack: Stack, agent_id: str, as_json: bool, since: int = 0, lines: bool = False) -> None:

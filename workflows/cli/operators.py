@@ -40,10 +40,7 @@ def decide(
     target = common.connect(stack)
     before = give_decision(target, agent, decision, note)
     if not wait:
-        if as_json:
-            print_json({"agentId": agent, "decision": decision})
-        else:
-            Screen().line(f"Decided for agent {agent}: {decision}.")
+        common.tell(as_json, {"agentId": agent, "decision": decision}, f"Decided for agent {agent}: {decision}.")
         return
     wait_for_decision(target, before)
     common.follow(target, agent, as_json, since=before.step)
@@ -59,10 +56,8 @@ def resume(
     target = common.connect(stack)
     before, sent = send_to_recovery(target, agent)
     if not wait:
-        if as_json:
-            print_json({"agentId": agent, "eventId": sent.event_id})
-        else:
-            Screen().line(f"Asked recovery to take over agent {agent}.")
+        answer = {"agentId": agent, "eventId": sent.event_id}
+        common.tell(as_json, answer, f"Asked recovery to take over agent {agent}.")
         return
     wait_for_recovery(target, before, sent)
     common.follow(target, agent, as_json, since=before.step)

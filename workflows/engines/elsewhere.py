@@ -19,7 +19,6 @@ from workflows.engines.adapt import Adapted, adapt, function_name, lacking
 from workflows.engines.embedded import REGION, STACK, Connection, Embedded
 from workflows.engines.errors import EngineError
 from workflows.engines.ministack_child import CONVERSE
-from workflows.engines.mocks import one_by_one
 from workflows.machines import Machine
 
 ACCOUNT = "000000000000"
@@ -99,12 +98,6 @@ def read_machines(connection: Connection) -> Iterator[Registered]:
 def adapted(machine: Registered) -> Registered:
     """The machine as it is registered elsewhere."""
     return replace(machine, adapted=adapt(machine.machine, FUNCTIONS))
-
-
-def on_mocks(machine: Registered) -> Registered:
-    """The machine as it is registered where its tasks have mocks."""
-    found = adapted(machine)
-    return replace(found, adapted=replace(found.adapted, machine=one_by_one(found.machine)))
 
 
 def create(client: Any, machine: Registered) -> None:

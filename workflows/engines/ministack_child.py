@@ -11,11 +11,8 @@ import copy
 import functools
 import importlib
 import json
-import logging
 import os
 import queue
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +26,7 @@ from botocore.parsers import ResponseParserError
 
 from workflows.engines import bridge, faults
 from workflows.engines.casing import UnknownField, from_wire, to_wire
+from workflows.engines.child import end_with_parent, keep_developer_out, run
 from workflows.engines.hooks import Hooked
 from workflows.engines.state_tests import answer_test_state
 
@@ -41,8 +39,6 @@ WORKERS = 4
 """Processes of one Lambda function at most."""
 PIPE_INTERVAL = 0.02
 """Seconds between two looks at a table's stream."""
-SHUTDOWN_GRACE = 5
-"""Seconds that an orderly end may take once the parent is gone."""
 _MINISTACK = Hooked("MiniStack", __name__)
 need, changed = _MINISTACK.need, _MINISTACK.changed
 
@@ -417,33 +413,6 @@ def apply_hooks(model: Callable[[], Any]) -> None:
     poll_pipes_often(pipes)
 
 
-def keep_developer_out() -> None:
-    """Replaces the developer's AWS settings by MiniStack's: the Lambdas inherit the environment."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        del os.environ[name]
-    os.environ |= {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": "127.0.0.1,localhost",
-        "no_proxy": "127.0.0.1,localhost",
-    }
-
-
-def end_with_parent() -> None:
-    """Ends this process when stdin closes: in order if that succeeds in time, else at once."""
-
-    def wait() -> None:
-        os.read(sys.stdin.fileno(), 1)
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(SHUTDOWN_GRACE)
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def main() -> None:
     """Serves until SIGTERM, or until the parent is gone."""
     model = prepare_model()
@@ -461,15 +430,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    code = 1
-    try:
-        main()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    except Exception:
-        logging.getLogger(__name__).exception("MiniStack ended")
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)  # a task that still runs must not keep the process
+    run("MiniStack", main)

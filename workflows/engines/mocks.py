@@ -15,13 +15,13 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.conversation import Item
 from workflows.client import Stack
+from workflows.engines.elsewhere import Registered, adapted
 from workflows.engines.errors import EngineError
-from workflows.machines import Machine
 from workflows.trace import Event, json_value, visits
 
 END_SECONDS = 300
@@ -107,13 +107,14 @@ def run_mocked(client: Any, machine_arn: str, case: Case) -> tuple[str, Ways]:
     return status, ways(event for page in pages for event in page["events"])
 
 
-def one_by_one(machine: Machine) -> Machine:
-    """The machine with Maps that run one iteration after the other."""
-    changed = Machine(machine.name, copy.deepcopy(machine.definition))
+def on_mocks(machine: Registered) -> Registered:
+    """The machine as it is registered where its tasks have mocks: Maps run one iteration after the other."""
+    found = adapted(machine)
+    changed = copy.deepcopy(found.machine)
     for state in changed.states():
         if state.type == "Map":
             state.fields["MaxConcurrency"] = 1
-    return changed
+    return replace(found, adapted=replace(found.adapted, machine=changed))
 
 
 def answers(history: Iterable[Event]) -> list[Answer]:

@@ -10,7 +10,6 @@ import functools
 import importlib
 import io
 import json
-import logging
 import os
 import sys
 import threading
@@ -25,8 +24,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from workflows.engines.child import end_with_parent, keep_developer_out, run
 from workflows.engines.hooks import Hooked
-from workflows.engines.ministack_child import end_with_parent, keep_developer_out
 from workflows.engines.process import HOST
 from workflows.machines import Machine
 
@@ -226,15 +225,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    code = 1
-    try:
-        main()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    except Exception:
-        logging.getLogger(__name__).exception("The strict engine ended")
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)  # an execution that still runs must not keep the process
+    run("The strict engine", main)

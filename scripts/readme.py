@@ -1,0 +1,63 @@
+"""Writes what the README has from elsewhere: a turn's picture, from its machine; the paths' table, from the scenarios.
+
+    .venv/bin/python scripts/readme.py
+
+Exits with 1 if the README has no place for one of them.
+"""
+
+import sys
+from pathlib import Path
+
+from workflows.draw import find_machine, mermaid
+from workflows.graph import folded, graph
+from workflows.scenarios import Scenario, load_scenarios
+
+README = Path(__file__).parents[1] / "README.md"
+MACHINE = "agent_turn"
+BEGIN, END = "<!-- {}: made by scripts/readme.py -->\n", "<!-- end of {} -->\n"
+
+
+def current(readme: str) -> str:
+    """The README with the picture and the table as they are now. Raises ValueError if it has no place for them."""
+    return _with(_with(readme, "picture", picture()), "paths", paths_table(load_scenarios()))
+
+
+def picture() -> str:
+    """The machine without what failures lead to, as GitHub draws it."""
+    return f"```mermaid\n{mermaid(folded(graph(find_machine(MACHINE))))}```\n"
+
+
+def paths_table(scenarios: list[Scenario]) -> str:
+    """One row for each scenario, in Markdown."""
+    rows = [
+        f"| `{scenario.name}` | {scenario.title} | {scenario.expect.states.count('ClaimTurn')} "
+        f"| {len(scenario.expect.states)} | {_outcome(scenario)} |\n"
+        for scenario in scenarios
+    ]
+    return "| scenario | what happens | turns | states | ends as |\n|---|---|---|---|---|\n" + "".join(rows)
+
+
+def _outcome(scenario: Scenario) -> str:
+    expect = scenario.expect
+    return f"{expect.status}, {expect.error}" if expect.error else expect.status
+
+
+def _with(readme: str, what: str, content: str) -> str:
+    begin, stop = BEGIN.format(what), END.format(what)
+    before, _, rest = readme.partition(begin)
+    _, end, after = rest.partition(stop)
+    if not end:
+        raise ValueError(f"{README.name} needs the lines {begin.strip()} and {stop.strip()}")
+    return before + begin + content + end + after
+
+
+def main() -> None:
+    """Writes both."""
+    try:
+        README.write_text(current(README.read_text("utf-8")), "utf-8")
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""The real machines with the real handlers on a local stack, and what a test asks of them."""
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from agent.conversation import Item
+from agent.events import SOURCE, AgentRequested
+from agent.record import FINISHED, SETTLED, Status
+from tools.flights import VOID
+from workflows.client import Stack
+from workflows.engines.faults import Faults
+from workflows.registry import read_agent_file, register
+from workflows.scenarios import AGENTS, Scenario, load_scenarios
+from workflows.trace import Visit, visits
+
+TRAVEL = AGENTS / "travel" / "agent.yaml"
+
+
+@dataclass(frozen=True)
+class World:
+    """A local stack and the faults that can be put into it."""
+
+    stack: Stack
+    faults: Faults
+    client: Callable[[str], Any]
+    """Makes the boto3 client of a service."""
+
+    def start(self, scenario: Scenario, name: str = "") -> str:
+        """Asks for an agent that plays the scenario; returns its id once its record exists."""
+        agent_id = name or f"{scenario.name}-{uuid.uuid4().hex[:8]}"
+        self.register(scenario.agent, scenario.limits)
+        requested = AgentRequested(prompt=scenario.prompt, agent=scenario.agent, agent_id=agent_id)
+        self.stack.wait_for(self.stack.request(requested))
+        return agent_id
+
+    def register(self, agent: str, limits: dict[str, Any]) -> None:
+        """Registers a sample agent, after those that it delegates to."""
+        path = AGENTS / agent / "agent.yaml"
+        for delegate in read_agent_file(path).delegates:
+            if delegate.name != agent:
+                self.register(delegate.name, {})
+        register(self.stack, path, limits)
+
+    def play(self, scenario: Scenario, name: str = "") -> str:
+        """Plays a scenario to its end, with the user's answers and what is decided; returns the agent's id."""
+        agent_id = self.start(scenario, name)
+        inputs, decisions = iter(scenario.inputs), iter(scenario.decisions)
+        while True:
+            before = self.settle(agent_id)
+            if before["status"] == Status.WAITING_FOR_INPUT and (text := next(inputs, None)):
+                self.stack.send_input(agent_id, text)
+            elif before["status"] == Status.WAITING_FOR_APPROVAL and (ruling := next(decisions, None)):
+                self.stack.decide_approval(agent_id, before["waitsFor"], ruling.decision, ruling.note)
+            else:
+                return agent_id
+            self.hears(agent_id, before)
+
+    def hears(self, agent_id: str, before: Item) -> None:
+        """Waits until something has come to the agent since."""
+        self.wait(agent_id, lambda state: state["inbox"] != before["inbox"])
+
+    def settle(self, agent_id: str, *statuses: Status) -> Item:
+        """Waits until the agent stays where it is, and until its turn's execution is over."""
+        state = self.wait(agent_id, lambda state: state["status"] in (statuses or SETTLED))
+        if state["status"] != Status.WAITING_FOR_OPERATOR:
+            self.ended(state["lastUpdatedBy"])
+        return state
+
+    def wait(self, agent_id: str, condition: Callable[[Item], bool], seconds: float = 20) -> Item:
+        """Waits for STATE to be as asked."""
+        deadline = time.monotonic() + seconds
+        while True:
+            state = self.stack.item(agent_id, "STATE")
+            if state and condition(state):
+                return state
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{agent_id} is {state}")
+            time.sleep(0.05)
+
+    def ended(self, arn: str) -> dict[str, Any]:
+        """Waits for an execution to end, and describes it."""
+        deadline = time.monotonic() + 20
+        while (execution := self.stack.stepfunctions.describe_execution(executionArn=arn))["status"] == "RUNNING":
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{arn} still runs")
+            time.sleep(0.05)
+        return dict(execution)
+
+    def run(self, machine: str, detail: Any, event_id: str = "", kind: str = "AgentInputReceived") -> dict[str, Any]:
+        """Runs a machine (`agent_start`, …) on an event as a rule would; describes the execution once it has ended."""
+        return self.ended(self.deliver(machine, detail, event_id, kind))
+
+    def deliver(self, machine: str, detail: Any, event_id: str = "", kind: str = "AgentInputReceived") -> str:
+        """Starts a machine on an event as a rule would; returns the execution's ARN. `kind`: for agent_input."""
+        event = {
+            "id": event_id or str(uuid.uuid4()),
+            "time": "2026-01-01T00:00:00Z",
+            "source": SOURCE,
+            "detail-type": kind,
+            "detail": detail,
+        }
+        arn = getattr(self.stack.outputs, f"{machine}_arn")
+        return self.stack.stepfunctions.start_execution(stateMachineArn=arn, input=json.dumps(event))["executionArn"]
+
+    def visited(self, agent_id: str) -> list[Visit]:
+        """Every visit of a state in the agent's turns; the iterations of a Map one after the other."""
+        turns = [e for e in self.stack.executions(self.items(agent_id)) if e.machine.endswith("AgentTurn")]
+        return [visit for turn in turns for visit in self.history(turn.arn)]
+
+    def history(self, arn: str) -> list[Visit]:
+        """The visits of an execution; the iterations of a Map one after the other."""
+        return in_order(visits(self.stack.history(arn)))
+
+    def items(self, agent_id: str, kind: str = "") -> list[Item]:
+        """The agent's items; of one kind (`STEP`, `EFFECT`, `INPUT`) if asked so."""
+        return [item for item in self.stack.read_agent(agent_id) if item["record"].startswith(kind)]
+
+    def children(self, agent_id: str) -> list[str]:
+        """The ids of the agents that it has delegated to."""
+        ids: list[str] = json.loads(next(iter(self.items(agent_id, "STATE")))["children"])
+        return ids
+
+    def family(self, agent_id: str) -> list[str]:
+        """It, and all those below it."""
+        return [agent_id, *(member for child in self.children(agent_id) for member in self.family(child))]
+
+    def bookings(self, agent_id: str) -> list[dict[str, Any]]:
+        """The bookings that calls of this agent made."""
+        made = [item for item in self.scan("bookings") if item["status"] != VOID]
+        return [item for item in made if item["key"].startswith(f"{agent_id}#")]
+
+    def assert_inventory_agrees(self) -> None:
+        """Seats sold are the passengers of the bookings that stand, flight by flight."""
+        flights = self.scan(
+            "flights", FilterExpression="seatsSold > :none", ExpressionAttributeValues={":none": {"N": "0"}}
+        )
+        sold = {item["flightId"]: int(item["seatsSold"]) for item in flights}
+        booked: dict[str, int] = {}
+        for item in self.scan("bookings"):
+            if item["status"] == "BOOKED":
+                booked[item["flightId"]] = booked.get(item["flightId"], 0) + int(item["passengers"])
+        assert sold == booked
+
+    def assert_sound(self, agent_id: str) -> None:
+        """The record is whole: no gap in the journal, STATE at its end, the lease free, every effect settled."""
+        items = self.items(agent_id)
+        state = next(item for item in items if item["record"] == "STATE")
+        steps = [item["record"] for item in items if item["record"].startswith("STEP#")]
+        assert steps == [f"STEP#{number:06d}" for number in range(1, int(state["step"]) + 1)]
+        # While an operator is asked, the recovery that asks holds the lease.
+        assert (state["owner"] == "NONE") == (state["status"] != Status.WAITING_FOR_OPERATOR)
+        unsettled = [
+            item["record"] for item in items if item.get("status") in ("RESERVED", "UNCERTAIN", "COMPENSATING")
+        ]
+        assert unsettled == []
+        if state["status"] in FINISHED:
+            assert state["nextAction"] == "NONE"
+
+    def give_seats_back(self) -> None:
+        """Forgets every booking."""
+        outputs = self.stack.outputs
+        bookings = self.scan("bookings")
+        for booking in bookings:
+            key = {"bookingId": {"S": booking["bookingId"]}}
+            self.stack.dynamodb.delete_item(TableName=outputs.bookings_table_name, Key=key)
+        for flight_id in {booking["flightId"] for booking in bookings if booking["status"] != VOID}:
+            self.stack.dynamodb.update_item(
+                TableName=outputs.flights_table_name,
+                Key={"flightId": {"S": flight_id}},
+                UpdateExpression="SET seatsLeft = seatsLeft + seatsSold, seatsSold = :none",
+                ExpressionAttributeValues={":none": {"N": "0"}},
+            )
+
+    def scan(self, table: str, **only: Any) -> list[dict[str, str]]:
+        """The items of `flights` or `bookings`, values as text."""
+        name = getattr(self.stack.outputs, f"{table}_table_name")
+        pages = self.stack.dynamodb.get_paginator("scan").paginate(TableName=name, **only)
+        return [{k: str(next(iter(v.values()))) for k, v in item.items()} for page in pages for item in page["Items"]]
+
+
+def in_order(found: list[Visit]) -> list[Visit]:
+    """Visits with the iterations of each Map one after the other, however they ran."""
+    ordered: list[Visit] = []
+    inside: list[Visit] = []
+    for visit in [*found, None]:
+        if visit and visit.iteration is not None:
+            inside.append(visit)
+            continue
+        ordered += sorted(inside, key=lambda visit: visit.iteration or 0)
+        inside = []
+        if visit:
+            ordered.append(visit)
+    return ordered
+
+
+@cache
+def scenario(name: str) -> Scenario:
+    """A scenario of a sample agent."""
+    return next(scenario for scenario in load_scenarios() if scenario.name == name)
+
+
+def waiting(world: World) -> str:
+    """An agent that has asked its user on which day to fly."""
+    agent_id = world.start(scenario("ask_the_user"))
+    world.settle(agent_id, Status.WAITING_FOR_INPUT)
+    return agent_id
