@@ -438,6 +438,8 @@ class Life:
             return
         if self._play.when_told and not self._was_told():
             yield "nobody was told of its approval"
+        if self._child and not self._outlived:
+            yield f"it did not end before {self._child} did"
         family = [state, *self._children(state)]
         for each in family:
             if self._outlived and each["agentId"] == self._child and each["status"] != Status.CANCELLED:
