@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scripts import lint_machines
-from tests.asl.support import Broken, Rule, assert_holds, catches, holds, problem
+from tests.asl.support import MACHINES, ROOT, Broken, Rule, assert_holds, catches, holds, problem
 from workflows.machines import InvalidDefinition, Machine, load_machine
 
 
@@ -70,3 +70,25 @@ def test_a_state_that_stands_twice_is_refused(tmp_path: Path) -> None:
     path.write_text("StartAt: A\nStates:\n  A: { Type: Succeed }\n  A: { Type: Fail }\n")
     with pytest.raises(InvalidDefinition, match=r"twice\.asl\.yaml.*A stands twice"):
         load_machine(path)
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_one_rule_stands_on_one_row(name: str) -> None:
+    text = (ROOT / f"asl/{name}.asl.yaml").read_text("utf-8")
+    assert list(lint_machines.style_problems(text)) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "line"),
+    [
+        ("Catch:\n  - ErrorEquals: [States.ALL]\n    Next: B", 2),
+        ("Retry:\n  - { ErrorEquals: [A,\n      B],\n      MaxAttempts: 1 }", 2),
+        ("Choices:\n  - { Variable: $.a, IsNull: true, Next: B }\n  - Variable: $.b\n    IsNull: true\n    Next: B", 3),
+        ("Choices:\n  - Or:\n      - { Variable: $.a, IsNull: true }\n      - Variable: $.b\n        IsNull: true", 4),
+        ("Choices:\n  - Not:\n      Variable: $.a\n      IsNull: true\n    Next: B", 2),
+        ("Choices:\n  - Not:\n      Or:\n        - Variable: $.a\n          IsNull: true\n    Next: B", 4),
+        ("Parameters:\n  step: { N: '1' }", 2),
+    ],
+)
+def test_a_rule_on_several_rows_and_a_bare_boolean_are_found(state: str, line: int) -> None:
+    assert [found for found, _ in lint_machines.style_problems(state)] == [line]
