@@ -70,3 +70,8 @@ def offered_built_ins(depth: int, delegation: bool) -> dict[str, type[BuiltIn]]:
     """Those that an agent may call: a child cannot ask a user, and not everybody may delegate."""
     kept = {*(["ask_user"] if depth else []), *([] if delegation else ["delegate"])}
     return {name: arguments for name, arguments in BUILT_INS.items() if name not in kept}
+
+
+def spoken(name: str, protocol: Literal["tools", "json"]) -> str:
+    """Return what a model calls a built-in: `complete` with tool use, COMPLETE in the JSON protocol."""
+    return f"`{name}`" if protocol == "tools" else BUILT_INS[name].action

@@ -19,6 +19,8 @@ Ledger = Mapping[str, Item]
 Message = dict[str, Any]
 Block = dict[str, Any]
 
+SYSTEM_NOTE = "Not from the user:"
+"""What a text begins with that the system says in the user's role, which is the only other role that there is."""
 UNKNOWN = CallResult(outcome=Outcome.UNCERTAIN, error="EffectUncertain", message="The turn ended during it.")
 NOT_CARRIED_OUT = CallResult(outcome=Outcome.UNAVAILABLE, error="NotCarriedOut", message="The turn ended before it.")
 
@@ -109,7 +111,7 @@ def pending_message(
         news: what else there is to tell.
     """
     last, said = conversation.last, [_words(text) for text in words]
-    blocks = [*said, *(_words(text) for text in news)]
+    blocks = [*said, *(_note(text) for text in news)]
     if last and answers:
         blocks = [*(_answer(answer) for answer in answers), *answer_blocks(last), *blocks]
     elif last and last.tool_use_id and last.action == "ASK_USER" and said:
@@ -121,7 +123,14 @@ def pending_message(
 
 def _words(text: str) -> Block:
     # Bedrock refuses blank text, and with it the conversation for ever.
-    return {"Text": text if text.strip() else "(an empty message)"}
+    if not text.strip():
+        return {"Text": "(an empty message)"}
+    # A user must not speak as the system.
+    return {"Text": f"The user says: {text}" if text.lstrip().startswith(SYSTEM_NOTE) else text}
+
+
+def _note(text: str) -> Block:
+    return {"Text": f"{SYSTEM_NOTE} {text}"}
 
 
 def _fold_decision(conversation: Conversation, item: Item, words: set[str], since: int) -> None:
@@ -157,7 +166,7 @@ def answer_blocks(decision: Decision) -> list[Block]:
     """What the decision itself answers: built-ins, calls that were wrong, and a reply that was none."""
     blocks = [_answer(answer) for answer in decision.answers]
     if decision.action == "INVALID" and not decision.answers:
-        blocks.append({"Text": decision.message})
+        blocks.append(_note(decision.message))
     return blocks
 
 
@@ -203,7 +212,7 @@ def _fold_recovery(conversation: Conversation, item: Item, ledger: Ledger) -> No
             blocks.append(_tool_result(decision.tool_use_id, [{"Text": "Not closed."}]))
         conversation.add("user", blocks)
         conversation.uncertain = [call for call, result in results if result.outcome is Outcome.UNCERTAIN]
-    conversation.add("user", [_words(item["text"])])
+    conversation.add("user", [_note(item["text"])])
     conversation.last = None
 
 

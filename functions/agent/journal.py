@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from agent.conversation import Item, reason
+from agent.conversation import SYSTEM_NOTE, Item, reason
 from agent.record import CallResult, Decision, Model, Outcome, RecoveryAction, Verdict
 from agent.turn import Usage
 
@@ -83,7 +83,9 @@ def read_entry(item: Item, inbox: Mapping[str, Item] = _NOTHING) -> Entry:
                 at=at,
                 execution=execution,
                 heard=heard,
-                reported=[text for text in told if text not in heard] if reported else [],
+                reported=[text.removeprefix(f"{SYSTEM_NOTE} ") for text in told if text not in heard]
+                if reported
+                else [],
                 said=[block["Text"] for block in reply if "Text" in block],
                 uses=[{"toolName": use["Name"], "parameters": use["Input"]} for use in uses],
                 decision=Decision.model_validate_json(item["decision"]),

@@ -113,7 +113,9 @@ class Model(BaseModel):
 
 
 class PlanStep(Model):
-    """One entry of an agent's plan."""
+    """One entry of an agent's plan. Models add keys of their own, which are dropped."""
+
+    model_config = ConfigDict(extra="ignore")
 
     step: Annotated[int, Field(ge=1, description="Its number, from 1")]
     action: Annotated[str, Field(min_length=1, max_length=200, description="What is to be done, in a few words")]

@@ -4,7 +4,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from agent.built_in import BUILT_INS, offered_built_ins
+from agent.built_in import BUILT_INS, BuiltIn, offered_built_ins
 from agent.definition import TIMEOUT_MARGIN, Tool
 from agent.record import Answer, Call, Decision, Status, effect_record
 from agent.turn import Asked
@@ -13,10 +13,24 @@ from read_reply.reply import ToolUse
 
 
 def tool_names(asked: Asked) -> list[str]:
-    """What the model may call."""
-    own = [tool.name for tool in asked.tools if not tool.hidden]
-    delegation = bool(asked.delegates and asked.agent.children_left)
-    return [*own, *offered_built_ins(asked.agent.depth, delegation)]
+    """Return the names that the model may call: the tools of the definition, then the built-ins."""
+    return [*_own_tools(asked), *_built_ins(asked)]
+
+
+def choices(asked: Asked) -> str:
+    """Say what the model may do, in the words of its protocol."""
+    if asked.agent.protocol == "tools":
+        return f"Tools: {', '.join(tool_names(asked))}."
+    actions = ["TOOL_USE", *(arguments.action for arguments in _built_ins(asked).values())]
+    return f"Actions: {', '.join(actions)}. Tools: {', '.join(_own_tools(asked))}."
+
+
+def _own_tools(asked: Asked) -> list[str]:
+    return [tool.name for tool in asked.tools if not tool.hidden]
+
+
+def _built_ins(asked: Asked) -> dict[str, type[BuiltIn]]:
+    return offered_built_ins(asked.agent.depth, bool(asked.delegates and asked.agent.children_left))
 
 
 def call_tools(asked: Asked, uses: list[ToolUse]) -> Decision:
@@ -74,7 +88,7 @@ def _complaint(asked: Asked, use: ToolUse, tools: dict[str, Tool], calls: int) -
     if use.name in BUILT_INS:
         return "Call delegate without other tools." if use.name == "delegate" else f"Call {use.name} alone."
     if use.name not in tools or tools[use.name].hidden:
-        return f"There is no tool {use.name}. Tools: {', '.join(tool_names(asked))}."
+        return f"There is no tool {use.name}. {choices(asked)}"
     limit = asked.agent.limits.calls_per_reply
     if calls >= limit:
         return f"At most {limit} calls go into one reply. Call this one again in the next."

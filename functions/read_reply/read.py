@@ -2,18 +2,20 @@
 
 from pydantic import ValidationError
 
-from agent.built_in import BUILT_INS, AskUser, BuiltIn, Complete, GiveUp, UpdatePlan
+from agent.built_in import BUILT_INS, AskUser, BuiltIn, Complete, GiveUp, UpdatePlan, spoken
 from agent.record import Answer, Decision, PlanStep, Status, step_record
 from agent.turn import Agent, Asked, Reading, Step
-from read_reply.calls import call_tools, tool_names
+from read_reply.actions import NotAnAction, use_in_text
+from read_reply.calls import call_tools, choices, tool_names
 from read_reply.decisions import decide, invalid, noted, wrong, wrong_arguments
 from read_reply.delegation import delegate
-from read_reply.reply import Reply, ToolUse, find_action, parse_reply
+from read_reply.reply import Reply, ToolUse, parse_reply
 
-_NO_ACTION = (
-    "The reply holds no action. Call one of the tools ({tools}), or answer with one JSON object "
-    '{{"action": …, "details": …}}. To finish, call `complete`.'
-)
+_NO_ACTION = {
+    "tools": "The reply holds no action. Call a tool; to finish, call `complete`.",
+    "json": 'The reply holds no action. Answer with one JSON object {"action": …, "details": …}; to finish, answer '
+    "COMPLETE.",
+}
 _STOPPED = {
     "max_tokens": "The reply was cut off because it was too long. Nothing was carried out. Answer in fewer words.",
     "content_filtered": "The reply was blocked by a content filter. Nothing was carried out. Try another way.",
@@ -22,9 +24,8 @@ _STOPPED = {
     "malformed_tool_use": "The tool use was malformed. Nothing was carried out. Call the tool again.",
     "model_context_window_exceeded": "The conversation no longer fits the model. Nothing was carried out. Finish now.",
 }
-_NO_USER = "You work for another agent and cannot ask the user. Go on without, or say in `give_up` what you would need."
+_NO_USER = "You work for another agent and cannot ask the user. Go on without, or say in {give_up} what you would need."
 _DOUBTED = "Finish what is open, or bring the plan up to date; if it cannot be done, ask the user or give up."
-_ACTIONS = {arguments.action: name for name, arguments in BUILT_INS.items()}
 
 
 def read_reply(asked: Asked) -> Reading:
@@ -58,10 +59,12 @@ def _decide(asked: Asked, reply: Reply) -> tuple[Decision, list[PlanStep]]:
     if stopped := _STOPPED.get(reply.stop_reason):
         return invalid(agent, stopped, [wrong(use, stopped) for use in uses]), agent.plan
     if not uses:
-        found = _use_in_text(reply.text, whole=agent.protocol == "tools")
-        if isinstance(found, str) or found is None:
-            message = found or _NO_ACTION.format(tools=", ".join(tool_names(asked)))
-            return invalid(agent, message, []), agent.plan
+        try:
+            found = use_in_text(reply.text, tool_names(asked), whole=agent.protocol == "tools")
+        except NotAnAction as error:
+            return invalid(agent, f"{error} {choices(asked)}", []), agent.plan
+        if found is None:
+            return invalid(agent, f"{_NO_ACTION[agent.protocol]} {choices(asked)}", []), agent.plan
         uses = [found]
     names = {use.name for use in uses}
     if "delegate" in names and asked.delegates and names <= BUILT_INS.keys():
@@ -71,28 +74,12 @@ def _decide(asked: Asked, reply: Reply) -> tuple[Decision, list[PlanStep]]:
     return call_tools(asked, uses), agent.plan
 
 
-def _use_in_text(text: str, whole: bool) -> ToolUse | str | None:
-    """The action of the JSON protocol as a tool use; what is wrong with it; or None if there is none."""
-    found = find_action(text, whole)
-    if found is None:
-        return None
-    action, details = found["action"], found.get("details", {})
-    if action == "TOOL_USE":
-        match details:
-            case {"toolName": str(name), **rest}:
-                return ToolUse("", name, rest.get("parameters", {}))
-        return 'TOOL_USE needs "details": {"toolName": NAME, "parameters": ARGUMENTS}.'
-    if isinstance(action, str) and action in _ACTIONS:
-        return ToolUse("", _ACTIONS[action], details)
-    return f"There is no action {action!r}. Actions: TOOL_USE, {', '.join(_ACTIONS)}."
-
-
 def _built_in(asked: Asked, use: ToolUse) -> tuple[Decision, list[PlanStep]]:
     agent = asked.agent
     if use.name == "delegate":
-        return _refused(agent, use, f"There is no agent to delegate to. Tools: {', '.join(tool_names(asked))}.")
+        return _refused(agent, use, f"There is no agent to delegate to. {choices(asked)}")
     if use.name == "ask_user" and agent.depth:
-        return _refused(agent, use, _NO_USER)
+        return _refused(agent, use, _NO_USER.format(give_up=spoken("give_up", agent.protocol)))
     try:
         arguments: BuiltIn = BUILT_INS[use.name].model_validate(use.input)
     except ValidationError as error:

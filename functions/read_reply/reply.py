@@ -1,6 +1,5 @@
 """What is in a reply, whatever came: the blocks that may go back into a conversation, the tool uses, the usage."""
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +8,6 @@ from agent.conversation import Block
 from agent.definition import Prices
 from agent.turn import Usage
 
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
-_FENCED = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
 _NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_.:-]")
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
@@ -73,27 +65,6 @@ def parse_reply(reply: Any, model_id: str, prices: Prices) -> Reply:
         stop_reason=str(body.get("StopReason", "")),
         usage=_usage(body.get("Usage"), model_id, prices),
     )
-
-
-def find_action(text: str, whole: bool) -> dict[str, Any] | None:
-    """The first JSON object with an `action` in a text, fenced or surrounded by prose; None if there is none.
-
-    `whole`: only if the text is nothing else, fence aside; what a model quotes is not what it wants.
-    """
-    text = text.strip()
-    if fenced := _FENCED.fullmatch(text):
-        text = fenced[1].strip()
-    start = text.find("{")
-    while start >= 0:
-        try:
-            found, end = _DECODER.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            found, end = None, start + 1
-        if isinstance(found, dict) and "action" in found:
-            return None if whole and (start, end) != (0, len(text)) else found
-        # Behind what was read, not inside of it: an argument may look like an action.
-        start = text.find("{", end)
-    return None
 
 
 def _usage(counts: Any, model_id: str, prices: Prices) -> Usage:

@@ -191,7 +191,7 @@ def test_a_recovery_that_speaks_answers_what_was_open_before() -> None:
     assert "nothing happened: Closed." in results["u2"]["Content"][0]["Text"]
     assert "nothing happened: The turn ended before it." in results["u3"]["Content"][0]["Text"]
     assert results["u4"]["Content"] == [{"Text": "There is no tool fly."}]
-    assert conversation.messages[-1]["Content"][-1] == {"Text": "Plan again."}
+    assert conversation.messages[-1]["Content"][-1] == {"Text": "Not from the user: Plan again."}
     assert (conversation.last, conversation.uncertain) == (None, [])
 
 
@@ -226,7 +226,10 @@ def test_the_json_protocol_is_told_of_a_recovery_in_words() -> None:
     conversation = fold([user(), asked, recovered(3, "REPLAN", text="Plan again.")], [AWAY])
     assert_bedrock_takes(conversation.messages)
     texts = [block["Text"] for block in conversation.messages[-1]["Content"]]
-    assert texts == ["book: The tool could not be reached and nothing happened: Closed.", "Plan again."]
+    assert texts == [
+        "book: The tool could not be reached and nothing happened: Closed.",
+        "Not from the user: Plan again.",
+    ]
 
 
 REJECTED = CallResult(outcome=Outcome.REJECTED, error="ToolRejected", message='{"errorMessage": "No seats."}')
@@ -271,13 +274,15 @@ def test_a_reply_that_was_nothing_is_corrected_in_words() -> None:
     invalid = decision("INVALID", message="The reply holds no action.")
     conversation = fold([user(), decided(2, invalid, said({"Text": "Hm."}))])
     assert_bedrock_takes(conversation.messages)
-    assert conversation.messages[-1]["Content"] == [{"Text": "The reply holds no action."}]
+    assert conversation.messages[-1]["Content"] == [{"Text": "Not from the user: The reply holds no action."}]
 
 
 def test_an_empty_reply_leaves_no_empty_message() -> None:
     conversation = fold([user(), decided(2, decision("INVALID", message="Nothing came."))])
     assert_bedrock_takes(conversation.messages)
-    assert conversation.messages == [said({"Text": "Fly me to Paris."}, {"Text": "Nothing came."}, role="user")]
+    assert conversation.messages == [
+        said({"Text": "Fly me to Paris."}, {"Text": "Not from the user: Nothing came."}, role="user")
+    ]
 
 
 def test_the_users_words_are_the_answer_to_a_question() -> None:
@@ -394,7 +399,7 @@ def test_answers_to_what_is_open_come_before_all_else_that_is_said() -> None:
         conversation.add(message["Role"], message["Content"])
         assert_bedrock_takes(conversation.messages)
         assert list(results_of(message)) == ["u1", "u2", "u3"]
-        assert message["Content"][3:] == [{"Text": "Well?"}, {"Text": "The other has come."}]
+        assert message["Content"][3:] == [{"Text": "Well?"}, {"Text": "Not from the user: The other has come."}]
 
 
 def test_who_is_delegated_to_stays_open_until_the_next_decision() -> None:
@@ -410,7 +415,7 @@ def test_a_recovery_that_speaks_closes_what_waits(step: Any) -> None:
     conversation = fold([user(), step, recovered(3, "REPLAN", text="Plan again.")])
     assert_bedrock_takes(conversation.messages)
     assert conversation.last is None
-    assert conversation.messages[-1]["Content"][-1] == {"Text": "Plan again."}
+    assert conversation.messages[-1]["Content"][-1] == {"Text": "Not from the user: Plan again."}
     assert results_of(conversation.messages[-1])["u3"]["Content"] == [{"Text": "?"}]
 
 
@@ -424,7 +429,7 @@ def test_news_is_no_answer_to_a_question() -> None:
     conversation = fold([user(), decided(2, asked, said(use("u1", "ask_user", question="When?")))])
     [message] = pending_message(conversation, ["Tomorrow."], news=["The flight is full."])
     assert results_of(message)["u1"]["Content"] == [{"Text": "Tomorrow."}]
-    assert message["Content"][1:] == [{"Text": "The flight is full."}]
+    assert message["Content"][1:] == [{"Text": "Not from the user: The flight is full."}]
 
 
 def test_nothing_that_has_come_is_no_message() -> None:

@@ -221,6 +221,13 @@ def test_the_json_protocol_is_read_fenced_and_in_prose(text: str) -> None:
         ({"action": "PLAN", "details": {"steps": plan("look")}}, "PLAN"),
         ({"action": "COMPLETE", "details": {"result": "Done."}}, "COMPLETE"),
         ({"action": "ASK_USER", "details": {"question": "When?"}}, "ASK_USER"),
+        # What weak models write: a built-in's or a tool's own name, and the shape of a function call.
+        ({"action": "complete", "details": {"result": "Done."}}, "COMPLETE"),
+        ({"action": "update_plan", "details": {"steps": plan("look")}}, "PLAN"),
+        ({"action": "look", "details": {"city": "Paris"}}, "TOOL_USE"),
+        ({"name": "look", "arguments": {"city": "Paris"}}, "TOOL_USE"),
+        ({"name": "complete", "arguments": {"result": "Done."}}, "COMPLETE"),
+        ({"action": "TOOL_USE", "details": {"name": "look", "arguments": {"city": "Paris"}}}, "TOOL_USE"),
     ],
 )
 def test_the_json_protocol_has_the_built_ins(action: dict[str, Any], expected: str) -> None:
@@ -241,6 +248,47 @@ def test_what_is_no_action_is_corrected(text: str, words: str) -> None:
     decision = read_text(text).decision
     assert decision.action == "INVALID"
     assert words in decision.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{json.dumps(ACTION)} {json.dumps(ACTION)}",
+        f"First {json.dumps(ACTION)}, then " + '{"name": "complete", "arguments": {"result": "Done."}}',
+        f"[{json.dumps(ACTION)}, {json.dumps(ACTION)}]",
+    ],
+)
+def test_two_actions_in_one_reply_are_none(text: str) -> None:
+    decision = read_text(text).decision
+    assert (decision.action, decision.calls) == ("INVALID", [])
+    assert decision.message.startswith("The reply holds 2 actions. Nothing was carried out.")
+    assert read_text(text, "tools").decision.action == "INVALID"
+
+
+@pytest.mark.parametrize("text", ['{"action": "DANCE"}', "Well.", '{"action": "TOOL_USE"}'])
+def test_a_correction_names_the_actions_of_this_agent_in_its_protocol(text: str) -> None:
+    user_s, child_s = read_text(text).decision.message, read(reply({"Text": text}), protocol="json", depth=1).decision
+    assert user_s.endswith("Actions: TOOL_USE, PLAN, ASK_USER, COMPLETE, GIVE_UP. Tools: look, book.")
+    assert child_s.message.endswith("Actions: TOOL_USE, PLAN, COMPLETE, GIVE_UP. Tools: look, book.")
+    with_tools = read_text(text, "tools").decision.message
+    assert with_tools.endswith("Tools: look, book, update_plan, ask_user, complete, give_up.")
+    assert "COMPLETE" not in with_tools
+
+
+def test_a_hidden_tool_is_no_action() -> None:
+    hidden = LOOK.model_copy(update={"name": "find", "hidden": True})
+    answer = reply({"Text": '{"action": "find", "details": {"city": "Paris"}}'})
+    assert "There is no action 'find'." in read(answer, tools=[LOOK, hidden], protocol="json").decision.message
+
+
+def test_a_made_up_action_is_repeated_in_part_only() -> None:
+    assert len(read_text(json.dumps({"action": "x" * 9_000})).decision.message) < 400
+
+
+def test_keys_that_a_model_adds_to_a_plan_are_dropped() -> None:
+    steps = [{**step, "reason": "because", "toolName": "look"} for step in plan("look", "book")]
+    reading = read(reply(use("u1", "update_plan", steps=steps)))
+    assert (reading.decision.action, [entry.action for entry in reading.step.plan]) == ("PLAN", ["look", "book"])
 
 
 @pytest.mark.parametrize(
