@@ -32,6 +32,27 @@ _OUTCOMES = {
 }
 
 
+@dataclass(frozen=True)
+class Failed:
+    """A call that was to change the world and came to nothing."""
+
+    name: str
+    tools: frozenset[str]
+    """Every tool that could have carried it out: the one that was called, and its alternatives."""
+    arguments: str
+    """As JSON, the same for the same arguments."""
+    reason: str
+    rejected: bool
+    """Whether the tool refused the arguments. Otherwise the call could not be made, and is still to be made."""
+
+    def cleared_by(self, call: Call) -> bool:
+        """Whether this call, once it has succeeded, makes up for the failed one.
+
+        Other arguments are the answer to a refusal only: after any other failure they are another write.
+        """
+        return bool(self.tools & _tools(call)) and (self.rejected or self.arguments == _arguments(call))
+
+
 @dataclass
 class Conversation:
     """What the journal says. `messages` alternate between user and assistant; the first is the user's."""
@@ -52,8 +73,8 @@ class Conversation:
     """Times in a row, up to now, that the same calls were asked for."""
     fingerprint: str = ""
     """Of the newest calls."""
-    failed: dict[str, str] = field(default_factory=dict)
-    """By tool: why its newest call that writes came to nothing, since the user last spoke."""
+    failed: list[Failed] = field(default_factory=list)
+    """Calls that write and came to nothing since the user last spoke, without those that were made up for."""
     doubted: bool = False
     """Whether the newest decision claimed to be complete and was doubted."""
 
@@ -180,13 +201,38 @@ def _fold_results(conversation: Conversation, item: Item, ledger: Ledger) -> Non
         for call, result in zip(decision.calls, found, strict=True)
     ]
     conversation.add("user", [*(_result(call, result) for call, result in pairs), *answer_blocks(decision)])
-    conversation.uncertain = [call for call, result in pairs if result.outcome is Outcome.UNCERTAIN]
-    for call, result in pairs:
-        if result.outcome is Outcome.COMMITTED:
-            conversation.failed.pop(call.name, None)
-        elif call.effect == "write":
-            conversation.failed[call.name] = reason(result.message)
+    _fold_outcomes(conversation, pairs)
     conversation.last = None
+
+
+def _fold_outcomes(conversation: Conversation, pairs: Sequence[tuple[Call, CallResult]]) -> None:
+    """Keep what came to nothing, and drop what these calls make up for.
+
+    A success makes up for failures of earlier replies only: calls of one reply are separate wishes.
+    """
+    conversation.uncertain = [call for call, result in pairs if result.outcome is Outcome.UNCERTAIN]
+    made = [call for call, result in pairs if result.outcome is Outcome.COMMITTED]
+    lost = [
+        Failed(call.name, _tools(call), _arguments(call), reason(result.message), result.outcome is Outcome.REJECTED)
+        for call, result in pairs
+        if call.effect == "write" and result.outcome is not Outcome.COMMITTED
+    ]
+    # The newest failure of a call says what is known of it.
+    again = {(failed.name, failed.arguments) for failed in lost}
+    kept = [
+        failed
+        for failed in conversation.failed
+        if (failed.name, failed.arguments) not in again and not any(failed.cleared_by(call) for call in made)
+    ]
+    conversation.failed = [*kept, *lost]
+
+
+def _tools(call: Call) -> frozenset[str]:
+    return frozenset({call.name}) | (_tools(call.alternative) if call.alternative else frozenset())
+
+
+def _arguments(call: Call) -> str:
+    return json.dumps(call.input, ensure_ascii=False, sort_keys=True)
 
 
 def _settled(call: Call, result: CallResult, ledger: Ledger) -> CallResult:
@@ -211,7 +257,7 @@ def _fold_recovery(conversation: Conversation, item: Item, ledger: Ledger) -> No
         if decision.tool_use_id:
             blocks.append(_tool_result(decision.tool_use_id, [{"Text": "Not closed."}]))
         conversation.add("user", blocks)
-        conversation.uncertain = [call for call, result in results if result.outcome is Outcome.UNCERTAIN]
+        _fold_outcomes(conversation, results)
     conversation.add("user", [_note(item["text"])])
     conversation.last = None
 

@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from agent.conversation import Conversation, Item, fold, pending_message
+from agent.conversation import Conversation, Failed, Item, fold, pending_message
 from agent.definition import Definition, ReadDefinition
 from agent.errors import ContextTooLarge, EffectUncertain, InvalidRecord, LeaseLost
 from agent.family import ReadAbove, deserted
@@ -27,6 +27,10 @@ from load_turn.request import converse_request
 
 PAYLOAD_LIMIT = 200 * 1024
 """Bytes of JSON that LoadTurn may answer: a state's payload ends at 256 KiB, and the reply joins it there."""
+_NAMED = 10
+"""Failed calls that are told one by one."""
+_SHORT = 300
+"""Characters of a failed call's arguments, and of its reason."""
 ReadItems = Callable[[str], Iterable[Item]]
 """How the items of another agent are found: by its id."""
 
@@ -192,11 +196,22 @@ def _agent(claim: Claim, state: Item, definition: Definition, conversation: Conv
         prices=definition.model.prices,
         protocol=definition.model.protocol,
         fingerprint=conversation.fingerprint,
-        doubts=[
-            *(f"Step {entry.step} of the plan is open: {entry.action}." for entry in plan if entry.status == "PENDING"),
-            *(f"{name} came to nothing: {why}" for name, why in conversation.failed.items()),
-        ],
+        doubts=_doubts(plan, conversation.failed),
         doubted=conversation.doubted,
         depth=int(state["depth"]),
         children=json.loads(state["children"]),
     )
+
+
+def _doubts(plan: list[PlanStep], failed: list[Failed]) -> list[str]:
+    """What speaks against being complete; of many failed calls the newest are named."""
+    left_out = len(failed) - _NAMED
+    return [
+        *(f"Step {entry.step} of the plan is open: {entry.action}." for entry in plan if entry.status == "PENDING"),
+        *([f"{left_out} earlier calls came to nothing."] if left_out > 0 else []),
+        *(f"{call.name} {_short(call.arguments)} came to nothing: {_short(call.reason)}" for call in failed[-_NAMED:]),
+    ]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHORT else f"{text[:_SHORT]}…"

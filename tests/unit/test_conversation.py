@@ -235,27 +235,89 @@ def test_the_json_protocol_is_told_of_a_recovery_in_words() -> None:
 REJECTED = CallResult(outcome=Outcome.REJECTED, error="ToolRejected", message='{"errorMessage": "No seats."}')
 
 
-def booked(step: int, result: CallResult, name: str = "book", inputs: tuple[str, ...] = ()) -> list[Any]:
+UNAVAILABLE = CallResult(outcome=Outcome.UNAVAILABLE, error="ToolUnavailable", message="Away.")
+
+
+def booked(step: int, result: CallResult, name: str = "book", city: str = "Paris") -> list[Any]:
     """A decision that calls a tool, and the result."""
-    chosen = decision("TOOL_USE", calls=[call("u1", name, step=step)])
-    return [decided(step, chosen, said(use("u1", name)), inputs=inputs), answered(step + 1, result)]
+    return replied(step, (call("u1", name, step=step, city=city), result))
 
 
-def test_what_came_to_nothing_is_remembered_until_it_works_or_the_user_speaks() -> None:
-    failed = [user(), *booked(2, REJECTED)]
-    assert fold(failed).failed == {"book": "No seats."}
-    assert fold([*failed, *booked(4, COMMITTED)]).failed == {}
-    assert fold([*failed, decided(4, decision("PLAN"), said({"Text": "Well."}))]).failed == {"book": "No seats."}
+def replied(step: int, *pairs: tuple[Call, CallResult]) -> list[Any]:
+    """A decision with several calls, and their results."""
+    calls, results = zip(*pairs, strict=True)
+    uses = [use(asked.tool_use_id, asked.name) for asked in calls]
+    return [decided(step, decision("TOOL_USE", calls=list(calls)), said(*uses)), answered(step + 1, *results)]
+
+
+def lost(*items: Any, ledger: Any = (), inputs: Any = ()) -> list[str]:
+    """Calls of a journal that came to nothing and are not made up for, each as its arguments and its reason."""
+    failed = fold([user(), *items], ledger, inputs).failed
+    return [f"{json.loads(call.arguments)['city']}: {call.reason}" for call in failed]
+
+
+def test_what_came_to_nothing_is_remembered_until_the_user_speaks() -> None:
+    failed = booked(2, REJECTED)
+    assert lost(*failed) == ["Paris: No seats."]
+    assert lost(*failed, decided(4, decision("PLAN"), said({"Text": "Well."}))) == ["Paris: No seats."]
     heard = decided(4, decision("PLAN"), said({"Text": "x"}), inputs=("INPUT#1",))
-    assert fold([*failed, heard], inputs=[arrived("1", "Never mind.")]).failed == {}
-    assert fold([*failed, heard], inputs=[ruled("2", "APPROVE", "1")]).failed == {"book": "No seats."}
-    assert fold([user(), *booked(2, REJECTED, "look")]).failed == {}  # it was to change nothing
+    assert lost(*failed, heard, inputs=[arrived("1", "Never mind.")]) == []
+    assert lost(*failed, heard, inputs=[ruled("2", "APPROVE", "1")]) == ["Paris: No seats."]
+    assert lost(*booked(2, REJECTED, "look")) == []  # it was to change nothing
+
+
+def test_after_a_rejection_other_arguments_make_up_for_it() -> None:
+    assert lost(*booked(2, REJECTED), *booked(4, COMMITTED)) == []
+    assert lost(*booked(2, REJECTED), *booked(4, COMMITTED, city="Rome")) == []
+    assert lost(*booked(2, REJECTED), *booked(4, COMMITTED, "look")) == ["Paris: No seats."]
+
+
+def test_a_call_that_was_not_made_is_made_up_for_by_the_same_arguments_only() -> None:
+    assert lost(*booked(2, UNAVAILABLE), *booked(4, COMMITTED)) == []
+    assert lost(*booked(2, UNAVAILABLE), *booked(4, COMMITTED, city="Rome")) == ["Paris: Away."]
+
+
+def test_the_newest_failure_of_a_call_says_what_is_known() -> None:
+    tried = [*booked(2, UNAVAILABLE), *booked(4, REJECTED)]
+    assert lost(*tried) == ["Paris: No seats."]
+    assert lost(*tried, *booked(6, COMMITTED, city="Rome")) == []
+    tried = [*booked(2, REJECTED), *booked(4, UNAVAILABLE)]
+    assert lost(*tried, *booked(6, COMMITTED, city="Rome")) == ["Paris: Away."]
+
+
+@pytest.mark.parametrize("result", [REJECTED, UNAVAILABLE])
+def test_a_success_in_the_same_reply_makes_up_for_nothing(result: CallResult) -> None:
+    calls = [call("u1", "book", city="Paris"), call("u2", "book", index=1, city="Rome")]
+    told = f"Paris: {reason(result.message)}"
+    assert lost(*replied(2, (calls[0], result), (calls[1], COMMITTED))) == [told]
+    assert lost(*replied(2, (calls[1], COMMITTED), (calls[0], result))) == [told]
+
+
+def test_an_alternative_makes_up_for_the_call_in_whichever_way_it_is_called() -> None:
+    partner = call("u2", "book", step=4).model_copy(update={"name": "partner"})
+    either = call("u1", "book").model_copy(update={"alternative": partner})
+    other = partner.model_copy(update={"input": {"city": "Rome"}})
+    assert lost(*replied(2, (either, UNAVAILABLE)), *replied(4, (either, COMMITTED))) == []
+    assert lost(*replied(2, (either, UNAVAILABLE)), *replied(4, (partner, COMMITTED))) == []
+    assert lost(*replied(2, (either, UNAVAILABLE)), *replied(4, (other, COMMITTED))) == ["Paris: Away."]
+    assert lost(*replied(2, (partner, UNAVAILABLE)), *replied(4, (either, COMMITTED))) == []
 
 
 def test_what_was_settled_well_came_to_something() -> None:
-    uncertain = [user(), *booked(2, UNCERTAIN)]
-    assert fold(uncertain, [effect(KEY, "COMMITTED")]).failed == {}
-    assert list(fold(uncertain, [AWAY]).failed) == ["book"]
+    uncertain = booked(2, UNCERTAIN)
+    assert lost(*uncertain, ledger=[effect(KEY, "COMMITTED")]) == []
+    assert lost(*uncertain, ledger=[AWAY]) == ["Paris: Closed."]
+    assert lost(*uncertain, *booked(4, COMMITTED, city="Rome"), ledger=[AWAY]) == ["Paris: Closed."]
+    refused = effect(KEY, "FAILED", error="ToolRejected", errorMessage="No seats.")
+    assert lost(*uncertain, *booked(4, COMMITTED, city="Rome"), ledger=[refused]) == []
+
+
+def test_a_call_that_a_recovery_answers_for_came_to_nothing_too() -> None:
+    asked = [BOOKED, recovered(3, "REPLAN", text="Plan again.")]
+    assert lost(*asked) == ["Paris: The turn ended before it."]
+    assert lost(*asked, ledger=[AWAY]) == ["Paris: Closed."]
+    assert lost(*asked, ledger=[effect(KEY, "COMMITTED")]) == []
+    assert lost(*asked, *booked(4, COMMITTED)) == []
 
 
 def test_a_doubt_is_remembered_until_the_next_decision() -> None:

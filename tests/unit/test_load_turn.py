@@ -191,8 +191,23 @@ def test_what_speaks_against_being_complete() -> None:
     plan = [{"step": 1, "action": "Look", "status": "DONE"}, {"step": 2, "action": "Book", "status": "PENDING"}]
     refused = CallResult(outcome=Outcome.REJECTED, error="ToolRejected", message='{"errorMessage": "No seats."}')
     turn = load(state(step="3", plan=json.dumps(plan)), user(), CALLED, answered(3, refused))
-    assert turn.agent.doubts == ["Step 2 of the plan is open: Book.", "book came to nothing: No seats."]
+    named = 'book {"city": "Paris"} came to nothing: No seats.'
+    assert turn.agent.doubts == ["Step 2 of the plan is open: Book.", named]
     assert load(state(step="3"), user(), CALLED, answered(3, COMMITTED)).agent.doubts == []
+
+
+def test_what_speaks_against_being_complete_stays_short() -> None:
+    away = CallResult(outcome=Outcome.UNAVAILABLE, error="ToolUnavailable", message="x" * 10_000)
+    journal = [user()]
+    for step in range(2, 26, 2):
+        asked_for = decision("TOOL_USE", calls=[call("u1", "book", step=step, city=f"{step}" * 10_000)])
+        journal += [decided(step, asked_for, said(use("u1", "book"))), answered(step + 1, away)]
+    doubts = load(state(step="25"), *journal).agent.doubts
+    assert doubts[0] == "2 earlier calls came to nothing."
+    assert [doubt[:20] for doubt in doubts[1:]] == [
+        f'book {{"city": "{f"{step}" * 10}'[:20] for step in range(6, 26, 2)
+    ]
+    assert len(" ".join(doubts)) < 8_000
 
 
 def test_whether_the_model_was_sent_back_for_it_just_now() -> None:

@@ -152,7 +152,7 @@ def test_built_ins_become_decisions(built_in: dict[str, Any], action: str, close
     assert (decision.action, decision.closes_as, decision.message) == (action, closes_as, message)
 
 
-DOUBTS = ["Step 2 of the plan is open: Book.", "book came to nothing: No seats."]
+DOUBTS = ["Step 2 of the plan is open: Book.", "book {} came to nothing: No seats."]
 FINISHED = reply(use("u1", "complete", result="Booked."))
 
 
@@ -163,7 +163,7 @@ def test_who_claims_to_be_complete_against_the_record_is_sent_back_once() -> Non
     [answer] = decision.answers
     assert answer.error and answer.tool_use_id == "u1"
     assert answer.text.startswith(
-        "Before you finish: Step 2 of the plan is open: Book. book came to nothing: No seats."
+        "Before you finish: Step 2 of the plan is open: Book. book {} came to nothing: No seats."
     )
 
 
