@@ -79,6 +79,12 @@ class Request:
         return {self.attribute(name) for name in _TOKEN.findall(self._clauses.get("REMOVE", ""))}
 
     @cached_property
+    def changed(self) -> set[str]:
+        """The attributes that its UpdateExpression names, however it changes them."""
+        named = _TOKEN.findall(self.fields.get("UpdateExpression", ""))
+        return {self.attribute(name) for name in named if name[0] != ":" and name not in _SYNTAX}
+
+    @cached_property
     def compared(self) -> list[tuple[str, dict[str, str]]]:
         """Each value in its condition, with the attribute that it is compared with."""
         pairs = re.findall(r"(#?\w+)\s*(?:=|<>|<=?|>=?)\s*(:\w+)", self.condition)
@@ -87,11 +93,16 @@ class Request:
         return [(self.attribute(name), self.values[value]) for name, value in pairs]
 
     @cached_property
+    def terms(self) -> list[str]:
+        """The terms of its condition that must all hold: `a` and `b` of `a AND b`. Empty if it has an OR."""
+        if re.search(r"\bOR\b", self.condition):
+            return []
+        return [term.strip() for term in self.condition.split(" AND ")]
+
+    @cached_property
     def demanded(self) -> dict[str, str]:
         """What its condition demands of attributes in any case: `a = :a AND b = :b`."""
-        if re.search(r"\bOR\b", self.condition):
-            return {}
-        terms = [re.fullmatch(r"\s*(#?\w+)\s*=\s*(:\w+)\s*", term) for term in self.condition.split(" AND ")]
+        terms = [re.fullmatch(r"(#?\w+)\s*=\s*(:\w+)", term) for term in self.terms]
         return {self.attribute(term[1]): next(iter(self.values[term[2]].values())) for term in terms if term}
 
     def attribute(self, token: str) -> str:

@@ -59,6 +59,12 @@ FENCES: dict[str, dict[str, set[str] | None]] = {
 }
 ONE_S_OWN: dict[str, set[str] | None] = {"owner": OURS, "step": None}
 """What is demanded of STATE, with the values; None for whatever the machine carries. FENCES tells for some states."""
+STANDING = {"owner", "status", "nextAction", "step"}
+"""The attributes of STATE that say where an agent stands."""
+UNFINISHED = "NOT #status IN (:completed, :failed, :cancelled)"
+ENDS = {":completed": {"S": "COMPLETED"}, ":failed": {"S": "FAILED"}, ":cancelled": {"S": "CANCELLED"}}
+HOLDERS = {"agent_turn", "agent_recovery"}
+"""The machines that hold leases: their `$.agent.owner` is the lease of this execution, and not what was read."""
 FENCED = {"agent_turn", "agent_recovery", "agent_watch", "agent_input"}
 """The machines that change an agent that exists."""
 CREATED = created(MACHINES.values())
@@ -100,6 +106,16 @@ def work_on_an_agent_is_fenced(machine: Machine) -> Iterator[str]:
     for write in writes(machine):
         if write.kind == "Put" and write.record != OPERATOR and write.state.path not in fenced:
             yield problem(machine, write.state, "add a ConditionCheck on STATE: whoever was taken over may put nothing")
+
+
+def final_is_final(machine: Machine) -> Iterator[str]:
+    for write in writes(machine):
+        if write.record != STATE or write.kind == "Put" or not write.changed & STANDING:
+            continue
+        holds_lease = machine.name in HOLDERS and write.demanded.get("owner") in OURS
+        names_ends = UNFINISHED in write.terms and write.names.get("#status") == "status"
+        if not holds_lease and not (names_ends and ENDS.items() <= write.values.items()):
+            yield problem(machine, write.state, f"demand #owner = :me, this execution's lease, or {UNFINISHED}")
 
 
 def what_nobody_looks_at_is_not_kept(machine: Machine) -> Iterator[str]:
@@ -199,6 +215,7 @@ def values_are_texts_or_numbers(machine: Machine) -> Iterator[str]:
 @holds(
     writes_to_state_say_what_is_announced,
     work_on_an_agent_is_fenced,
+    final_is_final,
     what_nobody_looks_at_is_not_kept,
     settling_is_fenced_by_the_status,
     every_write_has_a_condition,
@@ -305,6 +322,41 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
         "LookAfterAgents/RemindApprover",
         _edit(CONDITION, " AND waitsFor = :waitsFor", ""),
     ),
+    Broken(final_is_final, "agent_turn", "ClaimTurn", _edit(CONDITION, f" AND {UNFINISHED}", "")),
+    Broken(final_is_final, "agent_turn", "ClaimTurn", _edit(CONDITION, ":cancelled)", ":none)")),
+    Broken(
+        final_is_final,
+        "agent_turn",
+        "ClaimTurn",
+        lambda s: s["Parameters"]["ExpressionAttributeValues"].update({":failed": {"S": "PLANNING_FAILED"}}),
+    ),
+    Broken(
+        final_is_final,
+        "agent_turn",
+        "ClaimTurn",
+        lambda s: s["Parameters"]["ExpressionAttributeNames"].update({"#status": "currentState"}),
+    ),
+    Broken(final_is_final, "agent_turn", "CloseTurn", _edit(CONDITION, "#owner = :me", "#owner = :none", part=0)),
+    Broken(final_is_final, "agent_turn", "RecordFailure", _edit(CONDITION, " AND ", " OR ", part=0)),
+    Broken(final_is_final, "agent_recovery", "TakeOver", _edit(CONDITION, f" AND {UNFINISHED}", "")),
+    Broken(final_is_final, "agent_recovery", "TakeOver", _edit(CONDITION, " AND NOT", " OR NOT")),
+    Broken(final_is_final, "agent_recovery", "MarkWaiting", _edit(CONDITION, "#owner = :me AND ", "")),
+    Broken(final_is_final, "agent_recovery", "RecordRecovery", _edit(CONDITION, "#owner = :me AND ", "", part=1)),
+    Broken(final_is_final, "agent_input", "WakeAgent", _edit(CONDITION, f" AND {UNFINISHED}", "", part=1)),
+    Broken(final_is_final, "agent_watch", "LookAfterAgents/WakeParent", _edit(CONDITION, f" AND {UNFINISHED}", "")),
+    # What the watch read as owner is another execution's lease.
+    Broken(
+        final_is_final,
+        "agent_watch",
+        "LookAfterAgents/WakeParent",
+        lambda s: (
+            s["Parameters"].update({CONDITION: "#owner = :me"}),
+            s["Parameters"]["ExpressionAttributeValues"].update({":me": {"S.$": "$.agent.owner"}}),
+        ),
+    ),
+    Broken(final_is_final, "agent_input", "StoreInput", _edit(UPDATE, "inbox :one", "#status :one", part=1)),
+    # A write that only announces may not come to move the agent.
+    Broken(final_is_final, "agent_watch", "LookAfterAgents/AnnounceEnd", _edit(UPDATE, "announce =", "nextAction =")),
     Broken(
         what_nobody_looks_at_is_not_kept,
         "agent_input",

@@ -46,6 +46,7 @@ def turn_of(world: World, agent_id: str) -> str:
     [
         ({"step": 99}, "StepAhead"),
         ({"step": 3}, "AgentFinished"),
+        ({"step": 3, "nextAction": "NONE"}, "AgentFinished"),
         ({"agentId": "nobody", "step": 1}, "AgentUnknown"),
         ({"step": "two"}, "DynamoDb.ValidationException"),
     ],
