@@ -1,13 +1,16 @@
 """The agent's record in the table `AgentWorkflows`: what its items are called and what they hold.
 
 One partition per agent (`agentId`), told apart by `record`: `STATE`, `STEP#000007`, `INPUT#<event id>`,
-`EFFECT#000007#0`. Nested values (messages, decisions, results) are stored as JSON text, so that the machines can write
-what they carry without knowing its shape.
+`EFFECT#000007#0`, `EFFECT#000007#0#UNDO#1`. Nested values (messages, decisions, results) are stored as JSON text, so
+that the machines can write what they carry without knowing its shape.
 """
 
 import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -17,6 +20,8 @@ FREE = "NONE"
 """What `owner` and `nextAction` hold when there is none: an attribute of STATE is never missing."""
 GOAL_LIMIT = 4096
 """Bytes of `goal` in UTF-8; a longer one would make every checkpoint grow with it."""
+_UNDO = re.compile(r"(.+)#UNDO#([1-9][0-9]*)")
+Entry = TypeVar("Entry")
 
 
 class Status(StrEnum):
@@ -93,6 +98,32 @@ def step_record(step: int) -> str:
 def effect_record(step: int, index: int) -> str:
     """The `record` of a ledger entry, keyed by the decision's step and the call's place in it, as `EFFECT#000007#0`."""
     return f"EFFECT#{step:06d}#{index}"
+
+
+def undo_record(effect: str, attempt: int) -> str:
+    """Return the `record` of an attempt to undo an effect, counted from 1, as `EFFECT#000007#0#UNDO#1`.
+
+    Each attempt has a key of its own, because a tool answers a key that it knows with what it answered before.
+    """
+    return f"{effect}#UNDO#{attempt}"
+
+
+def undoes(record: str) -> str:
+    """Return the `record` of the effect that this ledger entry undoes; "" if it undoes none."""
+    found = _UNDO.fullmatch(record)
+    return found[1] if found else ""
+
+
+def undo_attempts(ledger: Mapping[str, Entry]) -> dict[str, list[Entry]]:
+    """Group the attempts to undo by the `record` of the effect that they undo, each group in order of its attempts.
+
+    `ledger`: entries of any kind by their `record`.
+    """
+    groups: defaultdict[str, list[tuple[int, Entry]]] = defaultdict(list)
+    for record, entry in ledger.items():
+        if found := _UNDO.fullmatch(record):
+            groups[found[1]].append((int(found[2]), entry))
+    return {effect: [entry for _, entry in sorted(group, key=lambda each: each[0])] for effect, group in groups.items()}
 
 
 def child_id(agent_id: str, step: int, index: int) -> str:

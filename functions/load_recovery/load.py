@@ -8,11 +8,10 @@ from agent.conversation import Item, is_words
 from agent.definition import TIMEOUT_MARGIN, Definition, ReadDefinition, Tool
 from agent.errors import InvalidRecord, LeaseLost
 from agent.family import ReadAbove, deserted
-from agent.record import EffectStatus, step_record
+from agent.record import EffectStatus, step_record, undo_attempts, undo_record, undoes
 from load_recovery.shapes import Agent, LookUp, Operator, Replans, Situation, Taken, Undo, Unsettled
 from load_recovery.texts import texts
 
-UNDO = "#UNDO"
 LONGEST_BACK_OFF = 300
 """Seconds."""
 CALL_ATTEMPTS = 4
@@ -39,14 +38,17 @@ def load_recovery(
     definition = read_definition(state["agent"], int(state["definitionVersion"]))
     effects = [item for item in found if item["record"].startswith("EFFECT#")]
     unsettled = [item for item in effects if EffectStatus(item["status"]) in _UNSETTLED]
-    standing = [
-        item for item in effects if EffectStatus(item["status"]) in _STANDING and not item["record"].endswith(UNDO)
-    ]
+    standing = [item for item in effects if EffectStatus(item["status"]) in _STANDING and not undoes(item["record"])]
+    attempts_to_undo = undo_attempts({item["record"]: item for item in effects})
     steps = [item for item in found if item["record"].startswith("STEP#")]
     inputs = [item for item in found if item["record"].startswith("INPUT#")]
     heard = {record for item in steps if item["who"] == "MODEL" for record in json.loads(item["inputs"])}
     attempts = _attempts(steps)
-    compensations = [undo for item in reversed(standing) if (undo := _undo(item, definition))]
+    compensations = [
+        undo
+        for item in reversed(standing)
+        if (undo := _undo(item, attempts_to_undo.get(item["record"], []), definition))
+    ]
     told = _told(steps)
     undone = [item for item in effects if item["status"] == EffectStatus.COMPENSATED and _step(item) > told]
     undoable = {undo.key for undo in compensations}
@@ -107,6 +109,7 @@ def _unsettled(agent_id: str, item: Item, definition: Definition) -> Unsettled:
         )
     return Unsettled(
         key=item["record"],
+        undoes=undoes(item["record"]),
         full_key=f"{agent_id}#{item['record']}",
         tool=tool.name,
         function=item["function"],
@@ -117,18 +120,24 @@ def _unsettled(agent_id: str, item: Item, definition: Definition) -> Unsettled:
     )
 
 
-def _undo(item: Item, definition: Definition) -> Undo | None:
+def _undo(item: Item, attempts: list[Item], definition: Definition) -> Undo | None:
+    """Return the next attempt to undo an effect.
+
+    An attempt that failed did nothing and is followed by another one. An attempt of any other status keeps its key, so
+    that no second one can be reserved beside it.
+    """
     compensation = _tool(definition, item["tool"]).compensation
     if compensation is None:
         return None
     tool = _tool(definition, compensation.tool)
+    failed = [attempt for attempt in attempts if attempt["status"] == EffectStatus.FAILED]
     result = json.loads(item["result"])
     if not isinstance(result, dict) or not set(compensation.arguments.values()) <= result.keys():
         # The result is not what the definition expects of it: it stands, and a person is asked.
         return None
     return Undo(
         key=item["record"],
-        undo_key=item["record"] + UNDO,
+        undo_key=undo_record(item["record"], len(failed) + 1),
         tool=tool.name,
         function=tool.function,
         input={argument: result[field] for argument, field in compensation.arguments.items()},

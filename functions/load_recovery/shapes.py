@@ -36,6 +36,9 @@ class Unsettled(Model):
     """A ledger entry whose end is unknown."""
 
     key: Annotated[str, Field(description="Its `record`")]
+    undoes: Annotated[
+        str, Field(description="The `record` of the effect that it undoes, which is settled with it; empty if none")
+    ]
     full_key: Annotated[str, Field(description="The key that the tool was given")]
     tool: str
     function: str
@@ -49,7 +52,7 @@ class Undo(Model):
     """An effect that stands and can be undone, and the call that undoes it."""
 
     key: Annotated[str, Field(description="The effect's `record`")]
-    undo_key: Annotated[str, Field(description="The `record` of its compensation")]
+    undo_key: Annotated[str, Field(description="The `record` of this attempt to undo it")]
     tool: str
     function: str
     input: dict[str, Any]

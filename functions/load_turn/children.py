@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from agent.conversation import Item, reason
-from agent.record import Answer, Decision, EffectStatus, Status
+from agent.record import Answer, Decision, EffectStatus, Status, undoes
 
 LONGEST = 16 * 1024
 """Bytes of one report."""
@@ -39,7 +39,7 @@ def _result(items: list[Item]) -> str:
 
 def _failure(state: Item, items: list[Item]) -> str:
     why = f" {state['error']}: {reason(state['errorMessage'])}" if state["error"] else ""
-    effects = [item for item in items if item["record"].startswith("EFFECT#") and not item["record"].endswith("#UNDO")]
+    effects = [item for item in items if item["record"].startswith("EFFECT#") and not undoes(item["record"])]
     # What a recovery would have asked a user, it says here.
     asked = [item["question"] for item in items if item["record"].startswith("STEP#") and item.get("question")]
     lines = [

@@ -16,8 +16,6 @@ NOT_THERE_YET = "attribute_not_exists(agentId)"
 REPLACING = {
     # Each question replaces the one before: there is one operator to ask, and one token that counts.
     ("agent_recovery", "AskOperator"): "",
-    # One that failed did nothing, and may be tried again.
-    ("agent_recovery", "ReserveUndo"): f"{NOT_THERE_YET} OR #status = :failed",
 }
 """The condition of a put that may overwrite something."""
 OURS = {"$.agent.owner", "$.owner"}

@@ -122,7 +122,7 @@ def test_an_undo_whose_answer_is_lost_is_made_once(world: World) -> None:
     world.settle(name, Status.WAITING_FOR_INPUT)
     assert ledger(world, name) == [
         ("000002#0", "book_flight", "COMPENSATED"),
-        ("000002#0#UNDO", "cancel_flight", "COMMITTED"),
+        ("000002#0#UNDO#1", "cancel_flight", "COMMITTED"),
     ]
     assert [booking["status"] for booking in world.bookings(name)] == ["CANCELLED"]
     world.assert_inventory_agrees()

@@ -140,7 +140,7 @@ def test_what_stands_is_undone_newest_first() -> None:
     )
     assert [undo.key for undo in situation.compensations] == [THIRD, FIRST]
     newest = situation.compensations[0]
-    assert (newest.undo_key, newest.tool, newest.function) == (f"{THIRD}#UNDO", "unbook", "turnstile-tool-unbook")
+    assert (newest.undo_key, newest.tool, newest.function) == (f"{THIRD}#UNDO#1", "unbook", "turnstile-tool-unbook")
     assert newest.input == {"booking": "B-2"}
     assert situation.standing
 
@@ -163,14 +163,33 @@ def test_a_result_without_what_the_compensation_needs_stands(result: str) -> Non
 
 
 def test_a_compensation_is_not_compensated() -> None:
-    situation = load(effect(FIRST, "COMPENSATED"), effect(f"{FIRST}#UNDO", "COMMITTED", "unbook"))
+    situation = load(effect(FIRST, "COMPENSATED"), effect(f"{FIRST}#UNDO#1", "COMMITTED", "unbook"))
     assert (situation.compensations, situation.standing) == ([], False)
 
 
 def test_a_compensation_whose_end_is_unknown_is_unsettled() -> None:
-    situation = load(effect(FIRST, "COMPENSATING"), effect(f"{FIRST}#UNDO", "RESERVED", "unbook"))
-    assert [(entry.key, entry.tool) for entry in situation.unsettled] == [(f"{FIRST}#UNDO", "unbook")]
-    assert [undo.key for undo in situation.compensations] == [FIRST]
+    situation = load(effect(FIRST, "COMPENSATING"), effect(f"{FIRST}#UNDO#1", "RESERVED", "unbook"))
+    assert [(entry.key, entry.tool) for entry in situation.unsettled] == [(f"{FIRST}#UNDO#1", "unbook")]
+    assert [entry.undoes for entry in situation.unsettled] == [FIRST]
+
+
+def test_an_effect_that_undoes_nothing_is_settled_alone() -> None:
+    assert [entry.undoes for entry in load(effect(FIRST, "RESERVED")).unsettled] == [""]
+
+
+@pytest.mark.parametrize("failed", [0, 1, 2, 10])
+def test_each_attempt_to_undo_has_a_key_of_its_own(failed: int) -> None:
+    attempts = [effect(f"{FIRST}#UNDO#{number}", "FAILED", "unbook") for number in range(1, failed + 1)]
+    [undo] = load(effect(FIRST, "COMMITTED"), *sorted(attempts, key=lambda item: item["record"])).compensations
+    assert undo.undo_key == f"{FIRST}#UNDO#{failed + 1}"
+
+
+@pytest.mark.parametrize("status", ["RESERVED", "UNCERTAIN", "COMMITTED"])
+def test_an_attempt_that_may_have_happened_keeps_its_key(status: str) -> None:
+    # So the next one cannot be reserved.
+    attempts = effect(f"{FIRST}#UNDO#1", "FAILED", "unbook"), effect(f"{FIRST}#UNDO#2", status, "unbook")
+    [undo] = load(effect(FIRST, "COMPENSATING"), *attempts).compensations
+    assert undo.undo_key == f"{FIRST}#UNDO#2"
 
 
 def test_recoveries_are_counted_since_the_last_step_forward() -> None:
@@ -274,7 +293,7 @@ def test_people_are_told_what_was_undone_and_what_was_not() -> None:
         effect(FIRST, "FAILED"),
         effect(f"{FIRST}#ALT1", "COMMITTED", "book"),
         effect(SECOND, "COMMITTED", "mail"),
-        effect(f"{FIRST}#UNDO", "FAILED", "unbook"),
+        effect(f"{FIRST}#UNDO#1", "FAILED", "unbook"),
     ]
     texts = load(*ledger, **FAILURE).texts
     for text in (texts.compensated, texts.question):

@@ -366,7 +366,7 @@ BAD = record_of(
     user(),
     recovered(3, "COMPENSATE", question="I could not reach the goal: no seats."),
     effect("EFFECT#000002#0", "COMPENSATED", result='{"id": "B-1"}'),
-    effect("EFFECT#000002#0#UNDO", "COMMITTED", "cancel"),
+    effect("EFFECT#000002#0#UNDO#1", "COMMITTED", "cancel"),
     effect("EFFECT#000004#0", "COMMITTED", "mail", result='{"id": "M-1"}'),
     effect("EFFECT#000004#1", "UNCERTAIN", "pay"),
     status="FAILED",

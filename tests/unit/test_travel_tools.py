@@ -473,7 +473,7 @@ def test_a_call_that_is_on_its_way_finds_its_place_taken(monkeypatch: pytest.Mon
 
 def test_a_cancellation_is_found_by_its_booking() -> None:
     booking = call(book_flight, **TRIP)
-    undo = {"key": "a#EFFECT#000002#0#UNDO", "booking_id": booking["booking_id"]}
+    undo = {"key": "a#EFFECT#000002#0#UNDO#1", "booking_id": booking["booking_id"]}
     assert look_up("cancel_flight", **undo) == {"happened": False, "result": {}}
     cancelled = call(cancel_flight, undo["key"], booking_id=booking["booking_id"])
     assert look_up("cancel_flight", **undo) == {"happened": True, "result": cancelled}

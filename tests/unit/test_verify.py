@@ -42,7 +42,7 @@ Record = dict[str, dict[str, str]]
 Changes = Mapping[str, Mapping[str, str] | None]
 OWNER = "arn:turn#2026-01-01T00:00:00Z"
 BOOKED = "EFFECT#000002#1"
-PARTNER, UNDONE = f"{BOOKED}#ALT1", f"{BOOKED}#UNDO"
+PARTNER, UNDONE = f"{BOOKED}#ALT1", f"{BOOKED}#UNDO#1"
 REFUSED = CallResult(outcome=Outcome.REJECTED, error="ToolRejected", message="no seats")
 NOON = "2026-01-01T12:00:00Z"
 SPENT = {"inputTokens": "100", "outputTokens": "20", "costMicroUsd": "50"}
@@ -263,6 +263,24 @@ SOUND: dict[str, Callable[[], Record]] = {
     "settled later": lambda: doubted("COMMITTED"),
     "carrying out": lambda: carrying_out(LOOK, BOOK, **{BOOKED: "RESERVED"}),
     "undoing": lambda: changed(doubted("COMPENSATING"), {UNDONE: effect(UNDONE, "RESERVED", "cancel")}),
+    "undo failed": lambda: changed(finished(), {UNDONE: effect(UNDONE, "FAILED", "cancel")}),
+    "undone by the tenth attempt": lambda: changed(
+        compensated(),
+        {
+            f"{BOOKED}#UNDO#{attempt}": effect(
+                f"{BOOKED}#UNDO#{attempt}", "COMMITTED" if attempt == 10 else "FAILED", "cancel"
+            )
+            for attempt in range(1, 11)
+        },
+    ),
+    "cancelled with an undo that is not known": lambda: changed(
+        SOUND["undoing"](),
+        {
+            UNDONE: effect(UNDONE, "UNCERTAIN", "cancel"),
+            "INPUT#c1": {**_used(cancelling()), **cancelling()},
+            "STATE": {"owner": "NONE", "status": "CANCELLED", "inbox": "1", "cancels": "1"},
+        },
+    ),
     "planned again by recovery": lambda: record(
         user(), recovered(2, "REPLAN", "Plan again."), replans="1", nextAction="REPLAN", error="TooManyWrongReplies"
     ),
@@ -407,7 +425,7 @@ BROKEN: list[tuple[Callable[[], Record], Changes, str, str]] = [
     (waiting, {"STEP#000002": {"messages": "[]"}}, "CONVERSATION_BROKEN", "STEP#000002"),
     # ---- the ledger
     (SOUND["carrying out"], {"STATE": {"owner": "NONE", "nextAction": "PLANNING", "status": "PLANNING"}}, "", BOOKED),
-    (SOUND["undoing"], {"STATE": {"owner": "NONE", "status": "FAILED"}}, "", f"{BOOKED} {UNDONE}"),
+    (SOUND["undoing"], {"STATE": {"owner": "NONE", "status": "FAILED"}}, "", UNDONE),
     (
         finished,
         {"STEP#000003": results(COMMITTED, UNCERTAIN), BOOKED: effect(BOOKED, "UNCERTAIN")},
@@ -420,7 +438,12 @@ BROKEN: list[tuple[Callable[[], Record], Changes, str, str]] = [
     (finished, {PARTNER: effect(PARTNER, "FAILED")}, "EFFECT_UNDECIDED", PARTNER),
     (finished, {BOOKED: {"tool": "cancel"}}, "EFFECT_UNDECIDED", BOOKED),
     (finished, {BOOKED: {"input": '{"city": "London"}'}}, "EFFECT_UNDECIDED", BOOKED),
-    (finished, {f"{PARTNER}#UNDO": effect(f"{PARTNER}#UNDO", "COMMITTED")}, "EFFECT_UNDECIDED", f"{PARTNER}#UNDO"),
+    (
+        finished,
+        {f"{PARTNER}#UNDO#1": effect(f"{PARTNER}#UNDO#1", "COMMITTED")},
+        "EFFECT_UNDECIDED",
+        f"{PARTNER}#UNDO#1",
+    ),
     (finished, {BOOKED: None}, "EFFECT_MISSING", BOOKED),
     (finished, {BOOKED: effect(BOOKED, "FAILED")}, "EFFECT_MISSING", BOOKED),
     (failed_over, {PARTNER: effect(PARTNER, "FAILED", "partner")}, "EFFECT_MISSING", BOOKED),
@@ -431,6 +454,12 @@ BROKEN: list[tuple[Callable[[], Record], Changes, str, str]] = [
     (compensated, {UNDONE: effect(UNDONE, "FAILED", "cancel")}, "EFFECT_CONTRADICTED", BOOKED),
     (compensated, {BOOKED: effect(BOOKED, "COMMITTED")}, "EFFECT_CONTRADICTED", BOOKED),
     (lambda: doubted("COMPENSATING"), {}, "EFFECT_CONTRADICTED", BOOKED),
+    # An undo that is settled without its effect, or the other way round.
+    (SOUND["undoing"], {UNDONE: effect(UNDONE, "COMMITTED", "cancel")}, "EFFECT_CONTRADICTED", BOOKED),
+    (SOUND["undoing"], {UNDONE: effect(UNDONE, "FAILED", "cancel")}, "EFFECT_CONTRADICTED", BOOKED),
+    (SOUND["undoing"], {BOOKED: effect(BOOKED, "COMMITTED")}, "EFFECT_CONTRADICTED", BOOKED),
+    (compensated, {f"{BOOKED}#UNDO#2": effect(f"{BOOKED}#UNDO#2", "COMMITTED", "cancel")}, "EFFECT_TWICE", BOOKED),
+    (compensated, {f"{BOOKED}#UNDO#x": effect(f"{BOOKED}#UNDO#x", "FAILED")}, "EFFECT_UNDECIDED", f"{BOOKED}#UNDO#x"),
     (failed_over, {BOOKED: effect(BOOKED, "COMMITTED")}, "EFFECT_TWICE", BOOKED),
 ]
 

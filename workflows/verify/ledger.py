@@ -4,11 +4,16 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 
-from agent.record import FREE, Call, EffectStatus, Outcome, Status
+from agent.record import FREE, Call, EffectStatus, Outcome, Status, undo_attempts, undoes
 from workflows.verify.kinds import Found, Kind
 from workflows.verify.stored import Agent
 
-UNDO = "#UNDO"
+_LAST_UNDO: Mapping[EffectStatus, set[EffectStatus | None]] = {
+    EffectStatus.COMMITTED: {None, EffectStatus.FAILED},
+    EffectStatus.COMPENSATING: {EffectStatus.RESERVED, EffectStatus.UNCERTAIN},
+    EffectStatus.COMPENSATED: {EffectStatus.COMMITTED},
+}
+"""What the last attempt to undo an effect may be, by the effect's status; an effect of any other status has none."""
 
 
 def check_ledger(agent: Agent, over: Mapping[str, str]) -> Iterator[Found]:
@@ -25,7 +30,7 @@ def _settled(agent: Agent, over: Mapping[str, str]) -> Iterator[Found]:
     state = agent.state
     idle = state.owner == FREE or state.execution in over
     for record, effect in agent.effects.items():
-        begun = effect.status in (EffectStatus.RESERVED, EffectStatus.COMPENSATING)
+        begun = effect.status is EffectStatus.RESERVED
         unknown = effect.status is EffectStatus.UNCERTAIN and state.status is Status.COMPLETED
         if (begun and idle) or unknown:
             who = "nobody works on the agent" if begun else "the agent is COMPLETED"
@@ -36,8 +41,7 @@ def _decided(agent: Agent) -> Iterator[Found]:
     """Every effect is a call of a decision, or an alternative of one, or undoes one."""
     known = {link.key: link for call, _ in agent.calls for link in _chain(call)}
     for record, effect in agent.effects.items():
-        base = record.removesuffix(UNDO)
-        if base != record:
+        if base := undoes(record):
             if base not in agent.effects:
                 yield Kind.EFFECT_UNDECIDED, record, f"{effect.tool} undoes {base}, which is not in the ledger"
             continue
@@ -68,21 +72,17 @@ def _approved(agent: Agent) -> Iterator[Found]:
 
 
 def _undone(agent: Agent) -> Iterator[Found]:
-    """What is undone has an entry of its own, and both say the same."""
+    """Compare each effect with the attempts to undo it: both are written together, so no half of it may stand alone."""
+    attempts = undo_attempts(agent.effects)
     for record, effect in agent.effects.items():
-        if record.endswith(UNDO):
-            continue
-        undo = agent.effects.get(record + UNDO)
-        if effect.status is EffectStatus.COMPENSATED:
-            fits = undo is not None and undo.status is EffectStatus.COMMITTED
-        elif effect.status is EffectStatus.COMPENSATING:
-            fits = undo is not None
-        else:
-            # A compensation that is known to have failed leaves what it was to undo standing.
-            fits = undo is None or (undo.status is EffectStatus.FAILED and effect.happened)
-        if not fits:
-            what = f"is {undo.status}" if undo else "is not in the ledger"
-            yield Kind.EFFECT_CONTRADICTED, record, f"{effect.tool} is {effect.status}, but its {UNDO[1:]} {what}"
+        statuses = [attempt.status for attempt in attempts.get(record, [])]
+        last = statuses[-1] if statuses else None
+        if last not in _LAST_UNDO.get(effect.status, {None}):
+            what = f"its last undo is {last}" if last else "no undo of it is in the ledger"
+            yield Kind.EFFECT_CONTRADICTED, record, f"{effect.tool} is {effect.status}, but {what}"
+        if any(status is not EffectStatus.FAILED for status in statuses[:-1]):
+            what = f"{len(statuses)} undos of {effect.tool} are {', '.join(statuses)}"
+            yield Kind.EFFECT_TWICE, record, f"{what}, but a new one begins only after the last one FAILED"
 
 
 def _carried_out(agent: Agent) -> Iterator[Found]:
