@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from agent.conversation import Item
 from agent.events import SOURCE, AgentRequested
@@ -17,6 +17,8 @@ from workflows.engines.faults import Faults
 from workflows.registry import read_agent_file, register
 from workflows.scenarios import AGENTS, Scenario, load_scenarios
 from workflows.trace import Visit, visits
+
+T = TypeVar("T")
 
 TRAVEL = AGENTS / "travel" / "agent.yaml"
 
@@ -81,6 +83,15 @@ class World:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{agent_id} is {state}")
             time.sleep(0.05)
+
+    def until(self, look: Callable[[], T], seconds: float = 20) -> T:
+        """Looks until there is something, and gives it."""
+        deadline = time.monotonic() + seconds
+        while not (found := look()):
+            if time.monotonic() > deadline:
+                raise TimeoutError("nothing came")
+            time.sleep(0.05)
+        return found
 
     def ended(self, arn: str) -> dict[str, Any]:
         """Waits for an execution to end, and describes it."""

@@ -29,6 +29,7 @@ class Outputs(BaseModel):
     agent_publish_arn: str
     agent_recovery_arn: str
     agent_watch_arn: str
+    agent_redeliver_arn: str
     agent_notify_arn: str
     operator_topic_arn: str
     agent_topic_arn: str

@@ -259,9 +259,9 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
     ),
     Broken(
         compared_errors_exist,
-        "agent_recovery",
-        "RouteMachine",
-        _set("StringEquals", "AgentOver", "Choices", 1, "And", 1, "Or", 1),
+        "agent_redeliver",
+        "RouteDeath",
+        _set("StringEquals", "AgentOver", "Choices", 0, "And", 1, "Or", 1),
     ),
     Broken(failures_have_a_name_and_a_cause, "agent_turn", "TurnLost", lambda s: s.pop("Cause")),
     Broken(failures_have_a_name_and_a_cause, "agent_turn", "TurnFailed", lambda s: s.pop("ErrorPath")),

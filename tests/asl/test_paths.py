@@ -157,8 +157,8 @@ THE_EVENT = (
     Broken(paths_are_proven, "agent_recovery", "ReadDeath", _read("step.$", "$.detail.step")),
     Broken(
         paths_are_proven,
-        "agent_recovery",
-        "RouteMachine",
+        "agent_redeliver",
+        "RouteAttempt",
         lambda s: s.update(Default="CountAttempt"),
         named="CountAttempt",
     ),

@@ -200,7 +200,7 @@ def _retry(state: dict[str, Any]) -> dict[str, Any]:
         "AskOperator",
         lambda s: s.update(Retry=[{"ErrorEquals": ["States.Timeout"]}]),
     ),
-    Broken(transient_errors_are_retried, "agent_recovery", "DeliverAgain", lambda s: _retry(s)["ErrorEquals"].pop(0)),
+    Broken(transient_errors_are_retried, "agent_redeliver", "DeliverAgain", lambda s: _retry(s)["ErrorEquals"].pop(0)),
     Broken(transient_errors_are_retried, "agent_input", "AnswerQuestion", lambda s: _retry(s)["ErrorEquals"].pop(1)),
     Broken(transient_errors_are_retried, "agent_turn", "StartChildren/StartChild", lambda s: s.pop("Retry")),
     Broken(transient_errors_are_retried, "agent_recovery", "NotifyOperator", lambda s: _retry(s)["ErrorEquals"].pop(0)),

@@ -302,11 +302,3 @@ def test_a_running_turn_is_not_robbed(world: World) -> None:
         assert world.stack.item(name, "STATE") == state
     assert world.settle(name)["status"] == Status.COMPLETED
     assert decisions(world, name) == []
-
-
-def test_a_request_that_died_is_made_again(world: World) -> None:
-    name = fresh()
-    world.faults.put(Fault(agent_id=name, state="ReadDefinition", error="AccessDenied"))
-    world.faults.put(Fault(agent_id=name, state="DeliverAgain", error="Sfn.SfnException", times=2))
-    world.deliver("agent_start", {"prompt": "Between which cities can you book flights?", "agentId": name})
-    assert world.settle(name)["status"] == Status.COMPLETED

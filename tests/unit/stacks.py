@@ -22,6 +22,7 @@ OUTPUTS = {
     "AgentPublishArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentPublish",
     "AgentRecoveryArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentRecovery",
     "AgentWatchArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentWatch",
+    "AgentRedeliverArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentRedeliver",
     "AgentNotifyArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentNotify",
     "AgentTopicArn": "arn:aws:sns:us-east-1:123456789012:turnstile-AgentTopic",
     "AgentChangesUrl": "https://sqs.us-east-1.amazonaws.com/123456789012/turnstile-AgentChanges",

@@ -65,13 +65,14 @@ def test_every_machine_that_fails_sets_off_an_alarm() -> None:
         for name, resource in resources.items()
         if resource.get("Properties", {}).get("MetricName") == "ExecutionsFailed"
     }
-    # Their failures are answers to a sender; what is more than that, agent_recovery fails about.
+    # Their failures are answers to a sender; what is more than that, agent_redeliver fails about.
     assert machines - failing.keys() == {"AgentStart", "AgentInput"}
     # The others are mended by recovery, or by the watch: who is woken, is woken by what nothing mends.
     woken_by = str(resources["AgentsAreBeingLost"]["Properties"]["AlarmRule"])
-    assert {name for name in failing if failing[name] in woken_by} == {"AgentWatch"}
+    assert {name for name in failing if failing[name] in woken_by} == {"AgentWatch", "AgentRedeliver"}
     dead_letters = {name.removesuffix("DeadLettersAlarm") for name in resources if name.endswith("DeadLettersAlarm")}
-    assert {name for name in dead_letters if f"{name}DeadLettersAlarm" in woken_by} == {"Request", "Input", "Notify"}
+    waking = {name for name in dead_letters if f"{name}DeadLettersAlarm" in woken_by}
+    assert waking == {"Request", "Input", "Notify", "Redeliver"}
 
 
 def test_every_row_says_what_to_do() -> None:

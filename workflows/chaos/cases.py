@@ -268,7 +268,7 @@ WAYS: dict[str, Way] = {
     "agent_turn.CloseTurn": BOOKING,
     "agent_turn.ReadClaim": Way("straight_booking", (_at("agent_turn", "ClaimTurn", "permanent"),), name="not_claimed"),
     "agent_turn.RecordFailure": OUTAGE,
-    "agent_recovery.DeliverAgain": Way(
+    "agent_redeliver.DeliverAgain": Way(
         "straight_booking", (_at("agent_start", "ReadDefinition", "aborted"),), name="not_started"
     ),
     "agent_recovery.ReadAgent": OUTAGE,

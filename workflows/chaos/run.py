@@ -47,7 +47,7 @@ TRIES = 6
 UNMET = "the fault was never met"
 NOT_THERE = "NOT_THERE"
 """The status of an agent whose request was never taken in: its sender knows."""
-_LAST_HELP = ("agent_input", "agent_notify", "agent_publish", "agent_recovery", "agent_watch")
+_LAST_HELP = ("agent_input", "agent_notify", "agent_publish", "agent_recovery", "agent_redeliver", "agent_watch")
 """What is denied to these for ever nobody can help with: there it lasts until somebody repairs it."""
 _RELEASED_LAST = ("late", "again", "taken_over")
 
