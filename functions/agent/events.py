@@ -4,15 +4,25 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from agent.record import AGENT_ID, Model, NextAction, Status, Verdict
+from agent.record import AGENT_ID, BY_LIMIT, Model, NextAction, Status, Verdict
 
 SOURCE = "com.agent.workflow"
+"""The Source of what the machines and the command line put on the bus."""
+API_SOURCE = "com.agent.api"
+"""The Source of the HTTP API's events. The bus takes it from the API alone, so the API vouches for their `by`."""
 
 AgentId = Annotated[str, StringConstraints(pattern=AGENT_ID), Field(description="1 to 64 of A-Z a-z 0-9 _ -")]
 
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
 GivenId = Annotated[Id | None, Field(description="The same for the same thing sent twice; the event's id otherwise")]
+By = Annotated[
+    str,
+    Field(
+        max_length=BY_LIMIT,
+        description=f"The caller's name. Under any Source but {API_SOURCE} it is a claim, and is shown as one",
+    ),
+]
 
 
 class Parent(Model):
@@ -33,6 +43,7 @@ class AgentRequested(Model):
     agent_id: Annotated[AgentId | None, Field(description="The new agent's id; the event's id otherwise")] = None
     request_id: GivenId = None
     parent: Annotated[Parent | None, Field(description="The agent that delegates, if one does")] = None
+    by: By = ""
 
 
 class AgentStateUpdated(Model):
@@ -52,6 +63,7 @@ class AgentInputReceived(Model):
     agent_id: AgentId
     text: Annotated[str, Field(min_length=1)]
     input_id: GivenId = None
+    by: By = ""
 
 
 class AgentDecisionGiven(Model):
@@ -62,6 +74,7 @@ class AgentDecisionGiven(Model):
     decision: Verdict
     note: Annotated[str, Field(max_length=4000, description="Why; the model reads it")] = ""
     input_id: GivenId = None
+    by: By = ""
 
 
 class AgentCancelRequested(Model):
@@ -70,6 +83,7 @@ class AgentCancelRequested(Model):
     agent_id: AgentId
     note: Annotated[str, Field(max_length=4000, description="Why; kept in the record")] = ""
     input_id: GivenId = None
+    by: By = ""
 
 
 class AgentError(Model):

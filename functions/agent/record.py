@@ -20,6 +20,8 @@ FREE = "NONE"
 """What `owner` and `nextAction` hold when there is none: an attribute of STATE is never missing."""
 GOAL_LIMIT = 4096
 """Bytes of `goal` in UTF-8; a longer one would make every checkpoint grow with it."""
+BY_LIMIT = 256
+"""Characters of a caller's name; STATE carries it too."""
 _UNDO = re.compile(r"(.+)#UNDO#([1-9][0-9]*)")
 Entry = TypeVar("Entry")
 

@@ -6,9 +6,10 @@ decide when the event arrives, and by then the agent may have moved.
 
 import json
 import os
+from typing import Any
 
 from agent.definition import definition_key
-from agent.events import AgentCancelRequested, AgentDecisionGiven, AgentInputReceived, AgentRequested
+from agent.events import API_SOURCE, AgentCancelRequested, AgentDecisionGiven, AgentInputReceived, AgentRequested
 from agent.record import FINISHED, GOAL_LIMIT, EffectStatus, Model, Status, Verdict
 from api import keys, record
 from api.problems import Refused, invalid, unknown_agent
@@ -20,7 +21,7 @@ SHORT = 500
 """Characters of an effect's arguments or result."""
 
 
-def start(request: StartAgent, key: str | None) -> Accepted:
+def start(request: StartAgent, key: str | None, by: str) -> Accepted:
     """Asks for an agent. The same key with the same body asks for the same one."""
     if len((request.prompt if request.goal is None else request.goal).encode()) > GOAL_LIMIT:
         what = "prompt, which is the goal too," if request.goal is None else "goal"
@@ -40,15 +41,20 @@ def start(request: StartAgent, key: str | None) -> Accepted:
         )
     record.put(
         AgentRequested(
-            prompt=request.prompt, goal=request.goal, agent=request.agent, agent_id=agent_id, request_id=request_id
+            prompt=request.prompt,
+            goal=request.goal,
+            agent=request.agent,
+            agent_id=agent_id,
+            request_id=request_id,
+            by=by,
         )
     )
     return Accepted(agent_id=agent_id, status=Status.INITIATED)
 
 
-def give_input(agent_id: str, text: str, key: str | None) -> Accepted:
+def give_input(agent_id: str, text: str, key: str | None, by: str) -> Accepted:
     """Says something to an agent that waits for it, or is at work and will hear it then."""
-    event = AgentInputReceived(agent_id=agent_id, text=text, input_id=keys.input_id(key))
+    event = AgentInputReceived(agent_id=agent_id, text=text, input_id=keys.input_id(key), by=by)
     state = _state(agent_id)
     accepted = Accepted(agent_id=agent_id, status=Status(state["status"]))
     if key and _known(event, agent_id, key):
@@ -73,7 +79,7 @@ def give_input(agent_id: str, text: str, key: str | None) -> Accepted:
     return accepted
 
 
-def decide_approval(agent_id: str, given: ApprovalDecision, key: str | None) -> Accepted:
+def decide_approval(agent_id: str, given: ApprovalDecision, key: str | None, by: str) -> Accepted:
     """Decides on calls that wait for approval."""
     event = AgentDecisionGiven(
         agent_id=agent_id,
@@ -81,6 +87,7 @@ def decide_approval(agent_id: str, given: ApprovalDecision, key: str | None) -> 
         decision=Verdict(given.decision),
         note=given.note,
         input_id=keys.input_id(key),
+        by=by,
     )
     state = _state(agent_id)
     accepted = Accepted(agent_id=agent_id, status=Status(state["status"]))
@@ -96,7 +103,7 @@ def decide_approval(agent_id: str, given: ApprovalDecision, key: str | None) -> 
     return accepted
 
 
-def decide_operator(agent_id: str, given: OperatorDecision) -> Accepted:
+def decide_operator(agent_id: str, given: OperatorDecision, by: str) -> Accepted:
     """Answers the recovery that asks its operator. Its token is used up once, so this needs no key."""
     state = _state(agent_id)
     if state["status"] != Status.WAITING_FOR_OPERATOR:
@@ -108,7 +115,9 @@ def decide_operator(agent_id: str, given: OperatorDecision) -> Accepted:
     try:
         client.send_task_success(
             taskToken=asked["token"],
-            output=json.dumps({"decision": given.decision, "note": given.note}, ensure_ascii=False),
+            output=json.dumps(
+                {"decision": given.decision, "note": given.note, "by": by, "source": API_SOURCE}, ensure_ascii=False
+            ),
         )
     except (
         client.exceptions.InvalidToken,
@@ -121,9 +130,9 @@ def decide_operator(agent_id: str, given: OperatorDecision) -> Accepted:
     return Accepted(agent_id=agent_id, status=Status.WAITING_FOR_OPERATOR)
 
 
-def cancel(agent_id: str, note: str, key: str | None) -> Cancelling:
+def cancel(agent_id: str, note: str, key: str | None, by: str) -> Cancelling:
     """Stops an agent, and tells what it leaves behind."""
-    event = AgentCancelRequested(agent_id=agent_id, note=note, input_id=keys.input_id(key))
+    event = AgentCancelRequested(agent_id=agent_id, note=note, input_id=keys.input_id(key), by=by)
     status = Status(_state(agent_id)["status"])
     if not (key and _known(event, agent_id, key)):
         if status in FINISHED:
@@ -153,17 +162,26 @@ def _state(agent_id: str) -> dict[str, str]:
 
 
 def _known(event: AgentInputReceived | AgentDecisionGiven | AgentCancelRequested, agent_id: str, key: str) -> bool:
-    """Whether the record has this already, under this key. Raises Refused if it has something else."""
+    """Whether the record has this already, under this key. Raises Refused if it has something else.
+
+    The caller is not compared: the same request sent again may come from another session of the same service.
+    """
     item = record.read(agent_id, f"INPUT#{event.input_id}")
     if item is None:
         return False
-    if item["type"] == type(event).__name__ and json.loads(item["detail"]) == _detail(event):
+    if item["type"] == type(event).__name__ and _without_caller(json.loads(item["detail"])) == _without_caller(
+        _detail(event)
+    ):
         return True
     raise _reused(key)
 
 
-def _detail(event: Model) -> object:
+def _detail(event: Model) -> dict[str, Any]:
     return event.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _without_caller(detail: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in detail.items() if name != "by"}
 
 
 def _taken(agent_id: str, created_by: str, key: str | None) -> Refused:

@@ -15,6 +15,7 @@ from agent.record import Status
 from agent.store import read_agent, read_definition
 from agent.view import AgentView, public_view
 from api import agents, pages
+from api.caller import caller
 from api.problems import Refused, complaints, invalid, unknown_agent
 from api.shapes import (
     BODY_LIMIT,
@@ -64,17 +65,19 @@ _PROBLEMS = {
     422: "The Idempotency-Key was used for another request before",
     503: "The bus did not take the event",
 }
-_GATEWAY = {
-    401: "The token is missing or refused (where a JWT authoriser is used)",
-    403: "The request is not signed, or its signer may not do this",
-    429: "Too many requests",
+_GATEWAY: dict[int, tuple[Any, str]] = {
+    401: (GatewayProblem, "The token is missing or refused (where a JWT authoriser is used)"),
+    403: (
+        GatewayProblem | Problem,
+        "The request is not signed, its signer may not do this, its token lacks the scope, or it names no caller",
+    ),
+    429: (GatewayProblem, "Too many requests"),
 }
 
 
 def _responses(status: int, model: type, description: str, *problems: int) -> Any:
     """What a route answers, for the OpenAPI document."""
-    answers: dict[int, tuple[type, str]] = {status: (model, description)}
-    answers |= {each: (GatewayProblem, text) for each, text in _GATEWAY.items()}
+    answers: dict[int, tuple[Any, str]] = {status: (model, description), **_GATEWAY}
     answers |= {each: (Problem, _PROBLEMS[each]) for each in problems}
     return {
         each: {"description": text, "content": {"application/json": {"model": answer}}}
@@ -91,7 +94,7 @@ def _responses(status: int, model: type, description: str, *problems: int) -> An
 )
 def start_agent(request: StartAgent, key: Key = None) -> Response[Accepted]:
     """Asks for an agent."""
-    accepted = agents.start(request, key)
+    accepted = agents.start(request, key, _caller())
     # Relative, so that it is right behind any base path too.
     return _accepted(accepted, {"Location": f"agents/{accepted.agent_id}", "Retry-After": "1"})
 
@@ -153,7 +156,7 @@ def read_journal(
 )
 def give_input(agent_id: AgentId, request: GiveInput, key: Key = None) -> Response[Accepted]:
     """The user's words."""
-    return _accepted(agents.give_input(agent_id, request.text, key))
+    return _accepted(agents.give_input(agent_id, request.text, key, _caller()))
 
 
 @app.post(
@@ -171,8 +174,8 @@ def decide(
 ) -> Response[Accepted]:
     """A decision, of whoever may approve or of the operator."""
     if isinstance(request, ApprovalDecision):
-        return _accepted(agents.decide_approval(agent_id, request, key))
-    return _accepted(agents.decide_operator(agent_id, request))
+        return _accepted(agents.decide_approval(agent_id, request, key, _caller()))
+    return _accepted(agents.decide_operator(agent_id, request, _caller()))
 
 
 @app.delete(
@@ -188,7 +191,7 @@ def cancel_agent(
     key: Key = None,
 ) -> Response[Cancelling]:
     """Stops an agent."""
-    return _accepted(agents.cancel(agent_id, note, key))
+    return _accepted(agents.cancel(agent_id, note, key, _caller()))
 
 
 # ---- What is refused
@@ -271,6 +274,10 @@ def _check_body(event: Mapping[str, Any]) -> None:
         raise Refused(
             415, "UnsupportedMediaType", f"The body is {kind}; send JSON, with content-type: application/json"
         )
+
+
+def _caller() -> str:
+    return caller(app.current_event.request_context)
 
 
 def _accepted(body: Any, headers: dict[str, str] | None = None) -> Response[Any]:

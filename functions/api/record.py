@@ -9,7 +9,7 @@ import boto3
 from botocore.config import Config
 
 from agent.dynamodb import reading_client
-from agent.events import SOURCE
+from agent.events import API_SOURCE
 from agent.record import Model
 from api.problems import Refused
 
@@ -56,7 +56,7 @@ def put(event: Model) -> None:
     answer = _events().put_events(
         Entries=[
             {
-                "Source": SOURCE,
+                "Source": API_SOURCE,
                 "DetailType": name,
                 "EventBusName": os.environ["BUS_NAME"],
                 # A field that was not given must not be there: the machine asks which ones are.

@@ -30,6 +30,9 @@ class Ids(BaseModel):
     given: GivenId
 
 
+SIGNER = {"iam": {"userArn": "arn:aws:sts::000000000000:assumed-role/Orders/1", "callerId": None}}
+
+
 def request(method: str, path: str, body: str | None = None, **more: Any) -> dict[str, Any]:
     """A request as API Gateway tells it."""
     http = {"method": method, "path": path}
@@ -38,7 +41,7 @@ def request(method: str, path: str, body: str | None = None, **more: Any) -> dic
         "rawPath": path,
         "rawQueryString": "",
         "headers": {"content-type": "application/json"},
-        "requestContext": {"requestId": "request-7", "stage": "$default", "http": http},
+        "requestContext": {"requestId": "request-7", "stage": "$default", "http": http, "authorizer": SIGNER},
         "isBase64Encoded": False,
         **more,
     }
@@ -114,6 +117,62 @@ def test_a_bus_that_takes_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(Refused, match="AgentRequested: ThrottlingException. Nothing was done") as refused:
         record.put(AgentRequested(prompt="Hello"))
     assert refused.value.status == 503
+
+
+@pytest.mark.parametrize(
+    ("authorizer", "name"),
+    [
+        (SIGNER, "arn:aws:sts::000000000000:assumed-role/Orders/1"),
+        ({"jwt": {"claims": {"sub": "ana", "iss": "https://issuer"}, "scopes": None}}, "ana"),
+    ],
+)
+def test_an_event_names_its_caller_under_the_source_of_the_api(
+    monkeypatch: pytest.MonkeyPatch, authorizer: dict[str, Any], name: str
+) -> None:
+    entries: list[Any] = []
+
+    def put_events(**request: Any) -> dict[str, int]:
+        entries.extend(request["Entries"])
+        return {"FailedEntryCount": 0}
+
+    bus = SimpleNamespace(put_events=put_events)
+    monkeypatch.setattr(record, "_events", lambda: bus)
+    monkeypatch.setattr(record, "read", lambda *_: {"status": "PLANNING"})
+    monkeypatch.setenv("BUS_NAME", "bus")
+    event = request("POST", "/agents/a/input", '{"text": "Hello"}')
+    assert answer({**event, "requestContext": {**event["requestContext"], "authorizer": authorizer}})[0] == 202
+    assert entries[0]["Source"] == "com.agent.api"
+    assert json.loads(entries[0]["Detail"])["by"] == name
+
+
+@pytest.mark.parametrize(
+    "authorizer",
+    [
+        {},
+        {"iam": {"userArn": None}},
+        {"iam": {"userArn": "a" * 257}},
+        {"jwt": {"claims": {"iss": "https://issuer"}}},
+        {"jwt": {"claims": {"sub": ""}}},
+        {"jwt": {"claims": {"sub": 7}}},
+        {"jwt": {"claims": {"sub": "a" * 257}}},
+    ],
+)
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/agents", '{"prompt": "Hello"}'),
+        ("POST", "/agents/a/input", '{"text": "Hello"}'),
+        ("POST", "/agents/a/decisions", '{"decision": "APPROVE", "approvalId": "3"}'),
+        ("POST", "/agents/a/decisions", '{"decision": "ABORT"}'),
+        ("DELETE", "/agents/a", None),
+    ],
+)
+def test_without_a_caller_nothing_is_changed(
+    authorizer: dict[str, Any], method: str, path: str, body: str | None
+) -> None:
+    event = request(method, path, body)
+    refused = answer({**event, "requestContext": {**event["requestContext"], "authorizer": authorizer}})
+    assert (refused[0], refused[1]["error"]) == (403, "CallerUnknown")
 
 
 def test_a_large_body_is_not_even_parsed() -> None:
