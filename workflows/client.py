@@ -10,6 +10,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
+from agent.border import plain, read_json
 from agent.conversation import Item, reason
 from agent.definition import Definition, definition_key, version_record
 from agent.events import SOURCE, AgentCancelRequested, AgentDecisionGiven, AgentInputReceived, AgentRequested
@@ -256,7 +257,7 @@ class Stack:
             Key={"agentId": {"S": agent_id}, "record": {"S": record}},
             ConsistentRead=True,
         )
-        return _plain(answer["Item"]) if "Item" in answer else None
+        return plain(answer["Item"]) if "Item" in answer else None
 
     # ---- Executions
 
@@ -288,7 +289,7 @@ class Stack:
             status=answer["status"],
             started=answer["startDate"],
             stopped=answer.get("stopDate"),
-            input=json.loads(answer["input"]),
+            input=read_json(answer["input"]),
             error=error,
             cause=cause,
         )
@@ -421,8 +422,4 @@ class Stack:
 
     def _query(self, **arguments: Any) -> list[Item]:
         pages = self.dynamodb.get_paginator("query").paginate(TableName=self.outputs.table_name, **arguments)
-        return [_plain(item) for page in pages for item in page["Items"]]
-
-
-def _plain(item: Mapping[str, Any]) -> Item:
-    return {name: value.get("S", value.get("N", "")) for name, value in item.items()}
+        return [plain(item) for page in pages for item in page["Items"]]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from agent.border import read_json
 from workflows.trace import Event
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def breaches(found: Iterator[Use], share: float = SHARE) -> list[Use]:
 
 def _size(text: str) -> int:
     """Bytes of some JSON as Step Functions carries it: without spaces, and not escaped."""
-    return len(json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":")).encode())
+    return len(json.dumps(read_json(text), ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def _tasks(history: Sequence[Event]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from agent.border import clean_text
 from agent.conversation import Item, reason
 from agent.events import AgentError
 from agent.record import FINISHED, FREE, Status
@@ -64,7 +65,7 @@ def decide(stack: Stack, agent_id: str, decision: OperatorDecision, note: str = 
     asked = items.get(OPERATOR)
     if asked is None:
         raise StackError(f"Agent {agent_id} is just about to ask its operator; decide again in a moment")
-    output = json.dumps({"decision": decision, "note": note}, ensure_ascii=False)
+    output = json.dumps({"decision": decision, "note": clean_text(note)}, ensure_ascii=False)
     exceptions = stack.stepfunctions.exceptions
     try:
         stack.stepfunctions.send_task_success(taskToken=asked["token"], output=output)

@@ -5,10 +5,11 @@ different iterations alternate; `previousEventId` tells which belong together.
 """
 
 import datetime as dt
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+from agent.border import read_json
 
 Event = Mapping[str, Any]
 
@@ -108,4 +109,4 @@ def _note(visit: Visit, event: Event) -> None:
 
 def json_value(text: str | None) -> Any:
     """The data of a state; None where the history was read without it."""
-    return None if text is None else json.loads(text)
+    return None if text is None else read_json(text)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.border import RESULT_LIMIT, cut, read_json
 from agent.events import AgentInputReceived
 from agent.record import Answer, Call, CallResult, Decision, EffectStatus, Outcome
 
@@ -30,6 +31,8 @@ _OUTCOMES = {
     Outcome.UNAVAILABLE: "The tool could not be reached and nothing happened",
     Outcome.UNCERTAIN: "It is not known whether the call took effect. Do not repeat it",
 }
+_REASON_LIMIT = 4000
+"""Bytes of an error's cause that the model reads."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +158,8 @@ def _note(text: str) -> Block:
 
 
 def _fold_decision(conversation: Conversation, item: Item, words: set[str], since: int) -> None:
-    decision = Decision.model_validate_json(item["decision"])
-    for message in json.loads(item["messages"]):
+    decision = Decision.model_validate(read_json(item["decision"]))
+    for message in read_json(item["messages"]):
         conversation.add(message["Role"], message["Content"])
     inputs = set(json.loads(item["inputs"]))
     conversation.folded |= inputs
@@ -195,7 +198,7 @@ def _fold_results(conversation: Conversation, item: Item, ledger: Ledger) -> Non
     decision = conversation.last
     if decision is None:
         raise ValueError(f"{item['record']} holds results, but no calls come before it")
-    found = [CallResult.model_validate(result) for result in json.loads(item["results"])]
+    found = [CallResult.model_validate(result) for result in read_json(item["results"])]
     pairs = [
         (call, _settled(call, result, ledger) if result.outcome is Outcome.UNCERTAIN else result)
         for call, result in zip(decision.calls, found, strict=True)
@@ -213,7 +216,7 @@ def _fold_outcomes(conversation: Conversation, pairs: Sequence[tuple[Call, CallR
     conversation.uncertain = [call for call, result in pairs if result.outcome is Outcome.UNCERTAIN]
     made = [call for call, result in pairs if result.outcome is Outcome.COMMITTED]
     lost = [
-        Failed(call.name, _tools(call), _arguments(call), reason(result.message), result.outcome is Outcome.REJECTED)
+        Failed(call.name, _tools(call), _arguments(call), _why(result), result.outcome is Outcome.REJECTED)
         for call, result in pairs
         if call.effect == "write" and result.outcome is not Outcome.COMMITTED
     ]
@@ -269,7 +272,7 @@ def known_result(call: Call, ledger: Ledger) -> CallResult | None:
     while tried and (entry := ledger.get(tried.key)):
         match EffectStatus(entry["status"]):
             case EffectStatus.COMMITTED | EffectStatus.COMPENSATING | EffectStatus.COMPENSATED:
-                return CallResult(outcome=Outcome.COMMITTED, value=json.loads(entry["result"]))
+                return CallResult(outcome=Outcome.COMMITTED, value=read_json(entry["result"]))
             case EffectStatus.FAILED:
                 refused = entry["error"] == "ToolRejected"
                 outcome = Outcome.REJECTED if refused else Outcome.UNAVAILABLE
@@ -283,21 +286,26 @@ def known_result(call: Call, ledger: Ledger) -> CallResult | None:
 def _result(call: Call, result: CallResult) -> Block:
     if result.outcome is Outcome.COMMITTED:
         value = result.value if isinstance(result.value, dict) else {"value": result.value}
+        written = json.dumps(value, ensure_ascii=False)
+        fits = (size := len(written.encode())) <= RESULT_LIMIT
+        if not fits:
+            written = f"{size} bytes, too many to be read in full. Their beginning: {cut(written, RESULT_LIMIT // 2)}"
         if not call.tool_use_id:
-            return {"Text": f"Result of {call.name}: {json.dumps(value, ensure_ascii=False)}"}
-        return _tool_result(call.tool_use_id, [{"Json": value}])
-    text = f"{_OUTCOMES[result.outcome]}: {reason(result.message)}"
+            return {"Text": f"Result of {call.name}: {written}"}
+        return _tool_result(call.tool_use_id, [{"Json": value} if fits else {"Text": written}])
+    text = f"{_OUTCOMES[result.outcome]}: {_why(result)}"
     if not call.tool_use_id:
         return {"Text": f"{call.name}: {text}"}
     return _tool_result(call.tool_use_id, [{"Text": text}], error=True)
 
 
+def _why(result: CallResult) -> str:
+    return cut(reason(result.message), _REASON_LIMIT)
+
+
 def reason(cause: str) -> str:
     """The message in an error's cause: a Lambda's cause is JSON with `errorMessage`, another one is plain text."""
-    try:
-        parsed = json.loads(cause)
-    except ValueError:
-        return cause
+    parsed = read_json(cause)
     return str(parsed["errorMessage"]) if isinstance(parsed, dict) and "errorMessage" in parsed else cause
 
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from agent.border import CLEANED
 from agent.record import AGENT_ID, BY_LIMIT, Model, NextAction, Status, Verdict
 
 SOURCE = "com.agent.workflow"
@@ -22,6 +23,7 @@ By = Annotated[
         max_length=BY_LIMIT,
         description=f"The caller's name. Under any Source but {API_SOURCE} it is a claim, and is shown as one",
     ),
+    CLEANED,
 ]
 
 
@@ -37,8 +39,8 @@ class Parent(Model):
 class AgentRequested(Model):
     """Starts an agent."""
 
-    prompt: Annotated[str, Field(min_length=1, description="What the user wants, in the user's words")]
-    goal: Annotated[str | None, Field(description="The goal, if it is not the prompt; at most 4 KB")] = None
+    prompt: Annotated[str, Field(min_length=1, description="What the user wants, in the user's words"), CLEANED]
+    goal: Annotated[str | None, Field(description="The goal, if it is not the prompt; at most 4 KB"), CLEANED] = None
     agent: Annotated[AgentId | None, Field(description="A registered definition; the stack's default otherwise")] = None
     agent_id: Annotated[AgentId | None, Field(description="The new agent's id; the event's id otherwise")] = None
     request_id: GivenId = None
@@ -61,7 +63,7 @@ class AgentInputReceived(Model):
     """What a user says to an agent that exists."""
 
     agent_id: AgentId
-    text: Annotated[str, Field(min_length=1)]
+    text: Annotated[str, Field(min_length=1), CLEANED]
     input_id: GivenId = None
     by: By = ""
 
@@ -72,7 +74,7 @@ class AgentDecisionGiven(Model):
     agent_id: AgentId
     approval_id: Annotated[str, Field(min_length=1, description="What the agent waits for")]
     decision: Verdict
-    note: Annotated[str, Field(max_length=4000, description="Why; the model reads it")] = ""
+    note: Annotated[str, Field(max_length=4000, description="Why; the model reads it"), CLEANED] = ""
     input_id: GivenId = None
     by: By = ""
 
@@ -81,7 +83,7 @@ class AgentCancelRequested(Model):
     """Stops an agent, and its children: a running turn stops at its next checkpoint."""
 
     agent_id: AgentId
-    note: Annotated[str, Field(max_length=4000, description="Why; kept in the record")] = ""
+    note: Annotated[str, Field(max_length=4000, description="Why; kept in the record"), CLEANED] = ""
     input_id: GivenId = None
     by: By = ""
 

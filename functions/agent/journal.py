@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from agent.border import read_json, read_object
 from agent.conversation import SYSTEM_NOTE, Item, reason
 from agent.record import CallResult, Decision, Model, Outcome, RecoveryAction, Verdict
 from agent.turn import Usage
@@ -68,11 +69,11 @@ def read_entry(item: Item, inbox: Mapping[str, Item] = _NOTHING) -> Entry:
         case "USER":
             return Entry(step=step, who="USER", at=at, execution=execution, heard=[item["text"]])
         case "TOOLS":
-            return Entry(step=step, who="TOOLS", at=at, execution=execution, results=json.loads(item["results"]))
+            return Entry(step=step, who="TOOLS", at=at, execution=execution, results=read_json(item["results"]))
         case "MODEL":
-            messages = json.loads(item["messages"])
-            inputs = [inbox[record] for record in json.loads(item["inputs"]) if record in inbox]
-            heard = [_detail(each)["text"] for each in inputs if each["type"] == "AgentInputReceived"]
+            messages = read_json(item["messages"])
+            inputs = [inbox[record] for record in read_json(item["inputs"]) if record in inbox]
+            heard = [read_object(each["detail"])["text"] for each in inputs if each["type"] == "AgentInputReceived"]
             told = [text for message in messages if message["Role"] == "user" for text in _texts(message["Content"])]
             reported = any(each["type"] == "AgentStateUpdated" for each in inputs)
             reply = [block for message in messages if message["Role"] == "assistant" for block in message["Content"]]
@@ -88,8 +89,8 @@ def read_entry(item: Item, inbox: Mapping[str, Item] = _NOTHING) -> Entry:
                 else [],
                 said=[block["Text"] for block in reply if "Text" in block],
                 uses=[{"toolName": use["Name"], "parameters": use["Input"]} for use in uses],
-                decision=Decision.model_validate_json(item["decision"]),
-                usage=Usage.model_validate_json(item["usage"]),
+                decision=Decision.model_validate(read_json(item["decision"])),
+                usage=Usage.model_validate(read_json(item["usage"])),
             )
         case "RECOVERY":
             recovery = Recovery.model_validate({name: item[name] for name in Recovery.model_fields})
@@ -111,7 +112,7 @@ def _rulings(inbox: Iterable[Item]) -> dict[str, Ruling]:
     rulings: dict[str, Ruling] = {}
     for item in sorted(inbox, key=lambda item: (item["time"], item["receivedAt"], item["record"])):
         if item["type"] == "AgentDecisionGiven":
-            detail = _detail(item)
+            detail = read_object(item["detail"])
             ruling = Ruling(decision=detail["decision"], note=detail.get("note", ""))
             rulings.setdefault(detail["approvalId"], ruling)
     return rulings
@@ -142,11 +143,6 @@ def corrections(decision: Decision) -> list[str]:
     """What the model was told to do better."""
     wrong = [answer.text for answer in decision.answers if answer.error]
     return wrong or ([decision.message] if decision.action == "INVALID" else [])
-
-
-def _detail(item: Item) -> dict[str, Any]:
-    detail: dict[str, Any] = json.loads(item["detail"])
-    return detail
 
 
 def _texts(blocks: list[dict[str, Any]]) -> Iterator[str]:

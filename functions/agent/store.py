@@ -3,6 +3,7 @@
 import os
 from functools import cache
 
+from agent.border import plain
 from agent.conversation import Item
 from agent.definition import Definition, definition_key, version_record
 from agent.dynamodb import reading_client
@@ -21,11 +22,7 @@ def read_agent(agent_id: str) -> list[Item]:
             ConsistentRead=True,
         )
     )
-    return [
-        {name: value.get("S", value.get("N", "")) for name, value in item.items()}
-        for page in pages
-        for item in page["Items"]
-    ]
+    return [plain(item) for page in pages for item in page["Items"]]
 
 
 def read_above(agent_id: str) -> Item:

@@ -20,14 +20,13 @@ from typing import Annotated, Any, Literal, get_type_hints
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from pydantic import BaseModel, Field, RootModel, ValidationError
 
+from agent.border import RESULT_LIMIT, STORED_DEPTH, clean, clean_text, nests_deeper
 from agent.errors import ToolOutcomeUnknown, ToolRejected, ToolUnavailable
 from agent.events import AgentId
 from agent.log import logger
 from agent.record import Model
 from agent.schema import schema_for_model
 
-OUTPUT_LIMIT = 32 * 1024
-"""Bytes of JSON that a tool's output may have: every result of a reply travels in one state payload of 256 KiB."""
 _FAILURES = {ToolRejected: "Rejected", ToolUnavailable: "Unavailable", ToolOutcomeUnknown: "OutcomeUnknown"}
 
 Guard = Callable[[str, str, Callable[[], dict[str, Any]]], dict[str, Any]]
@@ -64,8 +63,10 @@ class ToolHandler:
 
     def __call__(self, event: Any, _context: object) -> dict[str, Any]:
         """Carries out one call, `{agentId, key, input}`, and returns the output as a JSON object."""
+        if nests_deeper(event, STORED_DEPTH):
+            raise ToolRejected(f"The arguments of {self.name} nest more than {STORED_DEPTH} deep")
         try:
-            call = _Event.model_validate(event)
+            call = _Event.model_validate(clean(event))
         except ValidationError as error:
             raise ToolRejected(f"{self.name} was called wrongly; other arguments cannot mend it. {error}") from error
         metrics = EphemeralMetrics(namespace="Turnstile", service=self.name)
@@ -94,12 +95,19 @@ class ToolHandler:
             raise ToolRejected(f"Wrong arguments for {self.name}: {wrong}. Its arguments: {known}") from error
 
     def _result(self, request: BaseModel, call: ToolCall) -> dict[str, Any]:
-        value = self.run(request, call).model_dump(mode="json", by_alias=True)
-        text = json.dumps(value, ensure_ascii=False).encode()
-        if len(text) <= OUTPUT_LIMIT:
+        output = self.run(request, call)
+        try:
+            value: dict[str, Any] = output.model_dump(mode="json", by_alias=True)
+        except ValueError as error:
+            # The tool has acted, so this must not become an error of the call.
+            return {"truncated": True, "text": f"{self.name} was carried out. Its output is no JSON: {error}"}
+        deep = nests_deeper(value)
+        value = value if deep else clean(value)
+        text = clean_text(json.dumps(value, ensure_ascii=False)).encode()
+        if not deep and len(text) <= RESULT_LIMIT:
             return value
         # Half, because the quotes and backslashes of this text are escaped once more on the way.
-        return {"truncated": True, "text": text[: OUTPUT_LIMIT // 2].decode(errors="ignore")}
+        return {"truncated": True, "text": text[: RESULT_LIMIT // 2].decode(errors="ignore")}
 
 
 def tool(effect: Literal["read", "write"]) -> Callable[[Callable[..., BaseModel]], ToolHandler]:

@@ -8,6 +8,7 @@ import json
 import os
 from typing import Any
 
+from agent.border import read_json
 from agent.definition import definition_key
 from agent.events import API_SOURCE, AgentCancelRequested, AgentDecisionGiven, AgentInputReceived, AgentRequested
 from agent.record import FINISHED, GOAL_LIMIT, EffectStatus, Model, Status, Verdict
@@ -169,7 +170,7 @@ def _known(event: AgentInputReceived | AgentDecisionGiven | AgentCancelRequested
     item = record.read(agent_id, f"INPUT#{event.input_id}")
     if item is None:
         return False
-    if item["type"] == type(event).__name__ and _without_caller(json.loads(item["detail"])) == _without_caller(
+    if item["type"] == type(event).__name__ and _without_caller(read_json(item["detail"])) == _without_caller(
         _detail(event)
     ):
         return True

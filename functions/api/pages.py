@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import StringConstraints, ValidationError
 
+from agent.border import plain
 from agent.dynamodb import reading_client
 from agent.journal import read_entry
 from agent.record import Model, Status, step_record
@@ -54,8 +55,8 @@ def list_agents(status: Status | None, limit: int, token: str | None) -> AgentPa
         )
     last = answer.get("LastEvaluatedKey")
     return AgentPage(
-        agents=[_summary(record.plain(item)) for item in answer["Items"]],
-        next_token=_write_token(status, record.plain(last)) if last else None,
+        agents=[_summary(plain(item)) for item in answer["Items"]],
+        next_token=_write_token(status, plain(last)) if last else None,
     )
 
 
@@ -73,7 +74,7 @@ def read_journal(agent_id: str, after: int, limit: int) -> JournalPage:
         ConsistentRead=True,
         Limit=limit,
     )
-    entries = [read_entry(record.plain(item)) for item in answer["Items"]]
+    entries = [read_entry(plain(item)) for item in answer["Items"]]
     if not entries and record.read(agent_id, "STATE") is None:
         raise unknown_agent(agent_id)
     more = entries and "LastEvaluatedKey" in answer

@@ -1,13 +1,13 @@
 """Reads single items of the record, and puts events on the bus."""
 
 import os
-from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
 
+from agent.border import plain
 from agent.dynamodb import reading_client
 from agent.events import API_SOURCE
 from agent.record import Model
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 
 # Repetitions are harmless: an event says by its ids what it is, and a token is used up once.
 _CONFIG = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 3})
-
-
-def plain(item: Mapping[str, Any]) -> dict[str, str]:
-    """An item with its attributes as text, numbers too."""
-    return {name: value.get("S", value.get("N", "")) for name, value in item.items()}
 
 
 def read(agent_id: str, name: str) -> dict[str, str] | None:

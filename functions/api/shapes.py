@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
+from agent.border import CLEANED
 from agent.events import AgentId
 from agent.journal import Entry
 from agent.record import GOAL_LIMIT, EffectStatus, Model, Status, Verdict
@@ -17,8 +18,8 @@ LONGEST = 100
 NOTE_LIMIT = 4000
 """Characters of a note."""
 
-Words = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
-Note = Annotated[str, Field(max_length=NOTE_LIMIT, description="Why; kept in the record")]
+Words = Annotated[str, StringConstraints(min_length=1, pattern=r"\S"), CLEANED]
+Note = Annotated[str, Field(max_length=NOTE_LIMIT, description="Why; kept in the record"), CLEANED]
 
 
 class _Request(Model):
@@ -34,6 +35,7 @@ class StartAgent(_Request):
     goal: Annotated[
         str | None,
         Field(max_length=GOAL_LIMIT, description=f"In a few words, {GOAL_LIMIT} bytes at most; the prompt otherwise"),
+        CLEANED,
     ] = None
     agent: Annotated[AgentId | None, Field(description="A registered definition; the stack's default otherwise")] = None
     agent_id: Annotated[AgentId | None, Field(description="The new agent's id; one is made otherwise")] = None

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from agent.border import read_json, read_object
 from agent.conversation import Item, is_words
 from agent.definition import TIMEOUT_MARGIN, Definition, ReadDefinition, Tool
 from agent.errors import InvalidRecord, LeaseLost
@@ -113,7 +114,7 @@ def _unsettled(agent_id: str, item: Item, definition: Definition) -> Unsettled:
         full_key=f"{agent_id}#{item['record']}",
         tool=tool.name,
         function=item["function"],
-        input=json.loads(item["input"]),
+        input=read_object(item["input"]),
         timeout_seconds=tool.timeout_seconds + TIMEOUT_MARGIN,
         on_unknown=tool.on_unknown,
         look_up=look_up,
@@ -131,7 +132,7 @@ def _undo(item: Item, attempts: list[Item], definition: Definition) -> Undo | No
         return None
     tool = _tool(definition, compensation.tool)
     failed = [attempt for attempt in attempts if attempt["status"] == EffectStatus.FAILED]
-    result = json.loads(item["result"])
+    result = read_json(item["result"])
     if not isinstance(result, dict) or not set(compensation.arguments.values()) <= result.keys():
         # The result is not what the definition expects of it: it stands, and a person is asked.
         return None

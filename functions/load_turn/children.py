@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from agent.border import cut, read_json
 from agent.conversation import Item, reason
 from agent.record import Answer, Decision, EffectStatus, Status, undoes
 
@@ -21,7 +22,7 @@ def report(tool_use_id: str, items: Iterable[Item], limit: int = LONGEST) -> Ans
         return Answer(tool_use_id=tool_use_id, text="Nothing is known of this agent any more.", error=True)
     failed = state["status"] != Status.COMPLETED
     text = _failure(state, found) if failed else _result(found)
-    return Answer(tool_use_id=tool_use_id, text=_cut(text, limit), error=failed)
+    return Answer(tool_use_id=tool_use_id, text=cut(text, limit), error=failed)
 
 
 def late_report(items: Iterable[Item], limit: int = LONGEST) -> str:
@@ -34,7 +35,7 @@ def late_report(items: Iterable[Item], limit: int = LONGEST) -> str:
 
 def _result(items: list[Item]) -> str:
     decisions = [item["decision"] for item in items if item["record"].startswith("STEP#") and item["who"] == "MODEL"]
-    return Decision.model_validate_json(decisions[-1]).message
+    return Decision.model_validate(read_json(decisions[-1])).message
 
 
 def _failure(state: Item, items: list[Item]) -> str:
@@ -55,8 +56,3 @@ def _failure(state: Item, items: list[Item]) -> str:
 def _effects(title: str, effects: list[Item], statuses: set[EffectStatus]) -> str:
     found = [f"\n  {item['tool']} {item['input']} {item['result']}" for item in effects if item["status"] in statuses]
     return f"{title}:{''.join(found)}" if found else ""
-
-
-def _cut(text: str, limit: int) -> str:
-    data = text.encode()
-    return text if len(data) <= limit else f"{data[:limit].decode(errors='ignore')} …"

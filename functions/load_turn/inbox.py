@@ -1,12 +1,12 @@
 """What has come from outside and is in no entry of the journal yet."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
+from agent.border import read_object
 from agent.conversation import Item
 from agent.events import EVENTS, AgentCancelRequested, AgentDecisionGiven, AgentInputReceived, AgentStateUpdated
 from agent.record import Model, Verdict
@@ -59,7 +59,7 @@ def _event(item: Item) -> Model | None:
     """None if it makes no sense: who may write to the bus may write anything, and must not stop an agent with it."""
     event = EVENTS[item["type"]]
     known = {field.alias for field in event.model_fields.values()} - {"inputId"}
-    detail: dict[str, Any] = {name: value for name, value in json.loads(item["detail"]).items() if name in known}
+    detail: dict[str, Any] = {name: value for name, value in read_object(item["detail"]).items() if name in known}
     if "note" in detail:
         detail["note"] = str(detail["note"])[:NOTE_LENGTH]
     try:

@@ -1,13 +1,13 @@
 """Which agents have not moved for too long, or wait in vain, and where they stand."""
 
 import itertools
-import json
 import random
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import Field
 
+from agent.border import plain, read_object
 from agent.conversation import Item, reason
 from agent.record import FINISHED, SETTLED, Model, Status, step_record
 
@@ -101,7 +101,7 @@ def _waits_in_vain(client: "DynamoDBClient", table: str, parent: Item) -> list[I
         return []
     # Not those of a delegation before: some of them may never have been started, and nobody waits for them.
     delegation = _read(client, table, parent["agentId"], step_record(int(parent["waitsFor"])))
-    children = json.loads(delegation.get("decision", "{}")).get("children", [])
+    children = read_object(delegation.get("decision", "")).get("children", [])
     stale: list[Item] = []
     for child_id in [child["agentId"] for child in children]:
         child = _state(client, table, child_id)
@@ -162,7 +162,7 @@ def _read(client: "DynamoDBClient", table: str, agent_id: str, record: str) -> I
     answer = client.get_item(
         TableName=table, Key={"agentId": {"S": agent_id}, "record": {"S": record}}, ConsistentRead=True
     )
-    return {name: value.get("S", value.get("N", "")) for name, value in answer.get("Item", {}).items()}
+    return plain(answer.get("Item", {}))
 
 
 def _stale(state: Item) -> Stale:

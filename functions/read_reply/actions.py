@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from agent.border import STORED_DEPTH, nests_deeper
 from agent.built_in import BUILT_INS
 from read_reply.reply import ToolUse
 
@@ -37,7 +38,8 @@ def use_in_text(text: str, callable_names: Collection[str], whole: bool) -> Tool
         whole: whether the text must be nothing but the action; what a model quotes is not what it wants.
 
     Raises:
-        NotAnAction: the text holds several actions, or one that does not exist or has no tool.
+        NotAnAction: the text holds several actions, one that does not exist or has no tool, or one that nests too
+            deep.
     """
     found = _objects(text.strip(), whole)
     if not found:
@@ -71,6 +73,8 @@ def _objects(text: str, whole: bool) -> list[dict[str, Any]]:
             value, end = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
             value, end = None, start + 1
+        if nests_deeper(value, STORED_DEPTH):
+            raise NotAnAction(f"The reply nests more than {STORED_DEPTH} deep. Nothing was carried out.")
         if isinstance(value, dict) and ("action" in value or value.keys() >= {"name", "arguments"}):
             if whole and (start, end) != (0, len(text)):
                 return []

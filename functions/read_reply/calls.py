@@ -11,6 +11,9 @@ from agent.turn import Asked
 from read_reply.decisions import decide, fingerprint, invalid, wrong
 from read_reply.reply import ToolUse
 
+_SHOWN = 150
+"""Characters of a complaint's beginning and end that are kept: it may quote all of an argument."""
+
 
 def tool_names(asked: Asked) -> list[str]:
     """Return the names that the model may call: the tools of the definition, then the built-ins."""
@@ -56,6 +59,10 @@ def call_tools(asked: Asked, uses: list[ToolUse]) -> Decision:
     return decide(agent, "TOOL_USE", status=Status.TOOL_EXECUTION_PENDING, **common)
 
 
+def _brief(text: str) -> str:
+    return text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]} … {text[-_SHOWN:]}"
+
+
 def _call(use: ToolUse, tools: dict[str, Tool], index: int, key: str, alternative: int = 0) -> Call:
     """The call of a tool, or of its alternative with this number, with those after it nested."""
     asked = tools[use.name]
@@ -88,10 +95,10 @@ def _complaint(asked: Asked, use: ToolUse, tools: dict[str, Tool], calls: int) -
     if use.name in BUILT_INS:
         return "Call delegate without other tools." if use.name == "delegate" else f"Call {use.name} alone."
     if use.name not in tools or tools[use.name].hidden:
-        return f"There is no tool {use.name}. {choices(asked)}"
+        return f"There is no tool {_brief(use.name)}. {choices(asked)}"
     limit = asked.agent.limits.calls_per_reply
     if calls >= limit:
         return f"At most {limit} calls go into one reply. Call this one again in the next."
     errors = Draft202012Validator(tools[use.name].input_schema).iter_errors(use.input)
-    found = [f"{'.'.join(map(str, error.absolute_path)) or 'arguments'}: {error.message}" for error in errors]
+    found = [f"{'.'.join(map(str, error.absolute_path)) or 'arguments'}: {_brief(error.message)}" for error in errors]
     return f"Wrong arguments for {use.name}: {'; '.join(sorted(found))}." if found else ""

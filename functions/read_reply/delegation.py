@@ -67,5 +67,5 @@ def _part(asked: Asked, use: ToolUse, parts: int) -> Delegation | str:
     except ValidationError as error:
         return wrong_arguments(use, error)
     if part.agent not in asked.delegates:
-        return f"There is no agent {part.agent} to delegate to. Agents: {', '.join(asked.delegates)}."
+        return f"There is no agent {part.agent[:100]} to delegate to. Agents: {', '.join(asked.delegates)}."
     return part

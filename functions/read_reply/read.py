@@ -1,7 +1,10 @@
 """From a reply to a decision. Pure: everything it knows comes with the request."""
 
+from dataclasses import replace
+
 from pydantic import ValidationError
 
+from agent.border import DEPTH, clean, clean_text, nests_deeper
 from agent.built_in import BUILT_INS, AskUser, BuiltIn, Complete, GiveUp, UpdatePlan, spoken
 from agent.record import Answer, Decision, PlanStep, Status, step_record
 from agent.turn import Agent, Asked, Reading, Step
@@ -24,6 +27,7 @@ _STOPPED = {
     "malformed_tool_use": "The tool use was malformed. Nothing was carried out. Call the tool again.",
     "model_context_window_exceeded": "The conversation no longer fits the model. Nothing was carried out. Finish now.",
 }
+_TOO_DEEP = f"The arguments nest more than {DEPTH} deep. Nothing was carried out. Call again with flatter arguments."
 _NO_USER = "You work for another agent and cannot ask the user. Go on without, or say in {give_up} what you would need."
 _DOUBTED = "Finish what is open, or bring the plan up to date; if it cannot be done, ask the user or give up."
 
@@ -66,6 +70,9 @@ def _decide(asked: Asked, reply: Reply) -> tuple[Decision, list[PlanStep]]:
         if found is None:
             return invalid(agent, f"{_NO_ACTION[agent.protocol]} {choices(asked)}", []), agent.plan
         uses = [found]
+    if any(nests_deeper(use.input) for use in uses):
+        return invalid(agent, _TOO_DEEP, [wrong(use, _TOO_DEEP) for use in uses]), agent.plan
+    uses = [replace(use, name=clean_text(use.name), input=clean(use.input)) for use in uses]
     names = {use.name for use in uses}
     if "delegate" in names and asked.delegates and names <= BUILT_INS.keys():
         return delegate(asked, uses, reply.usage), agent.plan

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from agent.border import clean, clean_text, nests_deeper
 from agent.conversation import Block
 from agent.definition import Prices
 from agent.turn import Usage
@@ -14,7 +15,7 @@ _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
 @dataclass(frozen=True)
 class ToolUse:
-    """What the model wants called. `id` is empty in the JSON protocol."""
+    """What the model wants called, as it wrote it. `id` is empty in the JSON protocol."""
 
     id: str
     name: str
@@ -33,7 +34,7 @@ class Reply:
 
 
 def parse_reply(reply: Any, model_id: str, prices: Prices) -> Reply:
-    """Never raises: what is not there or makes no sense is left out."""
+    """Clean a reply. Never raises: what is not there, makes no sense or could not be sent back is left out."""
     body = reply if isinstance(reply, dict) else {}
     content = _get(body, "Output", "Message", "Content")
     blocks: list[Block] = []
@@ -41,7 +42,7 @@ def parse_reply(reply: Any, model_id: str, prices: Prices) -> Reply:
     for block in content if isinstance(content, list) else []:
         match block:
             case {"Text": str(text)} if text.strip():
-                blocks.append({"Text": text})
+                blocks.append({"Text": clean_text(text)})
             case {"ToolUse": {"ToolUseId": str(given), "Name": str(name), **rest}}:
                 use_id = _NOT_IN_AN_ID.sub("_", given)[:64]
                 if not use_id or use_id in uses:
@@ -49,12 +50,15 @@ def parse_reply(reply: Any, model_id: str, prices: Prices) -> Reply:
                 arguments = rest.get("Input", {})
                 uses[use_id] = ToolUse(use_id, name, arguments)
                 # Bedrock takes back less than it gives: only an object as Input, no `Type`, and no name that the model
-                # made up with other characters.
-                sent = arguments if isinstance(arguments, dict) else {}
+                # made up with other characters. What nests too deep is refused, and not kept.
+                sent = clean(arguments) if isinstance(arguments, dict) and not nests_deeper(arguments) else {}
                 sent_name = _NOT_IN_A_NAME.sub("_", name)[:64] or "_"
                 blocks.append({"ToolUse": {"ToolUseId": use_id, "Name": sent_name, "Input": sent}})
-            case {"ReasoningContent": dict()}:
-                blocks.append(block)
+            case {"ReasoningContent": {"ReasoningText": {"Text": str(text), **rest}}}:
+                # Redacted thoughts are bytes, which no state carries: they are left out, like images.
+                signature = rest.get("Signature")
+                signed = {"Signature": signature} if isinstance(signature, str) else {}
+                blocks.append({"ReasoningContent": {"ReasoningText": clean({"Text": text, **signed})}})
     # A message may not end in thoughts: they were cut off.
     while blocks and "ReasoningContent" in blocks[-1]:
         blocks.pop()

@@ -1,5 +1,6 @@
 """PascalCase in a machine, the API's casing on the wire."""
 
+import json
 from typing import Any
 
 import botocore.session
@@ -75,3 +76,14 @@ def test_an_unknown_field_is_named_with_its_path(converse: Any, arguments: dict[
 
 def test_a_value_of_the_wrong_kind_is_left_to_the_service(converse: Any) -> None:
     assert to_wire({"Messages": "none"}, converse.input_shape) == {"messages": "none"}
+
+
+def test_bytes_in_an_answer_come_back_as_base64(converse: Any) -> None:
+    content = [
+        {"image": {"format": "png", "source": {"bytes": b"\x89PNG"}}},
+        {"reasoningContent": {"redactedContent": b"\xff"}},
+    ]
+    answer = from_wire({"output": {"message": {"role": "assistant", "content": content}}}, converse.output_shape)
+    [image, thought] = json.loads(json.dumps(answer))["Output"]["Message"]["Content"]
+    assert image == {"Image": {"Format": "png", "Source": {"Bytes": "iVBORw=="}}}
+    assert thought == {"ReasoningContent": {"RedactedContent": "/w=="}}

@@ -35,8 +35,8 @@ from tests.unit.records import (
 from tests.unit.stacks import mock_stack, put
 from workflows import client
 from workflows.cli import agents, app, common
-from workflows.client import Stack
-from workflows.console import Lines, Screen
+from workflows.client import Stack, StackError
+from workflows.console import Lines, Screen, print_json
 from workflows.stack_shapes import Change, Standing
 
 
@@ -537,3 +537,40 @@ def test_what_a_child_does_is_told_further_to_the_right(capsys: pytest.CaptureFi
     begins, changed = map(json.loads, capsys.readouterr().out.splitlines())
     assert begins == {"type": "child", "agentId": "child-1", "agent": "travel", "goal": "A detail."}
     assert changed["agentId"] == "child-1"
+
+
+# ---- What no terminal can show
+
+HALF = "\ud83d"
+"""Half of a surrogate pair: no encoding can write it."""
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_record_that_holds_half_a_character_is_shown(stack: Stack, options: list[str]) -> None:
+    results = {**answered(3), "results": '[{"outcome": "COMMITTED", "value": {"\\ud83d": "\\udc00"}}]'}
+    asked = decided(2, decision("TOOL_USE", calls=[call("u1")]), said(use("u1", "look")))
+    store(stack, standing("PLANNING", step="3"), user(), asked, results)
+    result = CliRunner().invoke(app, ["show", "a-1", *options])
+    assert (result.exit_code, result.exception) == (0, None)
+    assert "\ufffd" in result.stdout
+
+
+def test_printing_never_ends_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tell(_: Any) -> Any:
+        Screen().line(HALF)
+        print_json({"text": HALF})
+        raise StackError(f"Nothing is called {HALF}")
+
+    monkeypatch.setattr(common, "connect", tell)
+    result = CliRunner().invoke(app, ["list"])
+    assert result.exit_code == 1
+    assert result.stdout == '\\ud83d\n{"text": "\\ud83d"}\n'
+    assert result.stderr == "turnstile: Nothing is called \\ud83d\n"
+
+
+@pytest.mark.parametrize("command", [["start", HALF, "--goal", HALF], ["input", "a-1", HALF], ["cancel", "a-1"]])
+def test_what_is_sent_is_cleaned(stack: Stack, command: list[str]) -> None:
+    store(stack, standing("PLANNING"), user())
+    note = ["--note", HALF] if command[0] == "cancel" else []
+    result = CliRunner().invoke(app, [*command, *note, "--no-wait"])
+    assert (result.exit_code, result.exception) == (0, None)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from agent.border import RESULT_LIMIT, STORED_DEPTH, nests_deeper
 from agent.conversation import Message, fold, known_result, pending_message, reason
 from agent.record import Answer, Call, CallResult, Outcome
 from tests.unit.records import (
@@ -503,3 +504,60 @@ def test_the_json_protocol_is_told_in_words_what_became_of_its_child() -> None:
     conversation = fold([user(), decided(2, asked, said({"Text": "{}"}))])
     [message] = pending_message(conversation, [], [Answer(tool_use_id="", text="It is done.")])
     assert message["Content"] == [{"Text": "It is done."}]
+
+
+# ---- Results that no tool of ours made
+
+
+def told_of(stored: str, tool_use_id: str = "u1") -> Any:
+    """What the model reads of a result, stored as a machine stores whatever came."""
+    journal = [
+        user(),
+        decided(2, decision("TOOL_USE", calls=[call(tool_use_id)]), said(use("u1", "look"))),
+        {**answered(3), "results": f'[{{"outcome": "COMMITTED", "value": {stored}}}]'},
+    ]
+    messages = fold(journal).messages
+    json.dumps(messages, ensure_ascii=False, allow_nan=False).encode()
+    return messages[-1]["Content"][-1]
+
+
+def test_half_a_character_in_a_result_is_replaced() -> None:
+    assert told_of('{"\\ud83d": "\\udc00"}')["ToolResult"]["Content"] == [{"Json": {"\ufffd": "\ufffd"}}]
+
+
+@pytest.mark.parametrize("levels", [300, 2000])
+def test_what_nests_too_deep_in_a_result_is_told_as_text(levels: int) -> None:
+    [block] = told_of('{"deep": ' + "[" * levels + "]" * levels + ', "found": true}')["ToolResult"]["Content"]
+    assert block["Json"]["found"] is True
+    assert "[[[[" in json.dumps(block)
+    assert not nests_deeper(block, STORED_DEPTH + 2)
+
+
+@pytest.mark.parametrize("tool_use_id", ["u1", ""])
+def test_a_large_result_is_cut_to_its_beginning(tool_use_id: str) -> None:
+    block = told_of(json.dumps({"pages": "é" * 125_000}), tool_use_id)
+    [block] = block["ToolResult"]["Content"] if tool_use_id else [block]
+    assert "250013 bytes, too many to be read in full" in block["Text"]
+    assert '{"pages": "éé' in block["Text"]
+    assert len(block["Text"].encode()) < RESULT_LIMIT
+
+
+def test_a_result_that_just_fits_is_told_as_it_is() -> None:
+    value = {"pages": "x" * (RESULT_LIMIT - 13)}
+    assert told_of(json.dumps(value))["ToolResult"]["Content"] == [{"Json": value}]
+
+
+def test_a_long_reason_is_cut() -> None:
+    failed = CallResult(outcome=Outcome.REJECTED, error="ToolRejected", message="x" * 32_000)
+    conversation = fold([user(), BOOKED, answered(3, failed)])
+    [block] = conversation.messages[-1]["Content"]
+    assert len(block["ToolResult"]["Content"][0]["Text"]) < 5000
+    assert len(conversation.failed[0].reason) < 5000
+
+
+def test_a_stored_result_of_the_ledger_may_be_anything_too() -> None:
+    uncertain = answered(3, CallResult(outcome=Outcome.UNCERTAIN, error="States.Timeout"))
+    deep = '{"\\ud83d": ' + "[" * 300 + "]" * 300 + "}"
+    messages = fold([user(), BOOKED, uncertain], [effect(KEY, "COMMITTED", result=deep)]).messages
+    json.dumps(messages, ensure_ascii=False).encode()
+    assert results_of(messages[-1])["u1"]["Status"] == "success"

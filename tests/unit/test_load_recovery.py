@@ -314,3 +314,12 @@ def test_the_model_and_the_user_are_told_why() -> None:
     assert texts.replan.startswith("The last attempt failed: ToolUnavailable: No seats. ")
     assert "ToolUnavailable: No seats." in texts.compensated and "book" in texts.compensated
     assert "No seats." in texts.question and texts.question.endswith("What shall I do instead?")
+
+
+def test_what_a_tool_gave_and_nobody_looked_at_is_read() -> None:
+    deep = "[" * 300 + "]" * 300
+    result = f'{{"id": "\\ud83d", "more": {deep}}}'
+    situation = load(user(), effect(FIRST, "COMMITTED", result=result), effect(SECOND, "UNCERTAIN", input=result))
+    assert situation.compensations[0].input == {"booking": "\ufffd"}
+    assert situation.unsettled[0].input["id"] == "\ufffd"
+    json.dumps(situation.dump(), ensure_ascii=False).encode()

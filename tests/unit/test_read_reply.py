@@ -558,3 +558,84 @@ def test_the_json_protocol_delegates_too() -> None:
     text = json.dumps({"action": "DELEGATE", "details": PART})
     decision = read(reply({"Text": text}, stop="end_turn"), protocol="json", delegates=("helper",)).decision
     assert [(child.tool_use_id, child.agent) for child in decision.children] == [("", "helper")]
+
+
+# ---- What would poison the journal
+
+HALF = "\ud83d"
+"""Half of a surrogate pair."""
+
+
+def nested(levels: int) -> Any:
+    value: Any = 0
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def assert_can_be_kept(reading: Reading) -> None:
+    kept = json.dumps(reading.dump(), ensure_ascii=False, allow_nan=False)
+    kept.encode()
+    assert Reading.model_validate_json(kept) == reading
+
+
+@pytest.mark.parametrize("protocol", ["tools", "json"])
+def test_half_a_character_is_replaced_wherever_it_is(protocol: str) -> None:
+    free = LOOK.model_copy(update={"input_schema": {"type": "object"}})
+    arguments = {"city": HALF, HALF: [HALF]}
+    action = json.dumps({"action": "TOOL_USE", "details": {"toolName": "look", "parameters": arguments}})
+    said_so = {"Text": action} if protocol == "json" else use("u1", "look", **arguments)
+    thought = {"ReasoningContent": {"ReasoningText": {"Text": HALF, "Signature": "s"}}}
+    reading = read(reply(thought, {"Text": HALF}, said_so), tools=[free], protocol=protocol)
+    assert [call.input for call in reading.decision.calls] == [{"city": "\ufffd", "\ufffd": ["\ufffd"]}]
+    assert reading.step.messages[0]["Content"][1] == {"Text": "\ufffd"}
+    assert_can_be_kept(reading)
+
+
+@pytest.mark.parametrize("name", ["complete", "ask_user", "give_up", HALF])
+def test_half_a_character_in_a_built_in_is_replaced(name: str) -> None:
+    words = {"complete": "result", "ask_user": "question"}.get(name, "reason")
+    assert_can_be_kept(read(reply(use("u1", name, **{words: HALF}))))
+
+
+@pytest.mark.parametrize("levels", [33, 300, 400])
+@pytest.mark.parametrize("protocol", ["tools", "json"])
+def test_arguments_that_nest_too_deep_are_refused(levels: int, protocol: str) -> None:
+    free = LOOK.model_copy(update={"input_schema": {"type": "object"}})
+    arguments = {"city": nested(levels)}
+    action = json.dumps({"action": "TOOL_USE", "details": {"toolName": "look", "parameters": arguments}})
+    said_so = {"Text": action} if protocol == "json" else use("u1", "look", **arguments)
+    reading = read(reply(said_so, use("u2", "look", city="Paris")), tools=[free], protocol=protocol)
+    if protocol == "tools":
+        assert (reading.decision.action, len(reading.decision.answers)) == ("INVALID", 2)
+        assert reading.step.messages[0]["Content"][0] == use("u1", "look")
+        assert_can_be_kept(reading)
+    text = read(reply(said_so), tools=[free], protocol=protocol).decision
+    assert (text.action, text.calls) == ("INVALID", [])
+    assert "deep" in (text.message + "".join(answer.text for answer in text.answers))
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 400])
+def test_a_number_that_no_double_holds_becomes_text(number: str) -> None:
+    action = f'{{"action": "TOOL_USE", "details": {{"toolName": "look", "parameters": {{"city": {number}}}}}}}'
+    free = LOOK.model_copy(update={"input_schema": {"type": "object"}})
+    reading = read(reply({"Text": action}), tools=[free], protocol="json")
+    assert isinstance(reading.decision.calls[0].input["city"], str)
+    assert_can_be_kept(reading)
+
+
+def test_what_a_state_cannot_carry_is_left_out() -> None:
+    redacted = {"ReasoningContent": {"RedactedContent": "/w=="}}
+    image = {"Image": {"Format": "png", "Source": {"Bytes": "iVBORw=="}}}
+    assert read(reply(redacted, image, use("u1", "look", city="Paris"))).step.messages == [
+        said(use("u1", "look", city="Paris"))
+    ]
+
+
+def test_a_complaint_does_not_repeat_all_of_a_long_argument() -> None:
+    short = LOOK.model_copy(update={"input_schema": {"properties": {"city": {"maxLength": 9}}}})
+    [answer] = read(reply(use("u1", "look", city="x" * 50_000)), tools=[short]).decision.answers
+    assert len(answer.text) < 500
+    assert "is too long" in answer.text
+    [answer] = read(reply(use("u1", "x" * 50_000))).decision.answers
+    assert len(answer.text) < 500

@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from agent import once
 from agent import tool as module
+from agent.border import RESULT_LIMIT
 from agent.dynamodb import client
 from agent.errors import ToolOutcomeUnknown, ToolRejected, ToolUnavailable
-from agent.tool import OUTPUT_LIMIT, ToolCall, tool
+from agent.tool import ToolCall, tool
 
 FUNCTIONS = Path(module.__file__).parents[1]
 EVENT = {"agentId": "agent-1", "key": "agent-1#EFFECT#000002#0", "input": {"title": "hello"}}
@@ -142,7 +143,7 @@ def test_an_event_that_is_no_call_is_rejected(event: object) -> None:
         find_note(event, None)
 
 
-@pytest.mark.parametrize("size", [OUTPUT_LIMIT - 14, OUTPUT_LIMIT - 13, 10 * OUTPUT_LIMIT])
+@pytest.mark.parametrize("size", [RESULT_LIMIT - 14, RESULT_LIMIT - 13, 10 * RESULT_LIMIT])
 def test_an_output_that_is_too_large_is_cut(size: int) -> None:
     @tool(effect="read")
     def read_book(request: Note) -> Kept:
@@ -150,7 +151,7 @@ def test_an_output_that_is_too_large_is_cut(size: int) -> None:
         return Kept(note_id=request.title * size)
 
     result = read_book(EVENT | {"input": {"title": "a"}}, None)
-    if size == OUTPUT_LIMIT - 14:  # 14 bytes are {"noteId": ""}
+    if size == RESULT_LIMIT - 14:  # 14 bytes are {"noteId": ""}
         assert result == {"noteId": "a" * size}
     else:
         assert result.keys() == {"truncated", "text"}
@@ -161,12 +162,12 @@ def test_an_output_that_is_cut_fits_whatever_it_holds() -> None:
     @tool(effect="read")
     def read_quotes(request: Note) -> Kept:
         """Read quotes."""
-        return Kept(note_id=request.title * OUTPUT_LIMIT)
+        return Kept(note_id=request.title * RESULT_LIMIT)
 
     for title in ('"', "\\", "é", "aéé", "😀"):
         result = read_quotes(EVENT | {"input": {"title": title}}, None)
         assert result["truncated"] is True
-        assert OUTPUT_LIMIT // 3 < len(json.dumps(result, ensure_ascii=False).encode()) < OUTPUT_LIMIT + 100
+        assert RESULT_LIMIT // 3 < len(json.dumps(result, ensure_ascii=False).encode()) < RESULT_LIMIT + 100
 
 
 # What is seen of it
@@ -336,3 +337,42 @@ def test_wrong_arguments_leave_no_record(calls: list[Exception | None]) -> None:
         post_note(EVENT | {"input": {}}, None)
     assert calls == []
     assert client().scan(TableName="calls")["Count"] == 0
+
+
+# What would poison the record
+
+
+class Anything(BaseModel):
+    value: Any = None
+
+
+def test_half_a_character_is_replaced_on_the_way_in_and_out() -> None:
+    @tool(effect="read")
+    def echo(request: Anything) -> Anything:
+        """Say it again, with half a character more."""
+        return Anything(value=[request.value, "\udc00"])
+
+    assert echo(EVENT | {"input": {"value": "\ud83d"}}, None) == {"value": ["\ufffd", "\ufffd"]}
+
+
+@pytest.mark.parametrize("levels", [33, 200, 300])
+def test_an_output_that_nests_too_deep_becomes_text(levels: int) -> None:
+    @tool(effect="read")
+    def dig(request: Anything) -> Anything:
+        """Dig deep."""
+        value: Any = request.value
+        for _ in range(levels):
+            value = [value]
+        return Anything(value=value)
+
+    result = dig(EVENT | {"input": {"value": 1}}, None)
+    assert result.keys() == {"truncated", "text"}
+    json.dumps(result)
+
+
+def test_arguments_that_nest_too_deep_are_rejected() -> None:
+    value: Any = 1
+    for _ in range(300):
+        value = [value]
+    with pytest.raises(ToolRejected, match="nest more than"):
+        find_note(EVENT | {"input": {"title": value}}, None)

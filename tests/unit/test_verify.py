@@ -755,3 +755,29 @@ def test_the_command_finds_something(stack: Stack) -> None:
     result = CliRunner().invoke(cli.app, ["verify", "--json"])
     (found,) = json.loads(result.stdout)["findings"]
     assert (result.exit_code, found["agentId"], found["kind"]) == (1, "a-1", "JOURNAL_GAP")
+
+
+def test_what_a_tool_and_a_sender_may_give_is_no_finding() -> None:
+    value = '{"\\ud83d": ' + "[" * 300 + "]" * 300 + "}"
+    results = {
+        **answered(3, COMMITTED, COMMITTED),
+        "results": f"""[
+        {{"outcome": "COMMITTED", "value": {value}}}, {{"outcome": "COMMITTED", "value": {value}}}]""",
+    }
+    words = {**arrived("e1", "Hurry."), "detail": f'{{"agentId": "a-1", "text": "\\ud83d", "more": {value}}}'}
+    made = record(
+        user(),
+        asked(2, LOOK, BOOK),
+        results,
+        words,
+        effect(BOOKED, "COMMITTED", result=value),
+        built_in(4, "COMPLETE", "complete", said({"Text": "\ufffd"}, role="user")),
+        status="COMPLETED",
+    )
+    assert findings(made.values()) == []
+
+
+def test_a_result_that_is_no_json_is_a_finding() -> None:
+    made = finished()
+    made[BOOKED]["result"] = "no JSON"
+    assert {finding.record for finding in findings(made.values())} == {BOOKED}

@@ -310,3 +310,15 @@ def test_an_error_is_told_in_words() -> None:
 def test_items_without_a_state() -> None:
     with pytest.raises(ValueError, match="no STATE"):
         public_view([user()], definition())
+
+
+def test_a_record_that_holds_anything_is_shown() -> None:
+    half, deep = '"\\ud83d"', "[" * 300 + "]" * 300
+    results = {**answered(3), "results": f'[{{"outcome": "COMMITTED", "value": [{half}, {deep}]}}]'}
+    words = {**arrived("e1", ""), "detail": f'{{"agentId": "a-1", "text": {half}, "more": {deep}}}'}
+    heard = decided(4, decision("COMPLETE", message="Done."), said(use("u4", "complete")), inputs=("INPUT#e1",))
+    asked = decided(2, decision("TOOL_USE", calls=[call("u1")]), said(use("u1", "look")))
+    shown = view(user(), asked, results, heard, words)
+    assert ("user", "\ufffd") in spoken(shown)
+    assert shown.plan[0].result[0] == "\ufffd"
+    json.dumps(shown.dump(), ensure_ascii=False).encode()

@@ -1,5 +1,7 @@
 """The command line: `turnstile`."""
 
+import io
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +44,10 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""
+        for stream in (sys.stdout, sys.stderr):
+            # A terminal may be unable to show a character of the record: that must not end the command.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except (DrawError, EngineError, ScenarioError, StackError, UnknownCase) as error:

@@ -4,6 +4,7 @@ Both directions follow botocore's model of the operation, member by member. What
 input, a JSON schema) is the user's own and left alone, and so are the keys of a map.
 """
 
+import base64
 from typing import Any
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
@@ -45,6 +46,9 @@ def from_wire(value: Any, shape: Shape) -> Any:
         return [from_wire(item, shape.member) for item in value]
     if isinstance(shape, MapShape) and isinstance(value, dict):
         return {key: from_wire(item, shape.value) for key, item in value.items()}
+    if isinstance(value, bytes):
+        # An image, or thoughts that a provider keeps to itself: JSON holds no bytes.
+        return base64.b64encode(value).decode()
     return value
 
 

@@ -3,7 +3,9 @@
 import itertools
 import json
 from collections.abc import Iterator, Mapping
+from typing import Any
 
+from agent.border import read_json
 from agent.record import FREE, Call, EffectStatus, Outcome, Status, undo_attempts, undoes
 from workflows.verify.kinds import Found, Kind
 from workflows.verify.stored import Agent
@@ -99,12 +101,17 @@ def _carried_out(agent: Agent) -> Iterator[Found]:
         if result.outcome is Outcome.COMMITTED and not happened:
             told = f"is {tried[-1][1].status} in the ledger" if tried else "is not in the ledger"
             yield Kind.EFFECT_MISSING, call.key, f"The journal has a result of {call.name}, but the call {told}"
-        elif result.outcome is Outcome.COMMITTED and result.value not in [json.loads(e.result) for e in happened]:
+        elif result.outcome is Outcome.COMMITTED and result.value not in [_as_journaled(e.result) for e in happened]:
             what = f"The journal's result of {call.name} is another one than the ledger's"
             yield Kind.EFFECT_CONTRADICTED, call.key, what
         elif result.outcome in (Outcome.REJECTED, Outcome.UNAVAILABLE) and doubtful:
             what = f"The journal says that {call.name} was {result.outcome}, but the ledger has {doubtful[-1].status}"
             yield Kind.EFFECT_CONTRADICTED, call.key, what
+
+
+def _as_journaled(result: str) -> Any:
+    """A result of the ledger as it reads among the results of the journal."""
+    return read_json(f'[{{"value": {result}}}]')[0]["value"]
 
 
 def _chain(call: Call) -> Iterator[Call]:

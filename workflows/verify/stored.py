@@ -2,14 +2,14 @@
 
 import datetime as dt
 import itertools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Json, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Json, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
+from agent.border import read_json
 from agent.conversation import Item
 from agent.journal import Entry, Ruling, read_entry
 from agent.record import Call, CallResult, Decision, EffectStatus, Status
@@ -22,6 +22,9 @@ _CARRIED = {
     "AgentStateUpdated": ("agentId", "status"),
 }
 """What is read of an input's detail, by its type."""
+
+_Object = Annotated[dict[str, Any], BeforeValidator(read_json)]
+"""JSON that a machine stored as it came."""
 
 
 class _Stored(BaseModel):
@@ -61,7 +64,7 @@ class Input(_Stored):
     """Something that an agent has been told."""
 
     type: Literal["AgentInputReceived", "AgentDecisionGiven", "AgentCancelRequested", "AgentStateUpdated"]
-    detail: Json[dict[str, Any]]
+    detail: _Object
     time: str
     received_at: str
     input_tokens: int
@@ -84,7 +87,7 @@ class Effect(_Stored):
 
     status: EffectStatus
     tool: str
-    input: Json[dict[str, Any]]
+    input: _Object
     result: str
     error: str
 
@@ -95,8 +98,8 @@ class Effect(_Stored):
 
     @model_validator(mode="after")
     def _has_a_result(self) -> Self:
-        if self.happened:
-            json.loads(self.result)
+        if self.happened and read_json(self.result) == self.result:
+            raise ValueError("its result is no JSON")
         return self
 
 

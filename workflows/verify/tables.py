@@ -4,6 +4,7 @@ import datetime as dt
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
+from agent.border import plain
 from agent.conversation import Item
 from agent.definition import definition_key
 from agent.record import FREE
@@ -56,8 +57,4 @@ def _over(stack: Stack, items: Iterable[Item]) -> dict[str, str]:
 
 def _scan(stack: Stack, table: str) -> list[Item]:
     pages = stack.dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
-    return [
-        {name: str(value.get("S", value.get("N", ""))) for name, value in item.items()}
-        for page in pages
-        for item in page["Items"]
-    ]
+    return [plain(item) for page in pages for item in page["Items"]]
