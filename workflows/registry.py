@@ -20,6 +20,7 @@ from agent.definition import (
     Delegate,
     Limits,
     ModelSettings,
+    OnUnknown,
     Tool,
     ToolName,
     definition_key,
@@ -71,7 +72,10 @@ class FileTool(Model):
     hidden: bool = False
     alternatives: list[ToolName] = []
     compensation: Compensation | None = None
-    on_unknown: Literal["ask", "retry", "reconcile"] = "ask"
+    idempotent: Annotated[
+        Literal[True] | None, Field(description="Whether a tool from elsewhere answers a second call with one key")
+    ] = None
+    on_unknown: OnUnknown | None = None
     reconcile: ToolName | None = None
     function: Annotated[str | None, Field(min_length=1, description="The Lambda; <stack>-tool-<name> otherwise")] = None
     timeout_seconds: Annotated[int, Field(ge=1, le=900, description="The function's own timeout")] = DEFAULT_TIMEOUT
@@ -80,12 +84,16 @@ class FileTool(Model):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         inline = {"description": self.description, "inputSchema": self.input_schema, "effect": self.effect}
-        given = [name for name, value in inline.items() if value is not None]
+        given = [name for name, value in {**inline, "idempotent": self.idempotent}.items() if value is not None]
         missing = [name for name, value in inline.items() if value is None]
         if self.handler and given:
             raise ValueError(f"has a handler, which says {', '.join(given)} already")
         if not self.handler and missing:
             raise ValueError(f"needs a handler, or {', '.join(missing)}")
+        if self.on_unknown == "retry" and not (self.handler or self.idempotent):
+            raise ValueError(
+                "onUnknown: retry calls again with the same key; say `idempotent: true` if the tool then acts only once"
+            )
         if self.name in BUILT_INS:
             raise ValueError(f"{self.name} is a tool that every agent has; choose another name")
         return self
@@ -110,6 +118,35 @@ class AgentFile(Model):
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"two {kind} are named {', '.join(twice)}")
         return self
+
+
+class Settling(Model):
+    """How a call of a tool that writes is settled when its outcome is unknown, and why so."""
+
+    tool: str
+    on_unknown: OnUnknown
+    reconcile: str | None
+    why: str
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        look_up = f"looked up with {self.reconcile}"
+        how = {
+            "ask": "an operator is asked",
+            "retry": f"called again by its key, then {look_up}" if self.reconcile else "called again by its key",
+            "reconcile": look_up,
+        }[self.on_unknown]
+        return f"{self.tool}: {how} ({self.why})"
+
+
+def settlings(path: Path, definition: Definition) -> list[Settling]:
+    """For each tool of an agent.yaml that writes: how a call is settled whose outcome is unknown, as registered."""
+    told = {tool.name: _on_unknown(tool)[1] for tool in read_agent_file(path).tools}
+    return [
+        Settling(tool=tool.name, on_unknown=tool.on_unknown, reconcile=tool.reconcile, why=told[tool.name])
+        for tool in definition.tools
+        if tool.effect == "write"
+    ]
 
 
 def register(stack: Stack, path: Path, limits: Mapping[str, Any] | None = None) -> Definition:
@@ -169,6 +206,19 @@ def latest_definition(stack: Stack, name: str) -> Definition | None:
     return Definition.model_validate_json(item["definition"]) if item else None
 
 
+def _on_unknown(tool: FileTool) -> tuple[OnUnknown, str]:
+    """What to do about an unknown outcome, and why. A call by key is the default where it cannot act twice."""
+    if tool.on_unknown:
+        return tool.on_unknown, f"the file says onUnknown: {tool.on_unknown}"
+    if tool.handler:
+        return "retry", "made with @tool, which knows a call by its key"
+    if tool.idempotent:
+        return "retry", "the file says idempotent: true"
+    if tool.reconcile:
+        return "reconcile", f"the file names the look-up {tool.reconcile}"
+    return "ask", "from elsewhere, and the file says neither idempotent: true nor reconcile"
+
+
 def _tool(path: Path, index: int, tool: FileTool, stack: str) -> Tool:
     place = f"{path}: tools.{index} ({tool.name})"
     if tool.handler:
@@ -192,7 +242,7 @@ def _tool(path: Path, index: int, tool: FileTool, stack: str) -> Tool:
         hidden=tool.hidden,
         alternatives=tool.alternatives,
         compensation=tool.compensation,
-        on_unknown=tool.on_unknown,
+        on_unknown=_on_unknown(tool)[0] if effect == "write" else "ask",
         reconcile=tool.reconcile,
         approval=tool.approval,
     )

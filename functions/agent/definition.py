@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints, model_validator
 from agent.record import AGENT_ID, Model
 
 ToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+OnUnknown = Literal["ask", "retry", "reconcile"]
 TIMEOUT_MARGIN = 5
 """Seconds that the machine waits beyond a function's own timeout, so that the function's end is seen first."""
 
@@ -108,10 +109,12 @@ class Tool(Model):
         Compensation | None, Field(description="How its effect is undone; null if it cannot be")
     ] = None
     on_unknown: Annotated[
-        Literal["ask", "retry", "reconcile"],
+        OnUnknown,
         Field(description="If the outcome is unknown: ask the operator, call again by key, or look it up"),
     ] = "ask"
-    reconcile: Annotated[ToolName | None, Field(description="The look-up, for `reconcile`")] = None
+    reconcile: Annotated[
+        ToolName | None, Field(description="The look-up: for `reconcile`, and after a `retry` that did not settle it")
+    ] = None
     approval: Annotated[
         Literal["never", "always"] | dict[str, Any],
         Field(description="When a person must approve a call first: or a JSON schema, for arguments that match it"),
@@ -149,8 +152,10 @@ class Definition(Model):
                     raise ValueError(f"the {role} of {tool.name} names {name}, which is no other tool of this agent")
                 if (by_name[name].effect == "read") != (role == "reconcile" or tool.effect == "read"):
                     raise ValueError(f"the {role} of {tool.name} names {name}, whose effect is {by_name[name].effect}")
-            if (tool.on_unknown == "reconcile") != bool(tool.reconcile):
+            if tool.on_unknown == "reconcile" and not tool.reconcile:
                 raise ValueError(f"{tool.name} needs `reconcile`, the name of a look-up, with `onUnknown: reconcile`")
+            if tool.on_unknown == "ask" and tool.reconcile:
+                raise ValueError(f"{tool.name} names the look-up {tool.reconcile}, which `onUnknown: ask` never uses")
         return self
 
 

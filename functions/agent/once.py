@@ -23,9 +23,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from agent.dynamodb import client
 from agent.errors import ToolOutcomeUnknown, ToolRejected, ToolUnavailable
 from agent.log import logger
+from agent.record import KEY_KNOWN_DAYS
 
-RETENTION_SECONDS = 30 * 24 * 3600
-"""How long a call is remembered: longer than an execution can be redriven (14 days)."""
+RETENTION_SECONDS = KEY_KNOWN_DAYS * 24 * 3600
+"""How long a call is remembered."""
 
 
 class _CallStore(DynamoDBPersistenceLayer):

@@ -18,6 +18,8 @@ from pydantic.alias_generators import to_camel
 AGENT_ID = r"^[A-Za-z0-9_-]{1,64}$"
 FREE = "NONE"
 """What `owner` and `nextAction` hold when there is none: an attribute of STATE is never missing."""
+KEY_KNOWN_DAYS = 30
+"""Days for which a tool knows the key of a call: longer than an execution can be redriven (14 days)."""
 GOAL_LIMIT = 4096
 """Bytes of `goal` in UTF-8; a longer one would make every checkpoint grow with it."""
 BY_LIMIT = 256

@@ -73,8 +73,9 @@ class ToolHandler:
         metrics.add_metric("Calls", MetricUnit.Count, 1)
         with logger.append_context_keys(agentId=call.agent_id, key=call.key, tool=self.name):
             try:
-                request = self._request(call.input)
-                result = self.guard(self.name, call.key, lambda: self._result(request, call))
+                # The guard comes first: a call that has acted keeps its result, also if a newer version of the tool
+                # refuses its arguments.
+                result = self.guard(self.name, call.key, lambda: self._result(self._request(call.input), call))
                 logger.info("Done")
                 return result
             except Exception as error:

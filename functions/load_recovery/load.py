@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 
 from agent.border import read_json, read_object
 from agent.conversation import Item, is_words
-from agent.definition import TIMEOUT_MARGIN, Definition, ReadDefinition, Tool
+from agent.definition import TIMEOUT_MARGIN, Definition, OnUnknown, ReadDefinition, Tool
 from agent.errors import InvalidRecord, LeaseLost
 from agent.family import ReadAbove, deserted
-from agent.record import EffectStatus, step_record, undo_attempts, undo_record, undoes
+from agent.record import KEY_KNOWN_DAYS, EffectStatus, step_record, undo_attempts, undo_record, undoes
 from load_recovery.shapes import Agent, LookUp, Operator, Replans, Situation, Taken, Undo, Unsettled
 from load_recovery.texts import texts
 
@@ -19,6 +19,8 @@ CALL_ATTEMPTS = 4
 """Of a call that writes, its retries included, as in `asl/`."""
 LONGEST_PAUSE = timedelta(seconds=20)
 """Between two of them."""
+KEY_IS_SURE = timedelta(days=KEY_KNOWN_DAYS - 1)
+"""Since the reservation; after it no call is made again by its key."""
 _UNSETTLED = {EffectStatus.RESERVED, EffectStatus.UNCERTAIN}
 _STANDING = {EffectStatus.COMMITTED, EffectStatus.COMPENSATING}
 
@@ -57,7 +59,7 @@ def load_recovery(
         agent=Agent(**taken.model_dump(), step=int(state["step"])),
         error=state["error"],
         record=step_record(int(state["step"]) + 1),
-        unsettled=[_unsettled(taken.agent_id, item, definition) for item in unsettled],
+        unsettled=[_unsettled(state, item, definition) for item in unsettled],
         calls_end_by=_calls_end_by(state, unsettled, definition),
         compensations=compensations,
         standing=bool(standing),
@@ -98,8 +100,8 @@ def _tool(definition: Definition, name: str) -> Tool:
     return next(tool for tool in definition.tools if tool.name == name)
 
 
-def _unsettled(agent_id: str, item: Item, definition: Definition) -> Unsettled:
-    tool = _tool(definition, item["tool"])
+def _unsettled(state: Item, item: Item, definition: Definition) -> Unsettled:
+    agent_id, tool = state["agentId"], _tool(definition, item["tool"])
     look_up = LookUp()
     if tool.reconcile:
         other = _tool(definition, tool.reconcile)
@@ -116,9 +118,16 @@ def _unsettled(agent_id: str, item: Item, definition: Definition) -> Unsettled:
         function=item["function"],
         input=read_object(item["input"]),
         timeout_seconds=tool.timeout_seconds + TIMEOUT_MARGIN,
-        on_unknown=tool.on_unknown,
+        on_unknown=_on_unknown(tool, _moment(state["lastUpdated"]) - _moment(item["reservedAt"])),
         look_up=look_up,
     )
+
+
+def _on_unknown(tool: Tool, age: timedelta) -> OnUnknown:
+    """A tool may have forgotten the key of an old call, and would act again."""
+    if tool.on_unknown == "retry" and age > KEY_IS_SURE:
+        return "reconcile" if tool.reconcile else "ask"
+    return tool.on_unknown
 
 
 def _undo(item: Item, attempts: list[Item], definition: Definition) -> Undo | None:

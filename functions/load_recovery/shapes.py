@@ -1,10 +1,10 @@
 """What the machine `agent_recovery` carries: the shapes at the ends of LoadRecovery."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from agent.definition import Limits
+from agent.definition import Limits, OnUnknown
 from agent.record import Model
 
 
@@ -44,7 +44,7 @@ class Unsettled(Model):
     function: str
     input: dict[str, Any]
     timeout_seconds: int
-    on_unknown: Literal["ask", "retry", "reconcile"]
+    on_unknown: OnUnknown
     look_up: LookUp
 
 

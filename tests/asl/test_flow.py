@@ -27,6 +27,7 @@ RECOVERIES = {
     ("agent_recovery", "AskOwner", "TakeOver"): "an owner that nobody remembers does not run",
     ("agent_recovery", "TakeOver", "NothingToDo"): "somebody else has taken the agent over",
     ("agent_recovery", "CallAgain", "SettleFailed"): "a call that the tool refuses has settled that nothing happened",
+    ("agent_recovery", "RouteLookUp", "LookUp"): "the call by its key has ended, and a look-up tells what happened",
     ("agent_recovery", "RouteUndo", "FinishUndo"): "a recovery before this one has undone it",
     ("agent_recovery", "AskOperator", "CountReminder"): "nobody has answered yet: ask again, or leave it FAILED",
     ("agent_recovery", "MarkWaiting", "LoadRecovery"): "it is to be cancelled; or LoadRecovery says LeaseLost",

@@ -313,7 +313,7 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
         literals_are_the_contracts,
         "agent_recovery",
         "SettleEffects/RouteUnknown",
-        _set("StringEquals", "guess", "Choices", 1),
+        _set("StringEquals", "guess", "Choices", 0, "And", 0),
     ),
     Broken(
         literals_are_the_contracts,

@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from agent.events import AgentRequested
 from agent.record import Status
 from tests.limits import within_limits
 from tests.paths.test_agent_notify import operator
 from tests.paths.test_agent_watch import set_state, standing
-from tests.world import World, scenario
+from tests.world import TRAVEL, World, scenario
 from workflows.client import Stack
 from workflows.engines.embedded import Embedded
 from workflows.engines.faults import FOLDER, Fault, Faults
 from workflows.local import TEMPLATE
-from workflows.scenarios import load_scenarios
+from workflows.registry import register
+from workflows.scenarios import Scenario, load_scenarios
 from workflows.scripted_model import ScriptedModel
 
 told = operator
@@ -105,6 +108,87 @@ def test_an_unavailable_tool_is_replaced_by_its_alternative(world: World) -> Non
     ]
     assert [booking["carrier"] for booking in world.bookings(name)] == ["partner"]
     world.assert_sound(name)
+
+
+# ---- Called again by its key
+
+
+@pytest.fixture(scope="module")
+def by_key(shared_world: World, tmp_path_factory: pytest.TempPathFactory) -> Scenario:
+    """A booking by an agent whose file says nothing of unknown outcomes, and names no look-up."""
+    return registered_as("travel-by-key", shared_world, tmp_path_factory.mktemp("agent"), look_up=False)
+
+
+@pytest.fixture(scope="module")
+def by_key_or_look_up(shared_world: World, tmp_path_factory: pytest.TempPathFactory) -> Scenario:
+    """The same, with a look-up."""
+    return registered_as("travel-by-key-or-look-up", shared_world, tmp_path_factory.mktemp("agent"), look_up=True)
+
+
+def registered_as(name: str, world: World, folder: Path, look_up: bool) -> Scenario:
+    content = yaml.safe_load(TRAVEL.read_text("utf-8")) | {"name": name}
+    for tool in content["tools"]:
+        tool.pop("onUnknown", None)
+        if not look_up:
+            tool.pop("reconcile", None)
+    file = folder / "agent.yaml"
+    file.write_text(yaml.safe_dump(content), "utf-8")
+    register(world.stack, file)
+    return scenario("straight_booking").model_copy(update={"agent": name})
+
+
+def lives(world: World, by: Scenario, *faults: dict[str, Any]) -> str:
+    """An agent that meets faults around its call."""
+    name = fresh()
+    for fault in faults:
+        world.faults.put(Fault(agent_id=name, **fault))
+    request = AgentRequested(prompt=by.prompt, agent=by.agent, agent_id=name)
+    world.stack.wait_for(world.stack.request(request))
+    return name
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"state": "ReserveEffect", "dies": "stopped", "when": "left"},  # the call was never made
+        {"state": "CallWriteTool", "dies": "worker"},
+        {"state": "CallWriteTool", "error": "States.Timeout", "when": "after"},
+        {"state": "CallWriteTool", "dies": "stopped", "when": "left"},
+    ],
+    ids=["stopped-before", "worker-before", "timeout-after", "stopped-after"],
+)
+def test_a_tool_that_knows_its_calls_by_key_needs_no_operator(
+    world: World, by_key: Scenario, fault: dict[str, Any]
+) -> None:
+    name = lives(world, by_key, fault)
+    assert world.settle(name)["status"] == Status.COMPLETED
+    assert ledger(world, name) == [("000002#0", "book_flight", "COMMITTED")]
+    assert len(world.bookings(name)) == 1
+    world.assert_sound(name)
+
+
+ANSWER_LOST = {"state": "CallWriteTool", "error": "States.Timeout", "when": "after"}
+
+
+def test_an_attempt_that_is_open_in_the_guard_is_asked_about(world: World, by_key: Scenario) -> None:
+    name = lives(world, by_key, ANSWER_LOST, {"state": "CallAgain", "error": "ToolOutcomeUnknown"})
+    assert "book_flight" in asked(world, name)
+    assert ledger(world, name) == [("000002#0", "book_flight", "UNCERTAIN")]
+
+
+def test_an_attempt_that_is_open_in_the_guard_is_looked_up_if_it_can_be(
+    world: World, by_key_or_look_up: Scenario
+) -> None:
+    name = lives(world, by_key_or_look_up, ANSWER_LOST, {"state": "CallAgain", "error": "ToolOutcomeUnknown"})
+    assert world.settle(name)["status"] == Status.COMPLETED
+    assert ledger(world, name) == [("000002#0", "book_flight", "COMMITTED")]
+    assert len(world.bookings(name)) == 1
+    world.assert_sound(name)
+
+
+def test_nothing_is_looked_up_while_the_second_call_may_still_run(world: World, by_key_or_look_up: Scenario) -> None:
+    name = lives(world, by_key_or_look_up, ANSWER_LOST, {"state": "CallAgain", "error": "Lambda.Unknown"})
+    assert "book_flight" in asked(world, name)
 
 
 # ---- Undone

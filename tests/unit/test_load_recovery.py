@@ -99,6 +99,16 @@ def test_what_is_unsettled_comes_with_all_that_settles_it() -> None:
     assert (mailed.tool, mailed.on_unknown, mailed.look_up.function) == ("mail", "ask", "")
 
 
+@pytest.mark.parametrize(("look_up", "instead"), [("find", "reconcile"), (None, "ask")])
+def test_no_call_is_made_again_by_a_key_that_the_tool_may_have_forgotten(look_up: str | None, instead: str) -> None:
+    tool = BOOK.model_copy(update={"on_unknown": "retry", "reconcile": look_up})
+    found = definition().model_copy(update={"tools": [tool, *TOOLS[1:]]})
+    for days, expected in ((28, "retry"), (30, instead)):
+        reserved = (datetime.fromisoformat(NOW) - timedelta(days=days)).isoformat()
+        [entry] = load_with(found, effect(FIRST, "UNCERTAIN", reservedAt=reserved)).unsettled
+        assert (entry.on_unknown, bool(entry.look_up.function)) == (expected, bool(look_up))
+
+
 def test_the_machine_waits_longer_than_each_function() -> None:
     situation = load(effect(FIRST, "UNCERTAIN"), effect(SECOND, "COMMITTED"))
     [open_call], [undo] = situation.unsettled, situation.compensations

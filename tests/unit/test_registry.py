@@ -12,7 +12,7 @@ import yaml
 from agent.definition import Compensation, Definition, Limits
 from tests.unit.stacks import mock_stack
 from workflows.client import Stack, StackError
-from workflows.registry import AgentFileError, latest_definition, read_agent_file, register
+from workflows.registry import AgentFileError, latest_definition, read_agent_file, register, settlings
 from workflows.scenarios import AGENTS
 
 INLINE: dict[str, Any] = {
@@ -145,7 +145,7 @@ def test_what_the_machine_is_told_of_a_tool(stack: Stack, write: Write) -> None:
         "onUnknown": "reconcile",
         "reconcile": "look",
     }
-    tools = [{**INLINE, "hidden": True}, {**BUY, **told}, {**BUY, "name": "sell", "onUnknown": "retry"}]
+    tools = [{**INLINE, "hidden": True}, {**BUY, **told}, {**BUY, "name": "sell", "idempotent": True}]
     model = {"fallbacks": ["second", "third"]}
     definition = register(stack, write({**FILE, "tools": tools, "model": model, "limits": {"recoveries": 2}}))
     look, buy, sell = definition.dump()["tools"]
@@ -153,6 +153,52 @@ def test_what_the_machine_is_told_of_a_tool(stack: Stack, write: Write) -> None:
     assert (look["hidden"], sell["onUnknown"]) == (True, "retry")
     assert (definition.model.fallbacks, definition.limits.recoveries) == (["second", "third"], 2)
     assert latest_definition(stack, "scout") == definition
+
+
+HANDLER: dict[str, Any] = {"name": "buy", "handler": "tools.book_flight.handler"}
+
+
+@pytest.mark.parametrize(
+    ("tool", "on_unknown", "line"),
+    [
+        (HANDLER, "retry", "buy: called again by its key (made with @tool, which knows a call by its key)"),
+        (
+            {**HANDLER, "reconcile": "look"},
+            "retry",
+            "buy: called again by its key, then looked up with look (made with @tool, which knows a call by its key)",
+        ),
+        (
+            {**HANDLER, "onUnknown": "reconcile", "reconcile": "look"},
+            "reconcile",
+            "buy: looked up with look (the file says onUnknown: reconcile)",
+        ),
+        ({**HANDLER, "onUnknown": "ask"}, "ask", "buy: an operator is asked (the file says onUnknown: ask)"),
+        ({**BUY, "idempotent": True}, "retry", "buy: called again by its key (the file says idempotent: true)"),
+        (
+            {**BUY, "idempotent": True, "reconcile": "look"},
+            "retry",
+            "buy: called again by its key, then looked up with look (the file says idempotent: true)",
+        ),
+        (
+            {**BUY, "reconcile": "look"},
+            "reconcile",
+            "buy: looked up with look (the file names the look-up look)",
+        ),
+        (
+            BUY,
+            "ask",
+            "buy: an operator is asked (from elsewhere, and the file says neither idempotent: true nor reconcile)",
+        ),
+    ],
+)
+def test_what_is_done_about_an_unknown_outcome_follows_from_what_the_tool_promises(
+    stack: Stack, write: Write, tool: dict[str, Any], on_unknown: str, line: str
+) -> None:
+    path = write(changed("tools", [INLINE, tool]))
+    definition = register(stack, path)
+    assert [one.on_unknown for one in definition.tools] == ["ask", on_unknown]
+    [settling] = settlings(path, definition)
+    assert (settling.on_unknown, str(settling)) == (on_unknown, line)
 
 
 @pytest.mark.parametrize("approval", ["always", {"required": ["city"], "properties": {"city": {"const": "Paris"}}}])
@@ -261,7 +307,16 @@ handler = look
         (with_buy(compensation={"tool": "look", "arguments": {"a": "b"}}), "names look, whose effect is read"),
         (with_buy(onUnknown="reconcile", reconcile="there"), "the reconcile of buy names there, which is no other"),
         (with_buy(onUnknown="reconcile"), "buy needs `reconcile`, the name of a look-up"),
-        (with_buy(reconcile="look"), "buy needs `reconcile`, the name of a look-up, with `onUnknown: reconcile`"),
+        (with_buy(reconcile="look", onUnknown="ask"), "names the look-up look, which `onUnknown: ask` never uses"),
+        (
+            with_buy(onUnknown="retry"),
+            "calls again with the same key; say `idempotent: true` if the tool then acts only",
+        ),
+        (with_buy(idempotent=False), "tools.1.idempotent: Input should be True"),
+        (
+            changed("tools.0", {"name": "look", "handler": "tools.book_flight.handler", "idempotent": True}),
+            "has a handler, which says idempotent already",
+        ),
         (changed("tools", [BUY, {**BUY, "name": "sell", "reconcile": "buy"}]), "names buy, whose effect is write"),
     ],
 )

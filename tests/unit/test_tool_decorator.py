@@ -1,5 +1,6 @@
 """What `@tool` makes of a function: the schema, the checks, the errors, the bounds, the logs and the guard."""
 
+import dataclasses
 import io
 import json
 import os
@@ -337,6 +338,21 @@ def test_wrong_arguments_leave_no_record(calls: list[Exception | None]) -> None:
         post_note(EVENT | {"input": {}}, None)
     assert calls == []
     assert client().scan(TableName="calls")["Count"] == 0
+
+
+def test_a_call_that_acted_keeps_its_result_when_a_newer_version_refuses_its_arguments(
+    calls: list[Exception | None],
+) -> None:
+    calls += [None]
+    assert post_note(EVENT, None) == {"noteId": "hello"}
+
+    class Stricter(Note):
+        colour: str
+
+    newer = dataclasses.replace(post_note, input_model=Stricter)
+    assert newer(EVENT, None) == {"noteId": "hello"}
+    with pytest.raises(ToolRejected, match="colour: Field required"):
+        newer(EVENT | {"key": "agent-1#EFFECT#000002#1"}, None)
 
 
 # What would poison the record

@@ -103,8 +103,8 @@ def write_agents(folder: Path) -> list[Path]:
 def _call_again(agent: dict[str, Any]) -> None:
     for tool in agent["tools"]:
         if tool["name"] == "book_flight":
-            tool.pop("reconcile", None)
-            tool["onUnknown"] = "retry"
+            # By default: it is made with @tool.
+            del tool["reconcile"], tool["onUnknown"]
 
 
 def _json(action: str, **details: Any) -> str:

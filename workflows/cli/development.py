@@ -23,7 +23,7 @@ from workflows.engines.listing import list_machines, told
 from workflows.engines.start import STARTS, Engine
 from workflows.graph import folded, graph
 from workflows.local import TEMPLATE, local_stack
-from workflows.registry import latest_definition, read_agent_file
+from workflows.registry import latest_definition, read_agent_file, settlings
 from workflows.registry import register as register_agent
 from workflows.scenarios import load_scenarios
 
@@ -101,11 +101,17 @@ def register(
     before = latest_definition(target, read_agent_file(path).name)
     definition = register_agent(target, path)
     new = definition != before
+    unknown = settlings(path, definition)
     if as_json:
-        print_json({"new": new, "definition": definition.dump()})
+        print_json({"new": new, "definition": definition.dump(), "unknown": [settling.dump() for settling in unknown]})
         return
     what = "is registered" if new else "has not changed since it was registered"
-    Screen().line(f"{definition.name} {what} as version {definition.version}, with {len(definition.tools)} tools.")
+    screen = Screen()
+    screen.line(f"{definition.name} {what} as version {definition.version}, with {len(definition.tools)} tools.")
+    if unknown:
+        screen.title("When the outcome of a call is unknown")
+        for settling in unknown:
+            screen.line(f"  {settling}")
 
 
 def draw(
