@@ -31,6 +31,10 @@ _OUTCOMES = {
     Outcome.UNAVAILABLE: "The tool could not be reached and nothing happened",
     Outcome.UNCERTAIN: "It is not known whether the call took effect. Do not repeat it",
 }
+_PROMPT_LIMIT = 96 * 1024
+"""Bytes of a prompt that the model reads in full."""
+_BEGINNING = 2000
+"""Bytes of a text that is too long: a text of up to so many is told in full."""
 _REASON_LIMIT = 4000
 """Bytes of an error's cause that the model reads."""
 
@@ -91,6 +95,13 @@ class Conversation:
         else:
             self.messages.append({"Role": role, "Content": content})
 
+    def followed_by(self, messages: Sequence[Message]) -> list[Message]:
+        """Give the messages with more behind them; the conversation stays as it is."""
+        longer = Conversation([{**message, "Content": [*message["Content"]]} for message in self.messages])
+        for message in messages:
+            longer.add(message["Role"], message["Content"])
+        return longer.messages
+
 
 def fold(
     steps: Iterable[Item], effects: Iterable[Item] = (), inputs: Iterable[Item] = (), since: int = 0
@@ -106,7 +117,8 @@ def fold(
     for item in steps:
         match item["who"]:
             case "USER":
-                conversation.add("user", [_words(item["text"])])
+                long = len(item["text"].encode()) > _PROMPT_LIMIT
+                conversation.add("user", [_words(shortened(item["text"]) if long else item["text"])])
             case "MODEL":
                 _fold_decision(conversation, item, words, since)
             case "TOOLS":
@@ -143,6 +155,14 @@ def pending_message(
     elif last and last.tool_use_id and blocks:
         blocks = [_tool_result(last.tool_use_id, [{"Text": "Not closed yet: something has come in."}]), *blocks]
     return [{"Role": "user", "Content": blocks}] if blocks else []
+
+
+def shortened(text: str) -> str:
+    """Tell a message that is too long by its length and its beginning; a short one as it is."""
+    size = len(text.encode())
+    if size <= _BEGINNING:
+        return text
+    return f"(A message of {size} bytes, too many to be read here. It begins: {cut(text, _BEGINNING)})"
 
 
 def _words(text: str) -> Block:

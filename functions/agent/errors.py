@@ -22,7 +22,7 @@ class LeaseLost(Exception):
 
 
 class ContextTooLarge(Exception):
-    """The conversation no longer fits the state payload. Never retried: the agent ends FAILED with this reason."""
+    """The conversation no longer fits the state payload. Never retried: an operator is asked if anything stands."""
 
 
 class InvalidRecord(Exception):

@@ -35,7 +35,7 @@ class Agent(Claim):
     """The agent as the turn carries it. Small and bounded."""
 
     step: Annotated[int, Field(description="The newest entry of the journal")]
-    inbox: Annotated[int, Field(description="Inputs that this turn has seen")]
+    inbox: Annotated[int, Field(description="Inputs that this turn has seen; the turn closes only on all there are")]
     rounds: Annotated[int, Field(description="Decisions in this execution")]
     plan: list[PlanStep]
     used: Used
@@ -71,6 +71,7 @@ class Pending(Model):
 
     messages: Annotated[list[dict[str, Any]], Field(description="Converse messages: none, or one of the user")] = []
     inputs: Annotated[list[str], Field(description="The `record` of each input in them")] = []
+    left: Annotated[int, Field(ge=0, description="Inputs that did not fit and are for the next round")] = 0
 
 
 class Fallback(Model):

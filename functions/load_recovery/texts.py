@@ -11,6 +11,9 @@ COMPENSATE  what stands is undone, and the user is asked for an alternative
 ABORT       the agent ends FAILED; what stands stays as it is"""
 
 
+TOO_LARGE = "States.DataLimitExceeded"
+_AGAIN = "Make a new plan and go on."
+_LESS = "Answer in fewer words, ask for less with each call, or make fewer calls at once."
 _WHY_LENGTH = 2_000
 _MESSAGE_LENGTH = 30_000
 """Characters: four bytes each at most, in a payload of 256 KiB."""
@@ -32,7 +35,7 @@ def texts(state: Item, ledger: Iterable[Item], undone: Iterable[Item], kept: Ite
         f"Decide with\n  turnstile decide {agent_id} RETRY|REPLAN|COMPENSATE|ABORT [--note TEXT]\n\n{_DECISIONS}\n"
     )
     return Texts(
-        replan=f"The last attempt failed: {error}: {why} Make a new plan and go on.",
+        replan=f"The last attempt failed: {error}: {why} {_LESS if error == TOO_LARGE else _AGAIN}",
         compensated=f"You could not go on: {error}: {why} {was_undone}{stands} "
         "The user is asked for an alternative; start again from what the user says.",
         # A child is not told otherwise: its parent decides what is done instead.

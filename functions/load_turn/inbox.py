@@ -19,9 +19,28 @@ NOTE_LENGTH = 4000
 class Inbox:
     """Inputs, in the order of their events."""
 
-    records: list[str]
-    """The `record` of each, also of what makes no sense."""
-    events: list[Model]
+    inputs: list[tuple[str, Model | None]]
+    """The `record` of each and its event; None for an event that makes no sense."""
+
+    @property
+    def records(self) -> list[str]:
+        """The `record` of each input."""
+        return [record for record, _ in self.inputs]
+
+    @property
+    def events(self) -> list[Model]:
+        """What makes sense."""
+        return [event for _, event in self.inputs if event]
+
+    def before_words(self, number: int) -> "Inbox":
+        """Leave out what the user says from the place `number` on; what came by itself stays."""
+        kept, words = [], 0
+        for record, event in self.inputs:
+            said = isinstance(event, AgentInputReceived)
+            if not said or words < number:
+                kept.append((record, event))
+            words += said
+        return Inbox(kept)
 
     @property
     def words(self) -> list[str]:
@@ -51,8 +70,7 @@ def read_inbox(inputs: Iterable[Item], folded: set[str]) -> Inbox:
         (item for item in inputs if item["record"] not in folded),
         key=lambda item: (item["time"], item["receivedAt"], item["record"]),
     )
-    events = [event for item in found if (event := _event(item))]
-    return Inbox(records=[item["record"] for item in found], events=events)
+    return Inbox([(item["record"], _event(item)) for item in found])
 
 
 def _event(item: Item) -> Model | None:

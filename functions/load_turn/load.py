@@ -22,6 +22,7 @@ from agent.record import (
 )
 from agent.turn import Agent, Claim, Entry, Fallback, Pending, Turn, Used
 from load_turn.children import LONGEST, TOGETHER, late_report, report
+from load_turn.fitting import fitting
 from load_turn.inbox import Inbox, read_inbox, refusal, told
 from load_turn.request import converse_request
 
@@ -69,25 +70,34 @@ def load_turn(
         decision = conversation.last.model_copy(update={"results_record": here}) if conversation.last else None
         return Turn(agent=agent, entry=entry, decision=decision)
     answers = _answers(conversation.last, inbox, read_items)
-    pending = Pending(messages=pending_message(conversation, inbox.words, answers, news), inputs=inbox.records)
-    for message in pending.messages:
-        conversation.add(message["Role"], message["Content"])
     metadata = {"agentId": claim.agent_id, "step": state["step"], "modelCalls": state["modelCalls"]}
-    turn = Turn(
-        agent=agent,
-        entry="ASK_MODEL" if definition.model.protocol == "tools" else "ASK_MODEL_WITHOUT_TOOLS",
-        request=converse_request(definition, agent, conversation.messages, today, metadata),
-        fallback=_fallback(definition.model.fallbacks),
-        tools=definition.tools,
-        delegates=[delegate.name for delegate in definition.delegates],
-        pending=pending,
-    )
-    size = len(json.dumps(turn.dump(), ensure_ascii=False).encode())
+
+    def ask(words: list[str]) -> Turn:
+        """Make the turn that tells the model the user's first words; what the user says behind them is left."""
+        taken = inbox.before_words(len(words))
+        messages = pending_message(conversation, words, answers, news)
+        left = len(inbox.records) - len(taken.records)
+        return Turn(
+            agent=agent,
+            entry="ASK_MODEL" if definition.model.protocol == "tools" else "ASK_MODEL_WITHOUT_TOOLS",
+            request=converse_request(definition, agent, conversation.followed_by(messages), today, metadata),
+            fallback=_fallback(definition.model.fallbacks),
+            tools=definition.tools,
+            delegates=[delegate.name for delegate in definition.delegates],
+            pending=Pending(messages=messages, inputs=taken.records, left=left),
+        )
+
+    turn = ask(fitting(inbox.words, PAYLOAD_LIMIT - _size(ask([]))) if inbox.words else [])
+    size = _size(turn)
     if size > PAYLOAD_LIMIT:
         raise ContextTooLarge(
             f"The conversation has grown to a payload of {size // 1024} KiB; at most {PAYLOAD_LIMIT // 1024} KiB fit."
         )
     return turn
+
+
+def _size(turn: Turn) -> int:
+    return len(json.dumps(turn.dump(), ensure_ascii=False).encode())
 
 
 def _entry(last: Decision | None, inbox: Inbox, news: list[str], state: Item) -> Entry | None:

@@ -43,7 +43,7 @@ def read_reply(asked: Asked) -> Reading:
     if reply.blocks:
         messages.append({"Role": "assistant", "Content": reply.blocks})
     return Reading(
-        agent=_advance(agent, step, decision, reply, plan, replans),
+        agent=_advance(asked, step, decision, reply, plan, replans),
         decision=decision,
         step=Step(
             record=step_record(step),
@@ -117,8 +117,9 @@ def _refused(agent: Agent, use: ToolUse, message: str) -> tuple[Decision, list[P
     return invalid(agent, message, [wrong(use, message)]), agent.plan
 
 
-def _advance(agent: Agent, step: int, decision: Decision, reply: Reply, plan: list[PlanStep], replans: int) -> Agent:
+def _advance(asked: Asked, step: int, decision: Decision, reply: Reply, plan: list[PlanStep], replans: int) -> Agent:
     """The agent as it is once the decision is checkpointed; the journal gives the same when it is folded again."""
+    agent = asked.agent
     used = agent.used
     if decision.fingerprint:
         repeats = used.repeats + 1 if decision.fingerprint == agent.fingerprint else 1
@@ -128,6 +129,8 @@ def _advance(agent: Agent, step: int, decision: Decision, reply: Reply, plan: li
         update={
             "step": step,
             "rounds": agent.rounds + 1,
+            # What was left out, this decision has not seen: a turn that closes on it goes round once more.
+            "inbox": agent.inbox - asked.pending.left,
             "plan": plan,
             "children": [*agent.children, *(child.agent_id for child in decision.children)],
             "fingerprint": decision.fingerprint or agent.fingerprint,

@@ -242,13 +242,33 @@ def test_a_long_run_goes_on_in_a_fresh_execution(world: World) -> None:
     assert len(world.bookings(agent_id)) == 1
 
 
-@pytest.mark.parametrize("size", [110_000, 205_000])  # the words travel twice: in the request, and to the journal
-def test_a_conversation_that_outgrows_the_payload_ends_in_words(world: World, size: int) -> None:
-    agent_id = waiting(world)
-    world.run("agent_input", {"agentId": agent_id, "text": "x" * size})
-    state = world.settle(agent_id, Status.FAILED)
+def test_long_messages_are_heard_and_undo_nothing(world: World) -> None:
+    patient = scenario("look_up_then_book")
+    name = fresh("long")
+    with world.faults.held(name, "CheckpointResults") as until_held:
+        world.start(patient, name)
+        until_held()
+        for letter in "ab":
+            assert world.run("agent_input", {"agentId": name, "text": letter * 58_000})["status"] == "SUCCEEDED"
+        assert world.run("agent_input", {"agentId": name, "text": "c" * 200_000})["status"] == "SUCCEEDED"
+    state = world.settle(name)
+    assert (state["status"], state["error"], state["inbox"]) == (Status.COMPLETED, "", "3")
+    entries = [item for item in world.items(name, "STEP#") if item["who"] == "MODEL"]
+    assert [len(json.loads(entry["inputs"])) for entry in entries].count(1) == 3
+    journal = "".join(entry["messages"] for entry in entries)
+    assert ("a" * 58_000 in journal, "b" * 58_000 in journal) == (True, True)
+    assert "A message of 200000 bytes, too many to be read here. It begins: ccc" in journal
+    assert [item["status"] for item in world.items(name, "EFFECT#")] == ["COMMITTED"]
+    world.assert_sound(name)
+
+
+def test_a_conversation_that_outgrows_the_payload_asks_the_operator_if_something_stands(world: World) -> None:
+    name = fresh("outgrown")
+    world.faults.put(Fault(agent_id=name, state="LoadTurn", error="ContextTooLarge", skip=1))
+    world.start(scenario("straight_booking"), name)
+    state = world.settle(name, Status.WAITING_FOR_OPERATOR)
     assert state["error"] == "ContextTooLarge"
-    assert "at most 200 KiB fit" in state["errorMessage"]
+    assert [item["status"] for item in world.items(name, "EFFECT#")] == ["COMMITTED"]
 
 
 def test_an_agent_keeps_the_definition_that_it_began_with(world: World) -> None:
