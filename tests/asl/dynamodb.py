@@ -12,7 +12,10 @@ from workflows.machines import Machine, State
 STATE = json.dumps({"S": "STATE"})
 ENTRY = "a ledger entry"
 """`Request.record` of every ledger entry, whatever path its key comes by."""
-_ENTRY_KEYS = {json.dumps({"S.$": path}) for path in ("$.call.key", "$.effect.key", "$.undo.key", "$.undo.undoKey")}
+_ENTRY_KEYS = {
+    json.dumps({"S.$": path})
+    for path in ("$.call.key", "$.effect.key", "$.effect.undoes", "$.undo.key", "$.undo.undoKey")
+}
 _OPERATIONS = {"getItem": "Get", "putItem": "Put", "updateItem": "Update", "deleteItem": "Delete"}
 _CLAUSE = re.compile(r"\b(SET|REMOVE|ADD|DELETE)\b")
 _TOKEN = re.compile(r"[#:]?\w+")

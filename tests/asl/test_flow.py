@@ -26,9 +26,12 @@ RECOVERIES = {
     ("agent_turn", "RouteRefusal", "UseAlternative"): "nothing happened, and another tool may do it",
     ("agent_recovery", "AskOwner", "TakeOver"): "an owner that nobody remembers does not run",
     ("agent_recovery", "TakeOver", "NothingToDo"): "somebody else has taken the agent over",
-    ("agent_recovery", "CallAgain", "SettleFailed"): "a call that the tool refuses has settled that nothing happened",
+    (
+        "agent_recovery",
+        "CallAgain",
+        "RouteNothingHappened",
+    ): "a call that the tool refuses has settled that nothing happened",
     ("agent_recovery", "RouteLookUp", "LookUp"): "the call by its key has ended, and a look-up tells what happened",
-    ("agent_recovery", "RouteUndo", "FinishUndo"): "a recovery before this one has undone it",
     ("agent_recovery", "AskOperator", "CountReminder"): "nobody has answered yet: ask again, or leave it FAILED",
     ("agent_recovery", "MarkWaiting", "LoadRecovery"): "it is to be cancelled; or LoadRecovery says LeaseLost",
     ("agent_recovery", "RecordRecovery", "LoadRecovery"): "an input came meanwhile; or LoadRecovery says LeaseLost",
@@ -188,7 +191,7 @@ def test_every_recovery_is_needed(recovery: tuple[str, str, str], monkeypatch: p
         lambda s: s.update(ResultPath="$.call.answer"),
         named="RouteCall",
     ),
-    Broken(nothing_inside_a_map_can_fail, "agent_recovery", "Compensate/FinishUndo", lambda s: s.pop("Catch")),
+    Broken(nothing_inside_a_map_can_fail, "agent_recovery", "Compensate/DoubtUndo", lambda s: s.pop("Catch")),
     Broken(
         nothing_inside_a_map_can_fail,
         "agent_recovery",

@@ -318,8 +318,12 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
     Broken(
         literals_are_the_contracts,
         "agent_recovery",
-        "Compensate/RouteUndo",
-        _set("StringEquals", "COMPLETED", "Choices", 0, "And", 1),
+        "Compensate/FailUndo",
+        _set(
+            ":failed",
+            {"S": "REJECTED"},
+            *("Parameters", "TransactItems", 0, "Update", "ExpressionAttributeValues"),
+        ),
     ),
     Broken(
         literals_are_the_contracts,

@@ -2,6 +2,7 @@
 
 import importlib.resources
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from agent.record import FINISHED, Status
 from tests.asl.dynamodb import ENTRY, STATE, created, requests, type_of, writes
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
-from workflows.machines import Machine
+from workflows.machines import Machine, Scope, State
 
 NOT_THERE_YET = "attribute_not_exists(agentId)"
 REPLACING = {
@@ -74,10 +75,16 @@ LEADS_TO = {
     # From COMPENSATING if its compensation did nothing: then the effect stands as it did.
     "COMMITTED": OPEN | {"COMMITTED", "COMPENSATING"},
     "FAILED": OPEN | {"FAILED"},
-    "COMPENSATING": {"COMMITTED", "COMPENSATING"},
-    "COMPENSATED": {"COMPENSATING", "COMPENSATED"},
+    "COMPENSATING": {"COMMITTED"},
+    "COMPENSATED": {"COMPENSATING"},
 }
 """The statuses that a ledger entry may come from, by the one that it comes to."""
+UNDONE = {"$.undo.undoKey": "$.undo.key", "$.effect.key": "$.effect.undoes"}
+"""The paths of an undo's key, each with the path of the key of the effect that it undoes."""
+TOGETHER = {"RESERVED": "COMPENSATING", "COMMITTED": "COMPENSATED", "FAILED": "COMMITTED"}
+"""What an effect becomes in the write that makes its undo RESERVED, COMMITTED or FAILED."""
+UNDOES_NOTHING = {"Variable": "$.effect.undoes", "StringEquals": ""}
+"""The rule of a Choice that lets no undo past."""
 RESERVED_WORDS = set(
     importlib.resources.files("moto").joinpath("dynamodb/parsing/reserved_keywords.txt").read_text().split()
 )
@@ -134,6 +141,34 @@ def settling_is_fenced_by_the_status(machine: Machine) -> Iterator[str]:
             if not before or before - LEADS_TO[after]:
                 allowed = ", ".join(sorted(LEADS_TO[after]))
                 yield problem(machine, write.state, f"demand that the status is one that leads to {after}: {allowed}")
+
+
+def an_undo_is_written_with_its_effect(machine: Machine) -> Iterator[str]:
+    entries: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for write in writes(machine):
+        path = (write.fields.get("Key") or write.fields["Item"])["record"].get("S.$", "")
+        entries[write.state.path] |= {path: write.written.get("status", {}).get("S", "")}
+    for scope in machine.scopes():
+        for state in scope.states.values():
+            made = entries[state.path]
+            for undo, effect in UNDONE.items():
+                wanted = TOGETHER.get(made.get(undo, ""))
+                if not wanted or made.get(effect) == wanted:
+                    continue
+                if effect in made or undo == "$.undo.undoKey":
+                    yield problem(machine, state, f"make {effect} {wanted} in the write that makes {undo} {made[undo]}")
+                    continue
+                for other in _lets_undos_past(scope, state):
+                    yield problem(machine, other, f"lead to {state.name} only if $.effect.undoes is empty")
+
+
+def _lets_undos_past(scope: Scope, state: State) -> Iterator[State]:
+    """The states that lead to this one by another way than UNDOES_NOTHING."""
+    for other in scope.states.values():
+        rules = [rule for rule in other.fields.get("Choices", []) if rule["Next"] == state.name]
+        ways = other.caught | {other.fields.get(key) for key in ("Next", "Default")}
+        if state.name in ways or not all(UNDOES_NOTHING.items() <= rule.items() for rule in rules):
+            yield other
 
 
 def every_write_has_a_condition(machine: Machine) -> Iterator[str]:
@@ -216,6 +251,7 @@ def values_are_texts_or_numbers(machine: Machine) -> Iterator[str]:
     final_is_final,
     what_nobody_looks_at_is_not_kept,
     settling_is_fenced_by_the_status,
+    an_undo_is_written_with_its_effect,
     every_write_has_a_condition,
     tokens_stay_in_the_table,
     transactions_have_a_token,
@@ -383,7 +419,43 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
         settling_is_fenced_by_the_status,
         "agent_recovery",
         "Compensate/ReserveUndo",
-        _edit(CONDITION, "#status IN (:committed, :compensating)", "attribute_exists(agentId)", part=1),
+        _edit(CONDITION, "#status = :committed", "attribute_exists(agentId)", part=1),
+    ),
+    *(
+        Broken(
+            an_undo_is_written_with_its_effect,
+            "agent_recovery",
+            path,
+            lambda s: s["Parameters"]["TransactItems"].pop(1),
+        )
+        for path in ("Compensate/ReserveUndo", "Compensate/CommitUndo", "Compensate/FailUndo")
+    ),
+    Broken(
+        an_undo_is_written_with_its_effect,
+        "agent_recovery",
+        "SettleEffects/SettleNotUndone",
+        lambda s: s["Parameters"]["TransactItems"].pop(1),
+        named="RouteNothingHappened",
+    ),
+    Broken(
+        an_undo_is_written_with_its_effect,
+        "agent_recovery",
+        "SettleEffects/SettleUndone",
+        lambda s: s["Parameters"]["TransactItems"][1]["Update"]["ExpressionAttributeValues"].update(
+            {":compensated": {"S": "COMMITTED"}}
+        ),
+    ),
+    Broken(
+        an_undo_is_written_with_its_effect,
+        "agent_recovery",
+        "SettleEffects/CallAgain",
+        lambda s: s.update(Next="SettleCommitted"),
+    ),
+    Broken(
+        an_undo_is_written_with_its_effect,
+        "agent_recovery",
+        "SettleEffects/RouteHappened",
+        lambda s: s["Choices"][1].update(Next="SettleCommitted"),
     ),
     Broken(
         every_write_has_a_condition, "agent_turn", "CallTools/CommitEffect", lambda s: s["Parameters"].pop(CONDITION)

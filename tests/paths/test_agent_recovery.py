@@ -22,6 +22,7 @@ from workflows.local import TEMPLATE
 from workflows.registry import register
 from workflows.scenarios import Scenario, load_scenarios
 from workflows.scripted_model import ScriptedModel
+from workflows.verify import findings
 
 told = operator
 """Gives what the operators' topic has about an agent."""
@@ -210,6 +211,37 @@ def test_an_undo_whose_answer_is_lost_is_made_once(world: World) -> None:
     ]
     assert [booking["status"] for booking in world.bookings(name)] == ["CANCELLED"]
     world.assert_inventory_agrees()
+
+
+@pytest.mark.parametrize(("state", "attempts"), [("ReserveUndo", ["FAILED", "COMMITTED"]), ("CallUndo", ["COMMITTED"])])
+def test_an_undo_that_dies_half_way_is_settled_with_its_effect(world: World, state: str, attempts: list[str]) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, machine="AgentRecovery", state=state, when="left", dies="stopped"))
+    compensating(world, name)
+    entries = world.until(lambda: [entry for entry in ledger(world, name) if "UNDO" in entry[0]])
+    assert entries == [("000002#0#UNDO#1", "cancel_flight", "RESERVED")]
+    world.ended(world.items(name, "STATE")[0]["owner"].partition("#")[0])
+    set_state(world, name)
+    assert world.run("agent_watch", {})["status"] == "SUCCEEDED"
+    world.settle(name, Status.WAITING_FOR_INPUT)
+    assert ledger(world, name) == [
+        ("000002#0", "book_flight", "COMPENSATED"),
+        *((f"000002#0#UNDO#{number}", "cancel_flight", status) for number, status in enumerate(attempts, 1)),
+    ]
+    assert [booking["status"] for booking in world.bookings(name)] == ["CANCELLED"]
+    assert findings(world.items(name)) == []
+    world.assert_inventory_agrees()
+    world.assert_sound(name)
+
+
+def test_an_undo_whose_end_is_not_known_says_why(world: World) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="CallUndo", error="AccessDenied"))
+    compensating(world, name)
+    asked(world, name)
+    [_, undo] = world.items(name, "EFFECT#")
+    assert (undo["status"], undo["error"]) == ("UNCERTAIN", "AccessDenied")
+    assert findings(world.items(name)) == []
 
 
 def test_the_user_is_told_what_was_undone(world: World) -> None:

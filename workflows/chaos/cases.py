@@ -157,8 +157,8 @@ class Way:
     leads: tuple[Injection, ...] = ()
     operator: str = ""
     """What the operator decides when asked; nothing if empty. CANCEL: somebody cancels the agent instead."""
-    cancelled_at: str = ""
-    """The state of agent_turn at which somebody cancels the agent; nobody does if empty."""
+    cancelled_at: Place | None = None
+    """The state at which the agent is held until it has been cancelled; it is not cancelled if None."""
     outlived_at: str = ""
     """The state of agent_turn at which the first of its children is when somebody cancels the agent, once it has heard
     of another; nobody does if empty."""
@@ -226,6 +226,13 @@ APPROVED = Way("approved")
 DELEGATED = Way("two_flights")
 UNTOLD = Way("approved_when_told")
 OUTLIVED = Way(DELEGATED.play, outlived_at="AskModel", name="outlived")
+UNDO_DIED = Way(
+    "book_then_give_up",
+    (_at("agent_recovery", "CallUndo", "aborted"),),
+    cancelled_at=Place("agent_recovery", "CallUndo"),
+    name="undo_died_and_cancelled",
+)
+"""The agent is cancelled during an undo, and the recovery is stopped after it: another recovery settles it."""
 CANCELLED = Way(DENIED.play, DENIED.leads, operator="CANCEL", name="denied_then_cancelled")
 
 WAYS: dict[str, Way] = {
@@ -279,7 +286,10 @@ WAYS: dict[str, Way] = {
         OUTAGE.play, (*OUTAGE.leads, _at("agent_recovery", "LoadRecovery", "permanent")), name="not_loaded"
     ),
     "agent_recovery.NotifyUnsettled": Way(
-        UNSETTLED.play, UNSETTLED.leads, cancelled_at="CallWriteTool", name="unsettled_and_cancelled"
+        UNSETTLED.play,
+        UNSETTLED.leads,
+        cancelled_at=Place("agent_turn", "CallWriteTool"),
+        name="unsettled_and_cancelled",
     ),
     "agent_recovery.CallAgain": Way("call_again", UNKNOWN.leads, name="call_again"),
     "agent_recovery.LookUp": UNKNOWN,
@@ -289,14 +299,18 @@ WAYS: dict[str, Way] = {
     "agent_recovery.ReserveUndo": GIVEN_UP,
     "agent_recovery.CallUndo": GIVEN_UP,
     "agent_recovery.CommitUndo": GIVEN_UP,
-    "agent_recovery.ReadUndo": Way(
-        "book_then_give_up", (_at("agent_recovery", "ReserveUndo", "permanent"),), name="undo_not_reserved"
+    "agent_recovery.DoubtUndo": Way(
+        "book_then_give_up",
+        (_at("agent_recovery", "CallUndo", "timeout_before"),),
+        operator="RETRY",
+        name="undo_unknown_then_retried",
+    ),
+    "agent_recovery.SettleUndone": UNDO_DIED,
+    "agent_recovery.SettleNotUndone": Way(
+        "book_then_give_up", (_at("agent_recovery", "ReserveUndo", "aborted"),), name="undo_died_before_it_began"
     ),
     "agent_recovery.FailUndo": Way(
         "book_then_give_up", (_at("agent_recovery", "CallUndo", "flooded"),), name="undo_refused"
-    ),
-    "agent_recovery.FinishUndo": Way(
-        "book_then_give_up", (_at("agent_recovery", "CallUndo", "aborted"),), name="undo_died"
     ),
     "agent_recovery.ReloadForOperator": Way(
         "book_then_give_up", (_at("agent_recovery", "CallUndo", "permanent"),), name="not_undone"

@@ -16,7 +16,7 @@ from agent.conversation import Item, reason
 from agent.events import AgentRequested
 from agent.record import FINISHED, FREE, Model, Status, child_id
 from workflows.chaos.bench import OWN_KEY, Bench, Guards
-from workflows.chaos.cases import KILLS, Case, Injection, Way, fault_for
+from workflows.chaos.cases import KILLS, Case, Injection, Place, Way, fault_for
 from workflows.chaos.plays import plays
 from workflows.client import StackError
 from workflows.engines.faults import Fault, met_at
@@ -33,7 +33,8 @@ LOOK = 0.2
 QUIET = 0.8
 """Seconds without a change after which it is asked whether anything still runs."""
 LIFE_SECONDS = 150
-INPUT_SECONDS = 5
+INPUT_SECONDS = 20
+"""Within which an agent comes to the state at which it is held, and has been told something there."""
 CHILD_SECONDS = 20
 """Within which children have begun, and one of them is done; and within which their parent can be cancelled."""
 DELEGATED_AT = 2
@@ -107,7 +108,7 @@ class Life:
             self._files.append((injection, self._bench.faults.put(fault)))
         meanwhile = None
         if self._play.input_at_once:
-            meanwhile = self._hold("AskModel", self._speak)
+            meanwhile = self._hold(Place("agent_turn", "AskModel"), self._speak)
         elif self.case.way.cancelled_at:
             meanwhile = self._hold(self.case.way.cancelled_at, lambda: self._bench.stack.cancel(self._agent_id))
         elif self.case.way.outlived_at:
@@ -201,9 +202,9 @@ class Life:
         requested = AgentRequested(prompt=self._play.scenario.prompt, agent_id=self._agent_id, agent=self._play.agent)
         self._bench.stack.request(requested)
 
-    def _hold(self, state: str, act: Callable[[], object]) -> Callable[[], None]:
-        """Holds the agent's turn at a state until what is done meanwhile is in its inbox. Gives what does it."""
-        hold = Fault(agent_id=self._agent_id, machine="AgentTurn", state=state, when="entered", hold=True)
+    def _hold(self, place: Place, act: Callable[[], object]) -> Callable[[], None]:
+        """Hold the agent at a state until what is done meanwhile is in its inbox. Return the function that does it."""
+        hold = Fault(agent_id=self._agent_id, machine=place.logical_id, state=place.state, when="entered", hold=True)
         file = self._bench.faults.put(hold)
 
         def do() -> None:
