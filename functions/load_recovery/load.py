@@ -15,10 +15,12 @@ from load_recovery.texts import texts
 
 LONGEST_BACK_OFF = 300
 """Seconds."""
+RESERVATION = timedelta(seconds=90)
+"""How long ReserveEffect and ReserveUndo may take: 5 attempts of 15 s, and pauses of 1, 2, 4 and 8 s between them."""
 CALL_ATTEMPTS = 4
-"""Of a call that writes, its retries included, as in `asl/`."""
-LONGEST_PAUSE = timedelta(seconds=20)
-"""Between two of them."""
+"""Attempts of CallWriteTool, CallUndo and CallAgain, the first included."""
+CALL_PAUSES = timedelta(seconds=7)
+"""The pauses between these attempts: 1, 2 and 4 s."""
 KEY_IS_SURE = timedelta(days=KEY_KNOWN_DAYS - 1)
 """Since the reservation; after it no call is made again by its key."""
 _UNSETTLED = {EffectStatus.RESERVED, EffectStatus.UNCERTAIN}
@@ -156,15 +158,24 @@ def _undo(item: Item, attempts: list[Item], definition: Definition) -> Undo | No
 
 
 def _calls_end_by(state: Item, unsettled: list[Item], definition: Definition) -> str:
-    """The last attempt of a call begins before its turn is taken over, and within CALL_ATTEMPTS of its reservation; its
-    function ends by its own timeout."""
+    """Return the time at which no call of these entries can be running any more, in whole seconds.
+
+    A function ends by its own timeout after the last attempt has begun. The last attempt begins before the agent was
+    taken over, because a lease is taken from an execution that has ended. It also begins within CALL_ATTEMPTS of the
+    reservation, unless a recovery before this one has called again (`onUnknown: retry`): no entry says when that was.
+    """
     taken_over = _moment(state["lastUpdated"])
     ends = [taken_over]
     for item in unsettled:
-        seconds = timedelta(seconds=_tool(definition, item["tool"]).timeout_seconds + TIMEOUT_MARGIN)
-        last_try = _moment(item["reservedAt"]) + (CALL_ATTEMPTS - 1) * (seconds + LONGEST_PAUSE)
-        ends.append(min(taken_over, last_try) + seconds)
-    return max(ends).strftime("%Y-%m-%dT%H:%M:%SZ")
+        tool = _tool(definition, item["tool"])
+        seconds = timedelta(seconds=tool.timeout_seconds + TIMEOUT_MARGIN)
+        last_attempt = taken_over
+        if tool.on_unknown != "retry":
+            called = _moment(item["reservedAt"]) + RESERVATION
+            last_attempt = min(taken_over, called + (CALL_ATTEMPTS - 1) * seconds + CALL_PAUSES)
+        ends.append(last_attempt + seconds)
+    # A part of a second counts as a whole one, so that the wait does not end before the call.
+    return (max(ends) + timedelta(microseconds=999_999)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _moment(text: str) -> datetime:

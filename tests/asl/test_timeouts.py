@@ -1,12 +1,14 @@
 """No task waits for ever, and none gives up on a function that still runs."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
+from load_recovery.load import CALL_ATTEMPTS, CALL_PAUSES, RESERVATION
 from tests.asl import template
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
-from workflows.machines import SUBSTITUTION, Machine
+from workflows.machines import SUBSTITUTION, Machine, State
 
 CALLS = ("$.call", "$.effect", "$.effect.lookUp", "$.undo")
 """What tells a tool's function tells `timeoutSeconds` too: the function's own timeout and TIMEOUT_MARGIN more, as the
@@ -51,6 +53,41 @@ def machines_time_out(machine: Machine) -> Iterator[str]:
 @holds(tasks_time_out, functions_end_first, machines_time_out)
 def test_rule(rule: Rule, machine: Machine) -> None:
     assert_holds(rule, machine)
+
+
+def _pauses(state: State) -> list[int]:
+    """Return the longest pause before each further attempt of a Task, in seconds."""
+    return [
+        min(retrier["IntervalSeconds"] * int(retrier["BackoffRate"]) ** count, retrier["MaxDelaySeconds"])
+        for retrier in state.fields["Retry"]
+        for count in range(retrier["MaxAttempts"])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("machine", "path"), [("agent_turn", "CallTools/ReserveEffect"), ("agent_recovery", "Compensate/ReserveUndo")]
+)
+def test_a_recovery_counts_how_long_a_reservation_may_take(machine: str, path: str) -> None:
+    [state] = [state for state in MACHINES[machine].tasks() if state.path == path]
+    pauses = _pauses(state)
+    longest = state.fields["TimeoutSeconds"] * (1 + len(pauses)) + sum(pauses)
+    assert timedelta(seconds=longest) == RESERVATION, "change RESERVATION in functions/load_recovery/load.py"
+
+
+@pytest.mark.parametrize(
+    ("machine", "path"),
+    [
+        ("agent_turn", "CallTools/CallWriteTool"),
+        ("agent_recovery", "Compensate/CallUndo"),
+        ("agent_recovery", "SettleEffects/CallAgain"),
+    ],
+)
+def test_a_recovery_counts_the_attempts_of_a_call_that_writes(machine: str, path: str) -> None:
+    [state] = [state for state in MACHINES[machine].tasks() if state.path == path]
+    pauses = _pauses(state)
+    assert (1 + len(pauses), timedelta(seconds=sum(pauses))) == (CALL_ATTEMPTS, CALL_PAUSES), (
+        "change CALL_ATTEMPTS and CALL_PAUSES in functions/load_recovery/load.py"
+    )
 
 
 @pytest.mark.parametrize("name", UNBOUNDED)

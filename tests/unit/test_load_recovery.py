@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent.conversation import Item
-from agent.definition import Compensation, Definition
+from agent.definition import TIMEOUT_MARGIN, Compensation, Definition
 from agent.errors import InvalidRecord, LeaseLost
 from load_recovery.load import LONGEST_BACK_OFF, load_recovery
 from load_recovery.shapes import Operator, Situation, Taken
@@ -126,14 +126,53 @@ def test_nobody_looks_before_the_longest_open_call_can_have_ended(status: str) -
     assert situation.calls_end_by.endswith("Z")
 
 
-def test_the_last_attempt_of_a_call_may_have_begun_just_before_its_turn_was_taken_over() -> None:
-    retried = effect(FIRST, "RESERVED", "mail", reservedAt="2026-01-01T00:04:00Z")
-    ends = datetime.fromisoformat(load(retried).calls_end_by)
-    assert ends >= datetime.fromisoformat(NOW) + timedelta(seconds=100)
+TAKEN_OVER = datetime.fromisoformat(NOW)
+MAIL_SECONDS = 100 + TIMEOUT_MARGIN
+LAST_ATTEMPT = 90 + 3 * MAIL_SECONDS + 1 + 2 + 4
+"""Seconds after the reservation by which the last attempt of a call to mail begins."""
 
 
-def test_a_call_of_long_ago_is_not_waited_for() -> None:
-    assert load(effect(FIRST, "UNCERTAIN", reservedAt="2025-12-31T00:00:00Z")).calls_end_by == NOW
+@pytest.mark.parametrize(
+    ("before", "waits"),
+    [
+        # The reservation itself may have taken 90 s, and each of three attempts its whole time.
+        (0, MAIL_SECONDS),
+        (LAST_ATTEMPT - 1, MAIL_SECONDS),
+        (LAST_ATTEMPT, MAIL_SECONDS),
+        (LAST_ATTEMPT + 1, MAIL_SECONDS - 1),
+        (LAST_ATTEMPT + MAIL_SECONDS - 1, 1),
+        (LAST_ATTEMPT + MAIL_SECONDS, 0),
+        (LAST_ATTEMPT + MAIL_SECONDS + 1, 0),
+        (30 * 24 * 3600, 0),
+    ],
+)
+@pytest.mark.parametrize("status", ["RESERVED", "UNCERTAIN"])
+def test_a_recovery_waits_until_the_last_attempt_of_a_call_must_have_ended(
+    before: int, waits: int, status: str
+) -> None:
+    reserved = TAKEN_OVER - timedelta(seconds=before)
+    situation = load(effect(FIRST, status, "mail", reservedAt=reserved.isoformat()))
+    assert datetime.fromisoformat(situation.calls_end_by) == TAKEN_OVER + timedelta(seconds=waits)
+
+
+@pytest.mark.parametrize("before", [0, LAST_ATTEMPT, 30 * 24 * 3600])
+def test_a_recovery_before_this_one_may_have_called_again_until_it_lost_the_lease(before: int) -> None:
+    tools = [tool.model_copy(update={"on_unknown": "retry"}) if tool.name == "mail" else tool for tool in TOOLS]
+    found = definition().model_copy(update={"tools": tools})
+    reserved = TAKEN_OVER - timedelta(seconds=before)
+    situation = load_with(found, effect(FIRST, "UNCERTAIN", "mail", reservedAt=reserved.isoformat()))
+    assert datetime.fromisoformat(situation.calls_end_by) == TAKEN_OVER + timedelta(seconds=MAIL_SECONDS)
+
+
+def test_an_undo_is_waited_for_like_a_call() -> None:
+    undo = effect(f"{FIRST}#UNDO#1", "RESERVED", "unbook", reservedAt=NOW)
+    ends = load(effect(FIRST, "COMPENSATING"), undo).calls_end_by
+    assert datetime.fromisoformat(ends) == TAKEN_OVER + timedelta(seconds=20 + TIMEOUT_MARGIN)
+
+
+def test_a_part_of_a_second_is_waited_for() -> None:
+    situation = load(effect(FIRST, "RESERVED", reservedAt=NOW), lastUpdated="2026-01-01T00:05:00.001Z")
+    assert situation.calls_end_by == "2026-01-01T00:05:16Z"
 
 
 def test_a_call_that_has_ended_is_not_waited_for() -> None:
