@@ -224,6 +224,8 @@ def _tool(path: Path, index: int, tool: FileTool, stack: str) -> Tool:
     if tool.handler:
         handler = _handler(place, tool.handler)
         description, schema, effect = handler.description, handler.input_schema, handler.effect
+        if tool.compensation:
+            _check_fields(f"{place}.compensation.arguments", tool.compensation, handler)
     else:
         assert tool.description and tool.input_schema is not None and tool.effect  # FileTool has made sure of it
         description, schema, effect = tool.description, tool.input_schema, tool.effect
@@ -281,6 +283,23 @@ def _check_condition(place: str, condition: dict[str, Any], arguments: dict[str,
     named = [*condition.get("properties", {}), *condition.get("required", [])]
     if unknown := [name for name in named if name not in known]:
         raise AgentFileError(f"{place}: {unknown[0]} is no argument of this tool; it has {', '.join(known) or 'none'}")
+
+
+def _check_fields(place: str, compensation: Compensation, handler: ToolHandler) -> None:
+    """Raise AgentFileError if a compensation needs a field that the tool's output does not have.
+
+    Of a tool without a `handler` the output is not known here; an output that may have any fields has this one too.
+    """
+    output = handler.output_schema
+    known = output.get("properties", {})
+    if output.get("additionalProperties", False):
+        return
+    for argument, field in compensation.arguments.items():
+        if field not in known:
+            raise AgentFileError(
+                f"{place}.{argument}: {field} is no field of what {handler.name} returns; it returns "
+                f"{', '.join(known) or 'no fields'}"
+            )
 
 
 def _references(schema: Any) -> Iterator[str]:

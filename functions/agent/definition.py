@@ -152,11 +152,29 @@ class Definition(Model):
                     raise ValueError(f"the {role} of {tool.name} names {name}, which is no other tool of this agent")
                 if (by_name[name].effect == "read") != (role == "reconcile" or tool.effect == "read"):
                     raise ValueError(f"the {role} of {tool.name} names {name}, whose effect is {by_name[name].effect}")
+            if tool.compensation:
+                _check_arguments(tool.name, tool.compensation, by_name[tool.compensation.tool])
             if tool.on_unknown == "reconcile" and not tool.reconcile:
                 raise ValueError(f"{tool.name} needs `reconcile`, the name of a look-up, with `onUnknown: reconcile`")
             if tool.on_unknown == "ask" and tool.reconcile:
                 raise ValueError(f"{tool.name} names the look-up {tool.reconcile}, which `onUnknown: ask` never uses")
         return self
+
+
+def _check_arguments(tool: str, compensation: Compensation, undo: Tool) -> None:
+    """Raise ValueError if the tool that undoes an effect would refuse the arguments that it is to be called with."""
+    known = list(undo.input_schema.get("properties", {}))
+    for argument in compensation.arguments:
+        if argument not in known:
+            raise ValueError(
+                f"the compensation of {tool} gives {undo.name} the argument {argument}, which {undo.name} does not "
+                f"take; it takes {', '.join(known) or 'none'}"
+            )
+    for argument in undo.input_schema.get("required", []):
+        if argument not in compensation.arguments:
+            raise ValueError(
+                f"the compensation of {tool} does not give {undo.name} the argument {argument}, which {undo.name} needs"
+            )
 
 
 ReadDefinition = Callable[[str, int], Definition]

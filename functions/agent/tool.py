@@ -61,6 +61,11 @@ class ToolHandler:
         """The JSON schema of the arguments, for the model."""
         return schema_for_model(self.input_model)
 
+    @property
+    def output_schema(self) -> dict[str, Any]:
+        """The JSON schema of the output."""
+        return self.output_model.model_json_schema(mode="serialization")
+
     def __call__(self, event: Any, _context: object) -> dict[str, Any]:
         """Carries out one call, `{agentId, key, input}`, and returns the output as a JSON object."""
         if nests_deeper(event, STORED_DEPTH):

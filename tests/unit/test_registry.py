@@ -79,6 +79,29 @@ def with_buy(**fields: Any) -> dict[str, Any]:
     return changed("tools", [INLINE, {**BUY, **fields}])
 
 
+SELL: dict[str, Any] = {
+    **BUY,
+    "name": "sell",
+    "inputSchema": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "street": {"type": "string"}},
+        "required": ["city"],
+    },
+}
+
+
+def with_undo(arguments: dict[str, str]) -> dict[str, Any]:
+    """Return the file with a tool that writes, and another tool that undoes it."""
+    return changed("tools", [{**BUY, "compensation": {"tool": "sell", "arguments": arguments}}, SELL])
+
+
+def travel_with_undo(arguments: dict[str, str]) -> dict[str, Any]:
+    """Return the file with tools of the sample: their outputs are known."""
+    book = {"name": "book_flight", "handler": "tools.book_flight.handler"}
+    cancel = {"name": "cancel_flight", "handler": "tools.cancel_flight.handler"}
+    return changed("tools", [{**book, "compensation": {"tool": "cancel_flight", "arguments": arguments}}, cancel])
+
+
 def stored(stack: Stack) -> list[str]:
     items = stack.dynamodb.scan(TableName=stack.outputs.table_name)["Items"]
     return sorted(item["record"]["S"] for item in items)
@@ -111,6 +134,14 @@ def test_the_travel_agent(stack: Stack) -> None:
     assert "from_city" in definition.tools[0].input_schema["properties"]
 
 
+@pytest.mark.parametrize("arguments", [{"city": "any field"}, {"city": "id", "street": "id"}])
+def test_the_output_of_a_tool_from_elsewhere_is_not_known(
+    stack: Stack, write: Write, arguments: dict[str, str]
+) -> None:
+    compensation = register(stack, write(with_undo(arguments))).tools[0].compensation
+    assert compensation == Compensation(tool="sell", arguments=arguments)
+
+
 def test_versions(stack: Stack, write: Write) -> None:
     path = write(FILE)
     first = register(stack, path)
@@ -141,7 +172,7 @@ def test_two_who_register_at_once(stack: Stack, write: Write, monkeypatch: pytes
 def test_what_the_machine_is_told_of_a_tool(stack: Stack, write: Write) -> None:
     told = {
         "alternatives": ["sell"],
-        "compensation": {"tool": "sell", "arguments": {"receipt": "id"}},
+        "compensation": {"tool": "sell", "arguments": {"city": "id"}},
         "onUnknown": "reconcile",
         "reconcile": "look",
     }
@@ -305,6 +336,23 @@ handler = look
         (with_buy(alternatives=["look"]), "the alternatives of buy names look, whose effect is read"),
         (with_buy(compensation={"tool": "there", "arguments": {"a": "b"}}), "the compensation of buy names there"),
         (with_buy(compensation={"tool": "look", "arguments": {"a": "b"}}), "names look, whose effect is read"),
+        (
+            with_undo({"receipt": "id"}),
+            "the compensation of buy gives sell the argument receipt, which sell does not take; it takes city, street",
+        ),
+        (
+            with_undo({"street": "id"}),
+            "the compensation of buy does not give sell the argument city, which sell needs",
+        ),
+        (
+            travel_with_undo({"booking": "booking_id"}),
+            "gives cancel_flight the argument booking, which cancel_flight does not take; it takes booking_id",
+        ),
+        (
+            travel_with_undo({"booking_id": "bookingId"}),
+            "tools.0 (book_flight).compensation.arguments.booking_id: bookingId is no field of what book_flight "
+            "returns; it returns booking_id, status, ",
+        ),
         (with_buy(onUnknown="reconcile", reconcile="there"), "the reconcile of buy names there, which is no other"),
         (with_buy(onUnknown="reconcile"), "buy needs `reconcile`, the name of a look-up"),
         (with_buy(reconcile="look", onUnknown="ask"), "names the look-up look, which `onUnknown: ask` never uses"),
