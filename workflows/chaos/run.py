@@ -33,7 +33,7 @@ LOOK = 0.2
 QUIET = 0.8
 """Seconds without a change after which it is asked whether anything still runs."""
 LIFE_SECONDS = 150
-INPUT_SECONDS = 20
+INPUT_SECONDS = 60
 """Within which an agent comes to the state at which it is held, and has been told something there."""
 CHILD_SECONDS = 20
 """Within which children have begun, and one of them is done; and within which their parent can be cancelled."""
