@@ -98,12 +98,13 @@ class Faults:
         return new.replace(file)
 
     @contextmanager
-    def held(self, agent_id: str, state: str, error: str = "") -> Iterator[Callable[[], None]]:
-        """Holds a task before it does anything. Gives what waits until it is held.
+    def held(self, agent_id: str, state: str, error: str = "", machine: str = "") -> Iterator[Callable[[], None]]:
+        """Hold a task before it does anything. Gives what waits until it is held.
 
-        Leaving the context lets it go on, or fail with `error`.
+        `machine`: its logical id, as AgentTurn, where two machines have a state of that name. Leaving the context lets
+        it go on, or fail with `error`.
         """
-        file = self.put(Fault(agent_id=agent_id, state=state, error=error, hold=True))
+        file = self.put(Fault(agent_id=agent_id, state=state, machine=machine, error=error, hold=True))
 
         def wait() -> None:
             deadline = time.monotonic() + HOLD_SECONDS

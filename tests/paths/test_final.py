@@ -1,0 +1,63 @@
+"""Final is final: what comes late, twice or from the watch leaves an ended agent as it is."""
+
+import time
+import uuid
+
+import pytest
+
+from agent.record import Status
+from tests.paths.test_agent_recovery import asked, decide, decisions
+from tests.paths.test_agent_watch import set_state
+from tests.world import World, scenario
+from workflows.engines.faults import Fault
+
+
+def fresh() -> str:
+    return f"final-{uuid.uuid4().hex[:8]}"
+
+
+def asking(world: World) -> str:
+    """An agent whose recovery waits for an operator."""
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="ReadReply", error="AccessDenied"))
+    world.start(scenario("straight_booking"), name)
+    asked(world, name)
+    return name
+
+
+def recovery_of(world: World, owner: str) -> str:
+    """Waits for the recovery that was started because `owner` had ended; returns its ARN once it is over."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        machine = world.stack.outputs.agent_recovery_arn
+        for each in world.stack.stepfunctions.list_executions(stateMachineArn=machine)["executions"]:
+            execution = world.stack.execution(each["executionArn"])
+            if execution and execution.event["detail"].get("executionArn") == owner:
+                world.ended(execution.arn)
+                return execution.arn
+        time.sleep(0.05)
+    raise TimeoutError(f"no recovery was started for {owner}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [("ABORT", Status.FAILED), ("COMPENSATE", Status.WAITING_FOR_INPUT), ("CANCEL", Status.CANCELLED)],
+)
+def test_a_watch_that_read_the_record_before_the_end_revives_nothing(world: World, answer: str, status: Status) -> None:
+    agent_id = asking(world)
+    owner = set_state(world, agent_id)["owner"].split("#")[0]
+    with world.faults.held(agent_id, "AskOwner", machine="AgentWatch") as until_held:
+        run = world.deliver("agent_watch", {})
+        until_held()
+        if answer == "CANCEL":
+            world.run("agent_input", {"agentId": agent_id}, kind="AgentCancelRequested")
+        else:
+            decide(world, agent_id, answer)
+        world.ended(owner)
+        [left] = world.items(agent_id, "STATE")
+    assert world.ended(run)["status"] == "SUCCEEDED"
+    assert world.history(recovery_of(world, owner))[-1].state == "NothingToDo"
+    assert left["status"] == status
+    assert world.items(agent_id, "STATE") == [left]
+    assert decisions(world, agent_id) == [(answer, "AccessDenied")]
+    world.assert_sound(agent_id)
