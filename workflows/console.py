@@ -361,7 +361,7 @@ class Screen:
             answer = _fields(result.value) if good else outcome_text(result)
             said.append(("tool", Text.assemble(mark, (name, "cyan"), f" {_short(answer)}")))
         if recovery := entry.recovery:
-            said.append(("recover", Text(f"{recovery.reason} → {recovery.action}")))
+            said.append(("recover", Text(f"{recovery.reason} → {recovery.action} → {recovery.status}")))
             words = [("note", recovery.note), ("told", recovery.text), ("asks", recovery.question)]
             said += [(label, Text(text, style="bold" if label == "asks" else "")) for label, text in words if text]
         if blank:

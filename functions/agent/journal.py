@@ -9,7 +9,7 @@ from pydantic import Field
 
 from agent.border import read_json, read_object
 from agent.conversation import SYSTEM_NOTE, Item, reason
-from agent.record import CallResult, Decision, Model, Outcome, RecoveryAction, Verdict
+from agent.record import CallResult, Decision, Model, Outcome, RecoveryAction, Status, Verdict
 from agent.turn import Usage
 
 Role = Literal["user", "assistant", "tool_output"]
@@ -32,6 +32,7 @@ class Recovery(Model):
     """What a recovery decided."""
 
     action: RecoveryAction
+    status: Annotated[Status, Field(description="The status that it left the agent in")]
     reason: Annotated[str, Field(description="The error's name")]
     note: Annotated[str, Field(description="The operator's words")]
     text: Annotated[str, Field(description="What the model was told")]

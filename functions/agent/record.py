@@ -226,6 +226,9 @@ class Decision(Model):
     action: Action
     status: Annotated[Status, Field(description="The agent's status once this decision is checkpointed")]
     closes_as: Annotated[Status, Field(description="The status if the turn closes on it")]
+    ends: Annotated[int, Field(description="1 if the agent ends when the turn closes on it, else 0")] = Field(
+        default_factory=lambda decision: int(decision["closes_as"] in FINISHED)
+    )
     next_action: Annotated[Literal["NONE"], Field(description="None: the turn that closes on it is the last")] = "NONE"
     tool_use_id: Annotated[
         str, Field(description="The built-in's tool use, answered later; empty if there is none")

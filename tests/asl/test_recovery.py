@@ -8,6 +8,7 @@ import pytest
 
 from agent import errors
 from agent.journal import Recovery
+from agent.record import FINISHED
 from tests.asl.dynamodb import ENTRY, requests
 from tests.asl.services import called
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
@@ -48,6 +49,14 @@ def entries_of_a_recovery_can_be_read(machine: Machine) -> Iterator[str]:
         if request.kind == "Put" and request.written.get("who") == {"S": "RECOVERY"}:
             for name in sorted(Recovery.model_fields.keys() - request.written.keys()):
                 yield problem(machine, request.state, f"put {name}: whoever reads the journal counts on it")
+
+
+def an_end_is_counted(machine: Machine) -> Iterator[str]:
+    for state in machine.states():
+        given = state.fields.get("Result", state.fields.get("Parameters", {}))
+        left = given.get("closesAs", given.get("status"))
+        if state.type == "Pass" and left and "nextAction" in given and given.get("ends") != int(left in FINISHED):
+            yield problem(machine, state, f"give `ends`: {int(left in FINISHED)}, since it leaves the agent {left}")
 
 
 def a_forgotten_execution_does_not_run(machine: Machine) -> Iterator[str]:
@@ -117,6 +126,7 @@ def _caught(state: State) -> set[str]:
     what_may_pass_is_tried_again,
     decisions_are_routed,
     entries_of_a_recovery_can_be_read,
+    an_end_is_counted,
     a_forgotten_execution_does_not_run,
     nothing_is_settled_by_default,
 )
@@ -163,6 +173,16 @@ def _without(rule: int, *texts: str) -> Any:
         "RecordRecovery",
         lambda s: s["Parameters"]["TransactItems"][0]["Put"]["Item"].pop("note"),
     ),
+    Broken(
+        entries_of_a_recovery_can_be_read,
+        "agent_recovery",
+        "RecordRecovery",
+        lambda s: s["Parameters"]["TransactItems"][0]["Put"]["Item"].pop("status"),
+    ),
+    Broken(an_end_is_counted, "agent_recovery", "Aborted", lambda s: s["Parameters"].update(ends=0)),
+    Broken(an_end_is_counted, "agent_recovery", "AskUser", lambda s: s["Parameters"].update(ends=1)),
+    Broken(an_end_is_counted, "agent_recovery", "Cancelled", lambda s: s["Parameters"].pop("ends")),
+    Broken(an_end_is_counted, "agent_turn", "HandOver", lambda s: s["Result"].update(ends=1)),
     Broken(
         nothing_is_settled_by_default,
         "agent_recovery",

@@ -10,6 +10,7 @@ from tests.paths.test_agent_recovery import asked, decide, decisions
 from tests.paths.test_agent_watch import set_state
 from tests.world import World, scenario
 from workflows.engines.faults import Fault
+from workflows.verify import findings
 
 
 def fresh() -> str:
@@ -60,4 +61,5 @@ def test_a_watch_that_read_the_record_before_the_end_revives_nothing(world: Worl
     assert left["status"] == status
     assert world.items(agent_id, "STATE") == [left]
     assert decisions(world, agent_id) == [(answer, "AccessDenied")]
+    assert findings(world.items(agent_id)) == []
     world.assert_sound(agent_id)

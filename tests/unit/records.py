@@ -83,6 +83,7 @@ def state(**fields: str) -> Item:
         "remindedOf": "",
         "children": "[]",
         "cancels": "0",
+        "ends": "0",
         "parent": "",
         "depth": "0",
         "tokenLimit": "0",
@@ -198,12 +199,24 @@ def error_answer(use_id: str, text: str) -> Answer:
     return Answer(tool_use_id=use_id, text=text, error=True)
 
 
+LEFT = {
+    "RETRY": "PLANNING",
+    "REPLAN": "PLANNING",
+    "COMPENSATE": "WAITING_FOR_INPUT",
+    "ABORT": "FAILED",
+    "FAIL": "FAILED",
+    "CANCEL": "CANCELLED",
+}
+"""The status that each decision of a recovery leaves, if nothing else has come."""
+
+
 def recovered(step: int, action: str = "RETRY", **fields: str) -> Item:
     """A recovery's entry; `text` is what the model is told."""
     return {
         "record": step_record(step),
         "who": "RECOVERY",
         "action": action,
+        "status": LEFT[action],
         "reason": "TurnDied",
         "note": "",
         "text": "",

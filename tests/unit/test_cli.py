@@ -141,14 +141,16 @@ def test_what_a_recovery_did_is_told_to_a_person_and_to_a_program(capsys: pytest
     lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert lines == [
         "TakeOver → RecordRecovery",
-        "2 recover GivenUp → COMPENSATE",
+        "2 recover GivenUp → COMPENSATE → WAITING_FOR_INPUT",
         "note    The customer rang.",
         "told    All was undone.",
         "asks    What shall I do instead?",
     ]
     Lines().change(changed)
     [told] = json.loads(capsys.readouterr().out)["entries"]
-    assert told["recovery"] == {name: spoke[name] for name in ("action", "reason", "note", "text", "question")}
+    assert told["recovery"] == {
+        name: spoke[name] for name in ("action", "status", "reason", "note", "text", "question")
+    }
 
 
 def test_a_run_as_json_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from botocore.stub import Stubber
 from typer.testing import CliRunner
 
 from agent.conversation import Item
-from agent.record import Answer, Call, CallResult, Decision, Outcome, Status, step_record
+from agent.record import FINISHED, Answer, Call, CallResult, Decision, Outcome, Status
 from tests.unit.records import (
     COMMITTED,
     UNCERTAIN,
@@ -23,6 +23,7 @@ from tests.unit.records import (
     child,
     decided,
     decision,
+    recovered,
     reported,
     ruled,
     said,
@@ -56,11 +57,6 @@ def effect(record: str, status: str, tool: str = "book", **fields: str) -> dict[
     return {"record": record, "status": status, **common, **fields}
 
 
-def recovered(step: int, action: str, text: str = "", question: str = "") -> Item:
-    fields = {"action": action, "reason": "TurnDied", "note": "", "text": text, "question": question}
-    return {"record": step_record(step), "who": "RECOVERY", **fields}
-
-
 def record(*items: Item, **fields: str) -> Record:
     """The items, and a STATE that is their fold."""
     made: list[dict[str, str]] = [{**_used(item), **item} for item in items]
@@ -77,7 +73,8 @@ def record(*items: Item, **fields: str) -> Record:
         "costMicroUsd": 5 * model + 50 * news,
     }
     at_rest = {"owner": "NONE", "nextAction": "NONE", "error": "", "lastUpdatedBy": "arn:turn", "lastUpdated": NOON}
-    made.append({**state(), **{name: str(number) for name, number in counted.items()}, **at_rest, **fields})
+    counted["ends"] = fields.get("status") in FINISHED
+    made.append({**state(), **{name: str(int(number)) for name, number in counted.items()}, **at_rest, **fields})
     entry = {"at": "2026-01-01T00:00:00Z", "execution": "arn:turn", "usage": json.dumps(USAGE)}
     return {
         item["record"]: {"agentId": "a-1", **(entry if item["record"].startswith("STEP#") else {}), **item}
@@ -155,7 +152,7 @@ def compensated() -> Record:
         user(),
         asked(2, LOOK, BOOK),
         answered(3, COMMITTED, COMMITTED),
-        recovered(4, "COMPENSATE", "Everything was undone.", "What instead?"),
+        recovered(4, "COMPENSATE", text="Everything was undone.", question="What instead?"),
         effect(BOOKED, "COMPENSATED"),
         effect(UNDONE, "COMMITTED", "cancel"),
         error="GivenUp",
@@ -248,8 +245,27 @@ def late() -> Record:
     """An agent that was told to plan again and asks its user, when an agent that it had delegated to reports."""
     asks = built_in(4, "ASK_USER", "ask_user")
     return delegating(
-        recovered(3, "REPLAN", "Plan."), asks, reported("child-1"), replans="1", status="WAITING_FOR_INPUT"
+        recovered(3, "REPLAN", text="Plan."), asks, reported("child-1"), replans="1", status="WAITING_FOR_INPUT"
     )
+
+
+def aborted() -> Record:
+    """An agent that its operator has ended."""
+    return record(user(), recovered(2, "ABORT"), status="FAILED", error="AccessDenied")
+
+
+def undone_for_its_parent() -> Record:
+    """A child whose booking was undone, which ends it."""
+    return changed(compensated(), {"STEP#000004": {"status": "FAILED"}, "STATE": {"status": "FAILED", "ends": "1"}})
+
+
+ASKS_AGAIN = {"status": "WAITING_FOR_OPERATOR", "owner": OWNER}
+"""STATE while a recovery asks its operator."""
+
+
+def kept(event_id: str, text: str) -> dict[str, str]:
+    item = arrived(event_id, text)
+    return {**_used(item), **item}
 
 
 SOUND: dict[str, Callable[[], Record]] = {
@@ -278,11 +294,15 @@ SOUND: dict[str, Callable[[], Record]] = {
         {
             UNDONE: effect(UNDONE, "UNCERTAIN", "cancel"),
             "INPUT#c1": {**_used(cancelling()), **cancelling()},
-            "STATE": {"owner": "NONE", "status": "CANCELLED", "inbox": "1", "cancels": "1"},
+            "STATE": {"owner": "NONE", "status": "CANCELLED", "ends": "1", "inbox": "1", "cancels": "1"},
         },
     ),
     "planned again by recovery": lambda: record(
-        user(), recovered(2, "REPLAN", "Plan again."), replans="1", nextAction="REPLAN", error="TooManyWrongReplies"
+        user(),
+        recovered(2, "REPLAN", text="Plan again."),
+        replans="1",
+        nextAction="REPLAN",
+        error="TooManyWrongReplies",
     ),
     "asking for approval": asking,
     "approved": approved,
@@ -298,7 +318,14 @@ SOUND: dict[str, Callable[[], Record]] = {
         user(), came("e1", "AgentInputReceived", agentId="a-1", text="Hm.", mood="low"), owner=OWNER
     ),
     "to be recovered": lambda: record(user(), status="PLANNING_FAILED", error="States.Timeout"),
-    "being recovered": lambda: record(user(), status="FAILED", error="GivenUp", owner=OWNER),
+    "being recovered": lambda: record(user(), status="PLANNING_FAILED", error="GivenUp", owner=OWNER),
+    "failed": lambda: record(user(), recovered(2, "FAIL"), status="FAILED", error="GivenUp"),
+    "aborted": aborted,
+    "undone for its parent": undone_for_its_parent,
+    "cancelled in the end": lambda: record(user(), recovered(2, "CANCEL"), cancelling(), status="CANCELLED"),
+    "answered, and failed again": lambda: changed(
+        compensated(), {"INPUT#e1": kept("e1", "Monday"), "STATE": {**ASKS_AGAIN, "inbox": "1"}}
+    ),
 }
 
 
@@ -331,11 +358,6 @@ def results(*made: CallResult) -> dict[str, str]:
 
 def decisions(made: Decision) -> dict[str, str]:
     return {"decision": made.model_dump_json(by_alias=True)}
-
-
-def kept(event_id: str, text: str) -> dict[str, str]:
-    item = arrived(event_id, text)
-    return {**_used(item), **item}
 
 
 BROKEN: list[tuple[Callable[[], Record], Changes, str, str]] = [
@@ -372,11 +394,11 @@ BROKEN: list[tuple[Callable[[], Record], Changes, str, str]] = [
     ),
     *((delegated, {"INPUT#child-1": {name: "0"}}, "COUNTER_WRONG", "STATE") for name in SPENT),
     (compensated, {"STEP#000004": {"action": "REPLAN"}}, "COUNTER_WRONG", "STATE"),
-    (waiting, {"STATE": {"status": "COMPLETED"}}, "STATUS_WRONG", "STATE"),
-    (finished, {"STATE": {"status": "WAITING_FOR_INPUT"}}, "STATUS_WRONG", "STATE"),
+    (waiting, {"STATE": {"status": "COMPLETED", "ends": "1"}}, "STATUS_WRONG", "STATE"),
+    (finished, {"STATE": {"status": "WAITING_FOR_INPUT", "ends": "0"}}, "STATUS_WRONG", "STATE"),
     (finished, {"STATE": {"status": "FAILED"}}, "STATUS_WRONG", "STATE"),
-    (finished, {"STATE": {"status": "PLANNING_FAILED"}}, "STATUS_WRONG", "STATE"),
-    (finished, {"STATE": {"status": "TOOL_EXECUTION_FAILED"}}, "STATUS_WRONG", "STATE"),
+    (finished, {"STATE": {"status": "PLANNING_FAILED", "ends": "0"}}, "STATUS_WRONG", "STATE"),
+    (finished, {"STATE": {"status": "TOOL_EXECUTION_FAILED", "ends": "0"}}, "STATUS_WRONG", "STATE"),
     (finished, {"STATE": {"nextAction": "PLANNING"}}, "STATUS_WRONG", "STATE"),
     (finished, {"STATE": {"owner": OWNER}}, "STATUS_WRONG", "STATE"),
     (compensated, {"STEP#000004": {"question": ""}}, "STATUS_WRONG", "STATE"),
@@ -390,8 +412,22 @@ BROKEN: list[tuple[Callable[[], Record], Changes, str, str]] = [
     # ---- what it waits for
     *(
         (waiting, {"STATE": {"status": status}}, "STATUS_WRONG", "STATE")
-        for status in ("WAITING_FOR_APPROVAL", "WAITING_FOR_AGENT", "CANCELLED")
+        for status in ("WAITING_FOR_APPROVAL", "WAITING_FOR_AGENT")
     ),
+    (waiting, {"STATE": {"status": "CANCELLED", "ends": "1"}}, "STATUS_WRONG", "STATE"),
+    # ---- its end
+    (finished, {"STATE": {"ends": "0"}}, "COUNTER_WRONG", "STATE"),
+    (finished, {"STATE": {"ends": "2"}}, "END_LEFT", "STATE"),
+    (finished, {"STATE": {"status": "PLANNING", "owner": OWNER}}, "END_LEFT", "STATE"),
+    (waiting, {"STATE": {"ends": "1"}}, "END_LEFT", "STATE"),
+    *(
+        (each, {"STATE": {**ASKS_AGAIN, "ends": ends}}, "END_LEFT", "STATE")
+        for each in (aborted, undone_for_its_parent, SOUND["cancelled by a recovery"])
+        for ends in "01"
+    ),
+    (aborted, {"STATE": {"owner": OWNER}}, "STATUS_WRONG", "STATE"),
+    (SOUND["failed"], {"STEP#000002": {"status": "PLANNING"}}, "STATUS_WRONG", "STATE"),
+    (compensated, {"STATE": ASKS_AGAIN}, "STATUS_WRONG", "STATE"),
     *((each, {"STATE": {"waitsFor": "1"}}, "STATUS_WRONG", "STATE") for each in (asking, delegating)),
     *((each, {"STATE": {"owner": OWNER}}, "STATUS_WRONG", "STATE") for each in (asking, delegating)),
     (asking, {BOOKED: effect(BOOKED, "FAILED")}, "EFFECT_UNAPPROVED", BOOKED),
@@ -425,7 +461,7 @@ BROKEN: list[tuple[Callable[[], Record], Changes, str, str]] = [
     (waiting, {"STEP#000002": {"messages": "[]"}}, "CONVERSATION_BROKEN", "STEP#000002"),
     # ---- the ledger
     (SOUND["carrying out"], {"STATE": {"owner": "NONE", "nextAction": "PLANNING", "status": "PLANNING"}}, "", BOOKED),
-    (SOUND["undoing"], {"STATE": {"owner": "NONE", "status": "FAILED"}}, "", UNDONE),
+    (SOUND["undoing"], {"STATE": {"owner": "NONE", "status": "PLANNING_FAILED"}}, "", UNDONE),
     (
         finished,
         {"STEP#000003": results(COMMITTED, UNCERTAIN), BOOKED: effect(BOOKED, "UNCERTAIN")},
@@ -474,6 +510,47 @@ def test_what_is_broken_is_found_where_it_is(
 ) -> None:
     places = where.split()
     assert told(changed(sound(), changes)) == {(kind or "EFFECT_UNSETTLED", place) for place in places}
+
+
+def revived(items: Record, *entries: Item, **fields: str) -> Record:
+    """The items, with entries that follow the last of their journal."""
+    grown = record(*(item for name, item in items.items() if name != "STATE"), *entries)
+    kept_as = {**items["STATE"], **{name: grown["STATE"][name] for name in ("step", "modelCalls")}, **fields}
+    return {**grown, "STATE": kept_as}
+
+
+@pytest.mark.parametrize(
+    ("items", "found"),
+    [
+        # An operator's ABORT, and a second recovery that tried again.
+        (
+            lambda: revived(aborted(), recovered(3, "RETRY"), status="PLANNING", owner=OWNER),
+            {("END_LEFT", "STATE"), ("END_LEFT", "STEP#000003")},
+        ),
+        # The same, and a second operator's ABORT.
+        (
+            lambda: revived(aborted(), recovered(3, "ABORT"), ends="2"),
+            {("END_LEFT", "STATE"), ("END_LEFT", "STEP#000003")},
+        ),
+        # Everything was undone, and the user was asked; then a second recovery asked an operator and went on.
+        (
+            lambda: revived(compensated(), recovered(5, "RETRY"), status="PLANNING", owner=OWNER),
+            {("STATUS_WRONG", "STEP#000005")},
+        ),
+        # A second recovery cancelled the agent once more.
+        (
+            lambda: revived(SOUND["cancelled by a recovery"](), recovered(3, "CANCEL"), ends="2"),
+            {("END_LEFT", "STATE"), ("END_LEFT", "STEP#000003")},
+        ),
+        # The end of a child that was undone.
+        (
+            lambda: revived(undone_for_its_parent(), recovered(5, "FAIL"), ends="2"),
+            {("END_LEFT", "STATE"), ("END_LEFT", "STEP#000005")},
+        ),
+    ],
+)
+def test_a_revival_is_found(items: Callable[[], Record], found: set[tuple[str, str]]) -> None:
+    assert told(items()) == found
 
 
 def test_two_kinds_of_doubt_about_an_alternative() -> None:
@@ -564,7 +641,7 @@ def test_a_child_that_is_not_waited_for_any_more_does_not_count() -> None:
     """It was delegated to before the parent was told to plan again."""
     given_up = decision("DELEGATE", children=[child("u2", "child-0")], waits_for="2")
     waited_for = decision("DELEGATE", children=PAIR, waits_for="4")
-    journal = [user(), decided(2, given_up), recovered(3, "REPLAN", "Plan."), decided(4, waited_for)]
+    journal = [user(), decided(2, given_up), recovered(3, "REPLAN", text="Plan."), decided(4, waited_for)]
     fields = {"status": "WAITING_FOR_AGENT", "waitsFor": "4", "children": '["child-0", "child-1", "child-2"]'}
     lost = record(*journal, reported("child-1"), reported("child-2"), replans="1", **fields)
     assert family(lost, child_0=("PLANNING", LONG_AGO)) == [("a-1", "AGENT_LOST", "STATE")]

@@ -8,6 +8,7 @@ from agent.conversation import Item
 from agent.journal import read_journal
 from agent.record import step_record
 from workflows.verify.conversation import check_conversation
+from workflows.verify.end import check_end
 from workflows.verify.inbox import check_inbox
 from workflows.verify.kinds import Finding, Found, Kind
 from workflows.verify.ledger import check_ledger
@@ -56,6 +57,7 @@ def _check(items: list[Item], over: Mapping[str, str]) -> Iterator[Found]:
         folded=[record for item in steps for record in json.loads(item.get("inputs", "[]"))],
     )
     yield from check_state(agent)
+    yield from check_end(agent)
     yield from check_inbox(agent)
     yield from check_conversation(agent)
     yield from check_ledger(agent, over)

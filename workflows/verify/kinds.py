@@ -16,6 +16,7 @@ class Kind(StrEnum):
     JOURNAL_GAP = "JOURNAL_GAP"
     COUNTER_WRONG = "COUNTER_WRONG"
     STATUS_WRONG = "STATUS_WRONG"
+    END_LEFT = "END_LEFT"
     AGENT_LOST = "AGENT_LOST"
     LEASE_DEAD = "LEASE_DEAD"
     INPUT_MISSING = "INPUT_MISSING"
@@ -46,6 +47,8 @@ ADVICE: Mapping[Kind, str] = {
     Kind.JOURNAL_GAP: _FOREIGN,
     Kind.COUNTER_WRONG: _FOREIGN,
     Kind.STATUS_WRONG: _FOREIGN,
+    Kind.END_LEFT: "An end is final, so this is a defect of a machine: report it with `turnstile trace {agent}`; "
+    + "compare what was done since before anything is repeated",
     Kind.AGENT_LOST: _RESUME,
     Kind.LEASE_DEAD: _RESUME,
     Kind.INPUT_MISSING: _FOREIGN,

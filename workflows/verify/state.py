@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from pydantic.alias_generators import to_camel
 
-from agent.record import FREE, SETTLED, Status
+from agent.record import FINISHED, FREE, SETTLED, Status
 from agent.turn import Usage
 from workflows.verify.kinds import Found, Kind
 from workflows.verify.stored import Agent, Input, State
@@ -12,8 +12,8 @@ from workflows.verify.stored import Agent, Input, State
 _DUE = frozenset({Status.INITIATED, Status.PLANNING})
 """In one of these a turn may be announced."""
 _WAITING = frozenset({Status.WAITING_FOR_INPUT, Status.WAITING_FOR_APPROVAL, Status.WAITING_FOR_AGENT})
-_AT_REST = _WAITING | {Status.COMPLETED, Status.CANCELLED}
-"""In one of these nobody works on the agent; a recovery works on one that is FAILED."""
+_AT_REST = _WAITING | FINISHED
+"""In one of these no execution works on the agent."""
 _FAILED = frozenset({Status.FAILED, Status.PLANNING_FAILED, Status.TOOL_EXECUTION_FAILED})
 
 
@@ -79,6 +79,8 @@ def _status(agent: Agent) -> Iterator[Found]:
         case Status.CANCELLED:
             # Any decision may have been the last; what counts is that somebody wanted it, or nobody a child's work.
             fits = state.cancels > 0 or state.parent != "" or (recovery is not None and recovery.action == "CANCEL")
+        case Status.FAILED:
+            fits = recovery is not None and recovery.status is Status.FAILED
         case _:
             fits = True
     if not fits:

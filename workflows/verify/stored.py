@@ -42,6 +42,7 @@ class State(_Stored):
     step: int
     inbox: int
     cancels: int
+    ends: int
     waits_for: str
     parent: str
     children: Json[list[str]]
