@@ -8,7 +8,7 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from agent.dynamodb import reading_client
 from agent.log import logger
-from load_watch.load import Patience, count_waiting, find_stale
+from load_watch.load import Patience, count_run, count_waiting, find_stale
 
 
 @logger.inject_lambda_context
@@ -20,9 +20,10 @@ def handler(_event: dict[str, Any], _context: Any) -> dict[str, Any]:
         approval=timedelta(minutes=int(os.environ["APPROVAL_MINUTES"])),
         watch=timedelta(minutes=int(os.environ["WATCH_MINUTES"])),
     )
-    watch = find_stale(client, table, datetime.now(UTC), patience)
+    watch = find_stale(client, table, datetime.now(UTC), patience, count_run(client, table))
     metrics = EphemeralMetrics(namespace="Turnstile")
     metrics.add_metric("AgentsWaitingForOperator", MetricUnit.Count, count_waiting(client, table))
     metrics.add_metric("AgentsLeftOut", MetricUnit.Count, watch.left_out)
+    metrics.add_metric("WatchRotationMinutes", MetricUnit.NoUnit, watch.rotation_minutes)
     metrics.flush_metrics()
     return watch.dump()

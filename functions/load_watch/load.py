@@ -1,7 +1,7 @@
 """Which agents have not moved for too long, or wait in vain, and where they stand."""
 
-import itertools
-import random
+import math
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -18,9 +18,13 @@ INDEX = "ByStatus"
 WATCHED = frozenset(Status) - SETTLED - {Status.WAITING_FOR_AGENT} | {Status.WAITING_FOR_OPERATOR}
 """In one of these somebody ought to be at work: a turn, a recovery, or the recovery that asks the operator."""
 LIMIT = 50
-"""Agents that one run looks after, and parents whose children it looks at."""
-CANDIDATES = 1000
-"""Agents of one status among which they are chosen."""
+"""Agents that one run looks after."""
+RUNS = "WATCH#"
+"""The partition that counts the runs; `#` cannot occur in an agent's id."""
+KINDS = 4
+"""Kinds of candidates; each is sure of its share of LIMIT, so that none keeps another waiting."""
+LOOKS = 200
+"""Candidates of one kind at which one run looks: with the children of parents, what LoadWatch has time to read."""
 MESSAGE_LIMIT = 1000
 """Characters of an error's message: with LIMIT, what keeps the answer within a state's payload of 256 KiB."""
 
@@ -61,38 +65,114 @@ class Watch(Model):
     """What LoadWatch answers."""
 
     agents: list[Stale]
-    left_out: Annotated[int, Field(ge=0, description="How many more there were; the next runs come to them")]
+    left_out: Annotated[int, Field(ge=0, description="Candidates that this run did not come to; the next runs do")]
+    rotation_minutes: Annotated[
+        int, Field(ge=0, description="How long it takes, at the pace of this run, to come to every candidate")
+    ]
 
 
-def find_stale(client: "DynamoDBClient", table: str, now: datetime, patience: Patience) -> Watch:
-    """The agents that somebody must look after, at most LIMIT of them: those in a watched status whose record has not
-    moved for too long; for parents that have waited as long, each child that has ended unheard, or the parent itself
-    if it waits for a child that does not exist; and those whose approval was asked for too long ago, or half as long
-    and nobody was reminded.
+class _Queue:
+    """Candidates of one kind, in the order in which this run comes to them: each run begins further on."""
 
-    If there are more, those that wait for an operator come last, for most of them have a good reason; beyond that
-    chance decides: the oldest may be those that have one, run after run.
+    def __init__(self, candidates: Iterable[str], at_least: int, run: int, look: Callable[[str], list[Item]]) -> None:
+        """Order the candidates.
+
+        Args:
+            candidates: the agents' ids.
+            at_least: how many of them every run looks at, if there are as many.
+            run: the number of this run.
+            look: what must be looked after of a candidate, as STATE items: itself, its children, or nothing.
+        """
+        ordered = sorted(set(candidates))
+        start = run * at_least % len(ordered) if ordered else 0
+        self._waiting = [*ordered[start:], *ordered[:start]]
+        self._look = look
+        self._found: list[Item] = []
+        self.looked_at = 0
+
+    def take(self, places: int) -> list[Item]:
+        """Return what must be looked after next, for so many places at most."""
+        while len(self._found) < places and self._waiting and self.looked_at < LOOKS:
+            self._found += self._look(self._waiting.pop(0))
+            self.looked_at += 1
+        taken, self._found = self._found[:places], self._found[places:]
+        return taken
+
+    @property
+    def left_out(self) -> int:
+        """How many candidates no look was at, and how many agents were found and not taken."""
+        return len(self._waiting) + len(self._found)
+
+    @property
+    def runs(self) -> int:
+        """How many runs of this pace it takes to look at every candidate."""
+        return math.ceil((self.looked_at + len(self._waiting)) / max(1, self.looked_at))
+
+
+def count_run(client: "DynamoDBClient", table: str) -> int:
+    """Count this run, and return its number."""
+    answer = client.update_item(
+        TableName=table,
+        Key={"agentId": {"S": RUNS}, "record": {"S": "RUNS"}},
+        UpdateExpression="ADD runs :one",
+        ExpressionAttributeValues={":one": {"N": "1"}},
+        ReturnValues="UPDATED_NEW",
+    )
+    return int(answer["Attributes"]["runs"]["N"])
+
+
+def find_stale(client: "DynamoDBClient", table: str, now: datetime, patience: Patience, run: int) -> Watch:
+    """Find the agents that must be looked after, at most LIMIT of them.
+
+    They are agents in a watched status whose record has not moved for too long; for parents that have waited as long,
+    each child that has ended unheard, or the parent itself if it waits for a child that does not exist; and agents
+    whose approval was asked for too long ago, or half as long and the approver was not reminded.
+
+    There may be more. Each kind has a share of the places, and free places go to the kinds in their order, with agents
+    that wait for an operator last: most of them have a good reason. Run after run comes to the next candidates, so
+    that every one has its turn: `run` is the number of this run.
     """
     limit, decision_limit = _text(now - patience.stale), _text(now - patience.approval)
-    limits = dict.fromkeys(sorted(WATCHED), limit) | {Status.WAITING_FOR_APPROVAL: decision_limit}
-    by_status = {status: _candidates(client, table, status, moved) for status, moved in limits.items()}
-    asking = by_status.pop(Status.WAITING_FOR_OPERATOR, [])
-    found = [agent_id for agents in by_status.values() for agent_id in agents]
+    share = max(1, LIMIT // KINDS)
 
-    def still(agents: list[str], room: int) -> list[Item]:
-        states = [_state(client, table, agent_id) for agent_id in random.sample(agents, min(room, len(agents)))]
+    def still(agent_id: str) -> list[Item]:
+        state = _state(client, table, agent_id)
         # The index tells of a moment ago.
-        return [state for state in states if state and state["lastUpdated"] < limits.get(Status(state["status"]), "")]
+        return [state] if state and state["status"] in WATCHED and state["lastUpdated"] < limit else []
 
-    stale = still(found, LIMIT)
-    parents = _candidates(client, table, Status.WAITING_FOR_AGENT, limit)
-    for agent_id in random.sample(parents, min(LIMIT, len(parents))):
-        stale += _waits_in_vain(client, table, _state(client, table, agent_id))
-    stale += _unreminded(client, table, now, patience)
-    room = max(0, LIMIT - len(stale))
-    left_out = max(0, len(found) - LIMIT) + len(stale[LIMIT:]) + max(0, len(asking) - room)
-    stale += still(asking, room)
-    return Watch(agents=[_stale(state) for state in stale[:LIMIT]], left_out=left_out)
+    def undecided(agent_id: str) -> list[Item]:
+        state = _state(client, table, agent_id)
+        if state.get("status") != Status.WAITING_FOR_APPROVAL:
+            return []
+        return [state] if state["lastUpdated"] < decision_limit or not _reminded(state) else []
+
+    def waiting(agent_id: str) -> list[Item]:
+        return _waits_in_vain(client, table, _state(client, table, agent_id))
+
+    def candidates(status: Status, before: str, since: str = "0") -> list[str]:
+        return _candidates(client, table, status, before, since)
+
+    working = [each for status in sorted(WATCHED - {Status.WAITING_FOR_OPERATOR}) for each in candidates(status, limit)]
+    half = now - patience.approval / 2
+    # What has expired is found anyway, and reminded of before it counts.
+    since = max(half - REMINDING_RUNS * patience.watch, now - patience.approval)
+    approvals = candidates(Status.WAITING_FOR_APPROVAL, decision_limit)
+    approvals += candidates(Status.WAITING_FOR_APPROVAL, _text(half), _text(since))
+    queues = [
+        _Queue(working, share, run, still),
+        _Queue(approvals, share, run, undecided),
+        _Queue(candidates(Status.WAITING_FOR_AGENT, limit), LOOKS, run, waiting),
+        _Queue(candidates(Status.WAITING_FOR_OPERATOR, limit), share, run, still),
+    ]
+    stale: list[Item] = []
+    for places in (share, LIMIT):
+        for queue in queues:
+            stale += queue.take(min(places, LIMIT - len(stale)))
+    return Watch(
+        agents=[_stale(state) for state in stale],
+        left_out=sum(queue.left_out for queue in queues),
+        rotation_minutes=int(max(queue.runs for queue in queues) * patience.watch.total_seconds() // 60),
+    )
 
 
 def _waits_in_vain(client: "DynamoDBClient", table: str, parent: Item) -> list[Item]:
@@ -112,17 +192,6 @@ def _waits_in_vain(client: "DynamoDBClient", table: str, parent: Item) -> list[I
     return stale
 
 
-def _unreminded(client: "DynamoDBClient", table: str, now: datetime, patience: Patience) -> list[Item]:
-    """Those that have waited for an approval for half of the time, if nobody was told a second time."""
-    half = now - patience.approval / 2
-    # What has expired is found anyway, and reminded of before it counts.
-    since = max(half - REMINDING_RUNS * patience.watch, now - patience.approval)
-    found = _candidates(client, table, Status.WAITING_FOR_APPROVAL, _text(half), _text(since))
-    states = (_state(client, table, agent_id) for agent_id in random.sample(found, len(found)))
-    waiting = (state for state in states if state.get("status") == Status.WAITING_FOR_APPROVAL)
-    return list(itertools.islice((state for state in waiting if not _reminded(state)), LIMIT))
-
-
 def _reminded(state: Item) -> bool:
     return state.get("remindedOf") == state["waitsFor"]
 
@@ -140,7 +209,7 @@ def count_waiting(client: "DynamoDBClient", table: str) -> int:
     return sum(page["Count"] for page in pages)
 
 
-def _candidates(client: "DynamoDBClient", table: str, status: Status, before: str, since: str = "0") -> list[str]:
+def _candidates(client: "DynamoDBClient", table: str, status: Status, before: str, since: str) -> list[str]:
     pages = client.get_paginator("query").paginate(
         TableName=table,
         IndexName=INDEX,
@@ -148,7 +217,6 @@ def _candidates(client: "DynamoDBClient", table: str, status: Status, before: st
         ExpressionAttributeNames={"#status": "status"},
         ExpressionAttributeValues={":status": {"S": status}, ":since": {"S": since}, ":before": {"S": before}},
         ProjectionExpression="agentId",
-        PaginationConfig={"MaxItems": CANDIDATES},
     )
     return [item["agentId"]["S"] for page in pages for item in page["Items"]]
 

@@ -1,6 +1,7 @@
 """LoadWatch: who stands still, by the table alone."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 from agent.record import Status
 from load_watch import load
 from load_watch.handler import handler
-from load_watch.load import Patience, Stale, Watch, find_stale
+from load_watch.load import Patience, Stale, Watch, count_run, find_stale
 from tests.unit.stacks import mock_stack, put
 from workflows.client import Stack
 
@@ -46,9 +47,9 @@ def place(stack: Stack, agent_id: str, status: Status, *, minutes: int = 20, sta
     )
 
 
-def found(stack: Stack) -> Watch:
+def found(stack: Stack, run: int = 0) -> Watch:
     patience = Patience(stale=timedelta(minutes=15), approval=timedelta(minutes=60), watch=timedelta(minutes=5))
-    return find_stale(stack.dynamodb, stack.outputs.table_name, NOW, patience)
+    return find_stale(stack.dynamodb, stack.outputs.table_name, NOW, patience, run)
 
 
 def who(stack: Stack) -> list[str]:
@@ -119,7 +120,7 @@ def test_a_short_patience_finds_an_approval_once(stack: Stack) -> None:
     for minutes in range(4):
         approval(stack, f"a-{minutes}", minutes, reminded_of="")
     for patience in (Patience(timedelta(0), timedelta(0), timedelta(minutes=5)), Patience(*[timedelta(minutes=1)] * 3)):
-        agents = find_stale(stack.dynamodb, stack.outputs.table_name, NOW, patience).agents
+        agents = find_stale(stack.dynamodb, stack.outputs.table_name, NOW, patience, 0).agents
         assert len({agent.agent_id for agent in agents}) == len(agents) >= 3
 
 
@@ -133,10 +134,6 @@ def test_who_was_reminded_takes_nobodys_place(stack: Stack, monkeypatch: pytest.
     watch = found(stack)
     assert watch.agents[0].agent_id == "untold"
     assert (len(watch.agents), watch.left_out) == (2, 2)
-    for number in range(2):
-        place(stack, f"stands-{number}", Status.PLANNING)
-    watch = found(stack)
-    assert (sorted(agent.agent_id for agent in watch.agents), watch.left_out) == (["stands-0", "stands-1"], 4)
 
 
 def delegate(stack: Stack, agent_id: str, *children: str, minutes: int = 20) -> None:
@@ -238,28 +235,52 @@ def test_the_record_counts_and_not_the_index(
     assert found(stack).agents == []
 
 
-def test_of_too_many_everybody_has_a_turn(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "LIMIT", 2)
-    for number in range(3):
-        place(stack, f"a-{number}", Status.PLANNING, minutes=20 + number)
-    seen = set()
-    for _ in range(20):
-        watch = found(stack)
-        assert (len(watch.agents), watch.left_out) == (2, 1)
+@pytest.mark.parametrize("status", [Status.PLANNING, Status.WAITING_FOR_OPERATOR, Status.WAITING_FOR_APPROVAL])
+def test_of_too_many_agents_each_has_its_turn(stack: Stack, monkeypatch: pytest.MonkeyPatch, status: Status) -> None:
+    monkeypatch.setattr(load, "LIMIT", 4)  # of which the three kinds that are missing leave their places
+    names = {f"a-{number}" for number in range(10)}
+    for number, name in enumerate(sorted(names)):
+        place(stack, name, status, minutes=70 + number, state=FREE | {"waitsFor": "4", "remindedOf": "4"})
+    seen: set[str] = set()
+    for run in range(7, 14):
+        watch = found(stack, run)
+        assert (len(watch.agents), watch.left_out, watch.rotation_minutes) == (4, 6, 15)
         seen |= {agent.agent_id for agent in watch.agents}
-    assert seen == {"a-0", "a-1", "a-2"}
+    assert seen == names
 
 
-def test_who_waits_for_an_operator_takes_nobodys_place(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "LIMIT", 2)
+def test_each_kind_is_sure_of_its_share(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "LIMIT", 8)
     for number in range(9):
-        place(stack, f"waits-{number}", Status.WAITING_FOR_OPERATOR)
-    place(stack, "stands", Status.PLANNING_FAILED)
-    family(stack, ended=Status.COMPLETED)
-    for _ in range(5):
-        watch = found(stack)
-        assert [agent.agent_id for agent in watch.agents] == ["stands", "ended"]
-        assert watch.left_out == 9
+        place(stack, f"asks-{number}", Status.WAITING_FOR_OPERATOR)
+        place(stack, f"stands-{number}", Status.PLANNING)
+        approval(stack, f"late-{number}", 61)
+    family(stack, **{f"child-{number}": Status.COMPLETED for number in range(9)})
+    watch = found(stack)
+    kinds = Counter(agent.agent_id.partition("-")[0] for agent in watch.agents)
+    assert kinds == {"stands": 2, "late": 2, "child": 2, "asks": 2}
+    assert watch.left_out == 4 * 9 - 8
+
+
+def test_a_stuck_parent_behind_more_than_one_run_looks_at_is_found(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "LOOKS", 10)
+    place(stack, "child", Status.PLANNING, minutes=1)
+    for number in range(45):
+        delegate(stack, f"p-{number:02d}", "child", minutes=90)
+    delegate(stack, "p-99", "missing")
+    seen = []
+    for run in range(5):
+        watch = found(stack, run)
+        assert (watch.left_out, watch.rotation_minutes) == (36, 25)
+        seen += [agent.agent_id for agent in watch.agents]
+    assert seen == ["p-99"]
+
+
+def test_where_nothing_stands_still_nothing_is_left_out(stack: Stack) -> None:
+    watch = found(stack)
+    assert (watch.agents, watch.left_out, watch.rotation_minutes) == ([], 0, 0)
 
 
 def test_more_children_than_one_run_looks_after_are_counted(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,6 +314,7 @@ def test_the_handler_tells_who_waits_for_an_operator(
     context = {"function_name": "load-watch", "invoked_function_arn": "arn", "aws_request_id": "1"}
     answer = handler({}, SimpleNamespace(**context, memory_limit_in_mb=512))
     assert len(Watch.model_validate(answer).agents) == 3
+    assert count_run(stack.dynamodb, stack.outputs.table_name) == 2  # the handler counted the first
     metrics = json.loads(capsys.readouterr().out)
     assert metrics["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Turnstile"
     assert metrics["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"]]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 
 from agent.border import plain
 from agent.conversation import Item
-from agent.definition import definition_key
 from agent.record import FREE
 from workflows.client import Stack
 from workflows.verify.agent import findings
@@ -21,7 +20,7 @@ def look(stack: Stack, agent_id: str | None) -> Verdict:
     items = stack.read_agent(agent_id) if agent_id else _scan(stack, outputs.table_name)
     by_agent: defaultdict[str, list[Item]] = defaultdict(list)
     for item in items:
-        if not item["agentId"].startswith(definition_key("")):
+        if "#" not in item["agentId"]:  # definitions, and what the watch counts
             by_agent[item["agentId"]].append(item)
     records = [record for _, record in sorted(by_agent.items())]
     over = _over(stack, items)
