@@ -23,7 +23,7 @@ RUNS = "WATCH#"
 """The partition that counts the runs; `#` cannot occur in an agent's id."""
 KINDS = 4
 """Kinds of candidates; each is sure of its share of LIMIT, so that none keeps another waiting."""
-LOOKS = 200
+LOOKS = 100
 """Candidates of one kind at which one run looks: with the children of parents, what LoadWatch has time to read."""
 MESSAGE_LIMIT = 1000
 """Characters of an error's message: with LIMIT, what keeps the answer within a state's payload of 256 KiB."""

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,8 @@ from typing import Any
 
 from agent.conversation import Item
 from agent.events import SOURCE
-from agent.record import FREE
+from agent.record import FREE, Status, step_record
+from load_watch.load import LOOKS
 from tools.flights import sample_flights, utc_today
 from workflows.chaos.plays import plays, write_agents
 from workflows.client import Stack
@@ -33,6 +34,7 @@ from workflows.local import BATCH, TEMPLATE
 from workflows.registry import register
 from workflows.scripted_model import ScriptedModel
 
+LONG_AGO = "2026-01-01T00:00:00Z"
 DAYS = 8
 SEATS = 1_000_000
 """Of a flight that has any: the cases shall not take them from each other."""
@@ -114,6 +116,32 @@ class Bench:
             return
         # Its input tells whose run it is; it looks after everybody.
         self.stack.stepfunctions.start_execution(stateMachineArn=arn, input=json.dumps({"agentId": agent_id}))
+
+    def crowd(self, prefix: str) -> list[Item]:
+        """Puts parents beside an agent that wait for a child at work, more than two runs of agent_watch look at.
+
+        Returns the items, for `remove`.
+        """
+        child = {"agentId": f"{prefix}-child", "record": "STATE", "status": Status.WAITING_FOR_INPUT}
+        items: list[Item] = [child]
+        for number in range(2 * LOOKS + 1):
+            parent, decision = f"{prefix}-{number}", {"children": [{"agentId": child["agentId"]}]}
+            state = {"record": "STATE", "status": Status.WAITING_FOR_AGENT, "lastUpdated": LONG_AGO, "waitsFor": "2"}
+            items.append({"agentId": parent, **state})
+            items.append({"agentId": parent, "record": step_record(2), "decision": json.dumps(decision)})
+        self._write(items, lambda item: {"PutRequest": {"Item": {name: {"S": item[name]} for name in item}}})
+        return items
+
+    def remove(self, items: Sequence[Item]) -> None:
+        """Deletes what `crowd` put."""
+        key = ("agentId", "record")
+        self._write(items, lambda item: {"DeleteRequest": {"Key": {name: {"S": item[name]} for name in key}}})
+
+    def _write(self, items: Sequence[Item], request: Callable[[Item], Any]) -> None:
+        table = self.stack.outputs.table_name
+        for start in range(0, len(items), BATCH):
+            requests = [request(item) for item in items[start : start + BATCH]]
+            self.stack.dynamodb.batch_write_item(RequestItems={table: requests})
 
     def status(self, arn: str) -> str:
         """The status of an execution."""

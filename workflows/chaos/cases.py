@@ -162,6 +162,8 @@ class Way:
     outlived_at: str = ""
     """The state of agent_turn at which the first of its children is when somebody cancels the agent, once it has heard
     of another; nobody does if empty."""
+    crowded: bool = False
+    """Whether more parents wait beside it, with good reason, than one run of agent_watch looks at."""
     name: str = ""
     """How it is called in a case's id; as the play otherwise."""
 
@@ -225,6 +227,7 @@ GIVEN_UP = Way("book_then_give_up")
 APPROVED = Way("approved")
 DELEGATED = Way("two_flights")
 UNTOLD = Way("approved_when_told")
+CROWDED = Way(DELEGATED.play, crowded=True, name="crowded")
 OUTLIVED = Way(DELEGATED.play, outlived_at="AskModel", name="outlived")
 UNDO_DIED = Way(
     "book_then_give_up",
@@ -338,6 +341,7 @@ WAYS: dict[str, Way] = {
 EVENTS: tuple[tuple[Place, Way], ...] = (
     (Place("agent_start", ""), BOOKING),
     (Place("agent_start", "", 2), DELEGATED),
+    (Place("agent_start", "", 2), CROWDED),
     (Place("agent_notify", ""), BOOKING),
     # That it waits for an approval.
     (Place("agent_notify", ""), UNTOLD),

@@ -100,12 +100,15 @@ class Life:
         self._outlived = False
         self._late = ""
         self._killed = 0.0
+        self._crowd: list[Item] = []
 
     def begin(self) -> None:
         """Puts the faults in place and asks for the agent."""
         for injection in (*self.case.way.leads, *self.case.faults):
             fault = fault_for(injection, self._agent_id, self._guards.ledger)
             self._files.append((injection, self._bench.faults.put(fault)))
+        if self.case.way.crowded:
+            self._crowd = self._bench.crowd(self._agent_id)
         meanwhile = None
         if self._play.input_at_once:
             meanwhile = self._hold(Place("agent_turn", "AskModel"), self._speak)
@@ -175,6 +178,7 @@ class Life:
             ]
         first = max(self._killed, min((at for at in met if at), default=0.0))
         last = dt.datetime.fromisoformat(state["lastUpdated"]).timestamp() if state else None
+        self._bench.remove(self._crowd)
         for _, file in self._files:
             file.unlink(missing_ok=True)
             file.with_suffix(".met").unlink(missing_ok=True)
