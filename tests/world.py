@@ -102,16 +102,20 @@ class World:
             time.sleep(0.05)
         return dict(execution)
 
-    def run(self, machine: str, detail: Any, event_id: str = "", kind: str = "AgentInputReceived") -> dict[str, Any]:
+    def run(
+        self, machine: str, detail: Any, event_id: str = "", kind: str = "AgentInputReceived", source: str = SOURCE
+    ) -> dict[str, Any]:
         """Runs a machine (`agent_start`, …) on an event as a rule would; describes the execution once it has ended."""
-        return self.ended(self.deliver(machine, detail, event_id, kind))
+        return self.ended(self.deliver(machine, detail, event_id, kind, source))
 
-    def deliver(self, machine: str, detail: Any, event_id: str = "", kind: str = "AgentInputReceived") -> str:
+    def deliver(
+        self, machine: str, detail: Any, event_id: str = "", kind: str = "AgentInputReceived", source: str = SOURCE
+    ) -> str:
         """Starts a machine on an event as a rule would; returns the execution's ARN. `kind`: for agent_input."""
         event = {
             "id": event_id or str(uuid.uuid4()),
             "time": "2026-01-01T00:00:00Z",
-            "source": SOURCE,
+            "source": source,
             "detail-type": kind,
             "detail": detail,
         }

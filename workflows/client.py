@@ -1,6 +1,7 @@
 """A deployed stack as it is seen from outside: through its outputs and the AWS APIs."""
 
 import datetime as dt
+import getpass
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ from agent.conversation import Item, reason
 from agent.definition import Definition, definition_key, version_record
 from agent.events import SOURCE, AgentCancelRequested, AgentDecisionGiven, AgentInputReceived, AgentRequested
 from agent.journal import Entry, read_journal
-from agent.record import FINISHED, FREE, GOAL_LIMIT, SETTLED, Model, Status, Verdict, step_record
+from agent.record import BY_LIMIT, FINISHED, FREE, GOAL_LIMIT, SETTLED, Model, Status, Verdict, step_record
 from agent.view import AgentView, public_view
 from workflows.engines.embedded import Connection
 from workflows.failure import failure
@@ -59,6 +60,14 @@ class TurnDied(StackError):
     """The execution that holds the agent's lease ended without giving it back; nobody works on the agent."""
 
 
+def user_name() -> str:
+    """The name of this machine's user; empty if the system knows none."""
+    try:
+        return getpass.getuser()[:BY_LIMIT]
+    except (KeyError, OSError):
+        return ""
+
+
 class Stack:
     """A deployed stack. Its methods raise StackError, and botocore's errors when AWS refuses or cannot be reached."""
 
@@ -75,6 +84,8 @@ class Stack:
                 f"The stack {name} has no output {missing}; it was not deployed from this template.yaml"
             ) from error
         self.name = name
+        self.by = user_name()
+        """The name under which this client starts agents, speaks to them and decides: a claim, and shown as one."""
         self.dynamodb: DynamoDBClient = client("dynamodb")
         self.events: EventBridgeClient = client("events")
         self.lambdas: LambdaClient = client("lambda")
@@ -111,22 +122,23 @@ class Stack:
         if len(goal.encode()) > GOAL_LIMIT:
             raise StackError(f"The goal has more than {GOAL_LIMIT} bytes; give a short goal beside a long prompt")
         at = dt.datetime.now(dt.UTC)
-        event_id = self.put("AgentRequested", requested)
+        named = requested.model_copy(update={"by": requested.by or self.by})
+        event_id = self.put("AgentRequested", named)
         start, known_as = self.outputs.agent_start_arn, requested.request_id or ""
         return Sent(event_id, requested.agent_id or event_id, start, at, "request", known_as)
 
     def send_input(self, agent_id: str, text: str) -> Sent:
         """Says something to an agent. Whether it takes it: see `wait_for`."""
-        return self._bring(agent_id, "input", AgentInputReceived(agent_id=agent_id, text=text))
+        return self._bring(agent_id, "input", AgentInputReceived(agent_id=agent_id, text=text, by=self.by))
 
     def decide_approval(self, agent_id: str, approval_id: str, decision: Verdict, note: str = "") -> Sent:
         """Decides about calls that wait for approval. Whether they still do: see `wait_for`."""
-        given = AgentDecisionGiven(agent_id=agent_id, approval_id=approval_id, decision=decision, note=note)
+        given = AgentDecisionGiven(agent_id=agent_id, approval_id=approval_id, decision=decision, note=note, by=self.by)
         return self._bring(agent_id, "decision", given)
 
     def cancel(self, agent_id: str, note: str = "") -> Sent:
         """Asks for an agent to be stopped. `wait_for` waits until it knows, and `watch` until it has stopped."""
-        return self._bring(agent_id, "cancellation", AgentCancelRequested(agent_id=agent_id, note=note))
+        return self._bring(agent_id, "cancellation", AgentCancelRequested(agent_id=agent_id, note=note, by=self.by))
 
     def put(self, detail_type: str, detail: Model) -> str:
         """Puts an event on the bus and returns its id. Raises StackError if the bus does not take it."""

@@ -11,6 +11,7 @@ from agent.errors import ContextTooLarge, EffectUncertain, InvalidRecord, LeaseL
 from agent.family import ReadAbove, deserted
 from agent.record import (
     AGENT_ID,
+    BY_LIMIT,
     GOAL_LIMIT,
     Answer,
     Decision,
@@ -174,6 +175,8 @@ def _checked_state(claim: Claim, states: list[Item]) -> Item:
         raise LeaseLost(f"{claim.owner} does not own agent {claim.agent_id}; {state['owner']} does.")
     if not re.fullmatch(AGENT_ID, claim.agent_id):
         raise InvalidRecord("An agentId has 1 to 64 characters A-Z a-z 0-9 _ and -.")
+    if len(state["by"]) > BY_LIMIT:
+        raise InvalidRecord(f"`by` has more than {BY_LIMIT} characters. Send the caller's name, and nothing else.")
     if len(state["goal"].encode()) > GOAL_LIMIT:
         raise InvalidRecord(f"The goal has more than {GOAL_LIMIT} bytes. Send a short `goal` beside the long `prompt`.")
     return state

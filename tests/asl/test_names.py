@@ -300,7 +300,7 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
         "CheckDecision",
         _set("StringEquals", "ACCEPT", "Choices", 0, "And", 7, "Or", 0),
     ),
-    Broken(literals_are_the_contracts, "agent_input", "OrderCancel", _set("decision", "STOP", "Result")),
+    Broken(literals_are_the_contracts, "agent_input", "OrderCancel", _set("decision", "STOP", "Parameters")),
     Broken(literals_are_the_contracts, "agent_recovery", "TryAgain", _set("action", "AGAIN", "Parameters")),
     Broken(
         literals_are_the_contracts,

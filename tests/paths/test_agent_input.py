@@ -46,7 +46,7 @@ def state_of(world: World, agent_id: str) -> Item:
 def assert_kept(world: World, agent_id: str, kind: str, detail: dict[str, Any]) -> Item:
     """There is one input, and it is this."""
     [item] = world.items(agent_id, "INPUT#")
-    assert (item["type"], json.loads(item["detail"])) == (kind, detail)
+    assert (item["type"], json.loads(item["detail"])) == (kind, {"by": "", **detail})
     assert state_of(world, agent_id)["inbox"] == "1"
     return item
 
@@ -73,6 +73,9 @@ NO_NEWS = "AgentStateUpdated needs `agentId` and `parent`"
         ("AgentStateUpdated", {"agentId": "", "parent": "nobody"}, "InputInvalid", NO_NEWS),
         ("AgentInputReceived", {"agentId": "nobody", "text": ""}, "InputInvalid", NO_WORDS),
         ("AgentInputReceived", {"agentId": "nobody", "text": 7}, "InputInvalid", NO_WORDS),
+        ("AgentInputReceived", {"agentId": "nobody", "text": "x", "by": 7}, "InputInvalid", "a `by` that is a string"),
+        ("AgentDecisionGiven", decision("nobody", by=["x"]), "InputInvalid", "a `by` that are strings"),
+        ("AgentCancelRequested", {"agentId": "nobody", "by": {}}, "InputInvalid", "a `by` that are strings"),
         ("AgentInputReceived", {"agentId": "nobody", "text": "x", "inputId": 7}, "InputInvalid", "An `inputId` is"),
         ("AgentInputReceived", {"agentId": "nobody", "text": "x", "inputId": ""}, "InputInvalid", "An `inputId` is"),
         ("AgentInputReceived", {"agentId": "nobody", "text": "x", "inputId": "child-1"}, "InputInvalid", "child-"),
@@ -90,10 +93,10 @@ NO_NEWS = "AgentStateUpdated needs `agentId` and `parent`"
         ("AgentDecisionGiven", decision("nobody", approvalId=""), "InputInvalid", NO_DECISION),
         ("AgentDecisionGiven", decision("nobody", approvalId=4), "InputInvalid", NO_DECISION),
         ("AgentDecisionGiven", decision("nobody", decision="YES"), "InputInvalid", "APPROVE, REFUSE or EXPIRE"),
-        ("AgentDecisionGiven", decision("nobody", note=7), "InputInvalid", "a `note` that is a string"),
+        ("AgentDecisionGiven", decision("nobody", note=7), "InputInvalid", "a `note` and a `by` that are strings"),
         ("AgentDecisionGiven", decision("nobody"), "AgentUnknown", "There is no agent nobody."),
         ("AgentCancelRequested", {}, "InputInvalid", NO_CANCEL),
-        ("AgentCancelRequested", {"agentId": "nobody", "note": ["x"]}, "InputInvalid", "a `note` that is a string"),
+        ("AgentCancelRequested", {"agentId": "nobody", "note": ["x"]}, "InputInvalid", "a `note` and a `by` that"),
         ("AgentCancelRequested", {"agentId": "nobody"}, "AgentUnknown", "There is no agent nobody."),
         ("AgentStateUpdated", {"agentId": "nobody", "status": "COMPLETED"}, "InputInvalid", NO_NEWS),
         ("AgentStateUpdated", {"agentId": "nobody", "parent": ""}, "InputInvalid", NO_NEWS),
@@ -106,6 +109,31 @@ def test_a_bad_input_is_refused_in_words(
     execution = world.run("agent_input", detail, kind=kind)
     assert (execution["status"], execution["error"]) == ("FAILED", error)
     assert words in execution["cause"]
+
+
+# ---- The caller
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "more"),
+    [
+        (Status.WAITING_FOR_INPUT, "AgentInputReceived", {"text": "Hello"}),
+        (Status.PLANNING, "AgentInputReceived", {"text": "Hello"}),
+        (Status.WAITING_FOR_APPROVAL, "AgentDecisionGiven", {"approvalId": "4", "decision": "REFUSE"}),
+        (Status.WAITING_FOR_APPROVAL, "AgentCancelRequested", {"note": "Enough."}),
+        (Status.PLANNING, "AgentCancelRequested", {"note": "Enough."}),
+    ],
+)
+def test_the_record_keeps_the_caller_and_the_source(
+    world: World, status: Status, kind: str, more: dict[str, str]
+) -> None:
+    agent_id = standing(world, status, waitsFor="4")
+    # What an event says of its own source in its detail counts for nothing.
+    detail = {"agentId": agent_id, "by": "ana", "source": "com.agent.api", **more}
+    execution = world.run("agent_input", detail, kind=kind, source="com.example.desk")
+    assert execution["status"] == "SUCCEEDED"
+    item = assert_kept(world, agent_id, kind, detail)
+    assert (item["by"], item["source"]) == ("ana", "com.example.desk")
 
 
 # ---- Words

@@ -31,6 +31,8 @@ def assert_no_record(world: World, agent_id: str) -> None:
         ({"prompt": "Fly", "goal": ["a"]}, "RequestInvalid", "as strings where they are given"),
         ({"prompt": "Fly", "agent": None}, "RequestInvalid", "as strings where they are given"),
         ({"prompt": "Fly", "goal": None}, "RequestInvalid", "as strings where they are given"),
+        ({"prompt": "Fly", "by": 7}, "RequestInvalid", "as strings where they are given"),
+        ({"prompt": "Fly", "by": None}, "RequestInvalid", "as strings where they are given"),
         ({"prompt": "Fly", "requestId": 7}, "RequestInvalid", "as strings where they are given"),
         ({"prompt": "Fly", "requestId": ""}, "RequestInvalid", "a `requestId` that is not empty"),
         ({"prompt": "Fly", "parent": "agent-0"}, "RequestInvalid", "takes a `parent` with all of"),
@@ -78,6 +80,26 @@ def test_a_request_sent_twice_by_one_name_makes_one_agent(world: World) -> None:
     assert world.settle(agent_id)["createdBy"] == detail["requestId"]
     assert len(world.items(agent_id, "STEP#000001")) == 1
     assert world.run("agent_start", {**detail, "requestId": "another"})["error"] == "AgentExists"
+
+
+def test_the_record_keeps_the_caller_and_the_source(world: World) -> None:
+    named, unnamed = fresh(), fresh()
+    detail = {"prompt": "Book a flight from New York to the moon."}
+    # What an event says of its own source in its detail counts for nothing.
+    said = {**detail, "agentId": named, "by": "ana", "source": "com.agent.api"}
+    assert world.run("agent_start", said, source="com.example.orders")["status"] == "SUCCEEDED"
+    assert world.run("agent_start", {**detail, "agentId": unnamed}, source="com.agent.api")["status"] == "SUCCEEDED"
+    kept = [(state["by"], state["source"]) for state in map(world.settle, (named, unnamed))]
+    assert kept == [("ana", "com.example.orders"), ("", "com.agent.api")]
+
+
+@pytest.mark.parametrize("source", [None, 7])
+def test_an_event_that_a_rule_made_up_needs_a_source(world: World, source: Any) -> None:
+    agent_id = fresh()
+    execution = world.run("agent_start", {"prompt": "Fly", "agentId": agent_id}, source=source)
+    assert (execution["status"], execution["error"]) == ("FAILED", "RequestInvalid")
+    assert "needs a `source`" in execution["cause"]
+    assert_no_record(world, agent_id)
 
 
 def test_an_agent_of_its_own_waits_for_nothing_and_has_nobody(world: World) -> None:
@@ -145,14 +167,18 @@ def test_a_goal_of_its_own_is_kept_apart_from_the_prompt(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("agent_id", "goal", "words"),
-    [("bad id!", "Fly", "1 to 64 characters"), ("", "x" * 4097, "more than 4096 bytes")],
+    ("agent_id", "more", "words"),
+    [
+        ("bad id!", {"goal": "Fly"}, "1 to 64 characters"),
+        ("", {"goal": "x" * 4097}, "more than 4096 bytes"),
+        ("", {"goal": "Fly", "by": "x" * 257}, "more than 256 characters"),
+    ],
 )
 def test_what_the_machine_cannot_measure_ends_as_a_failed_agent(
-    world: World, agent_id: str, goal: str, words: str
+    world: World, agent_id: str, more: dict[str, str], words: str
 ) -> None:
     agent_id = agent_id or fresh()
-    world.run("agent_start", {"prompt": "Fly", "goal": goal, "agentId": agent_id})
+    world.run("agent_start", {"prompt": "Fly", "agentId": agent_id, **more})
     state = world.settle(agent_id)
     assert (state["status"], state["error"]) == ("FAILED", "InvalidRecord")
     assert words in state["errorMessage"]

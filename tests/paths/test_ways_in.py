@@ -40,8 +40,9 @@ def test_another_systems_event_starts_an_agent(world: World) -> None:
     wish = scenario("answer_only").prompt
     with deployed(world, "order_event.yaml", AgentStartArn=world.stack.outputs.agent_start_arn):
         agent_id = put(world, "com.example.orders", "OrderPlaced", {"wish": wish})
-        world.settle(agent_id, Status.COMPLETED)
+        state = world.settle(agent_id, Status.COMPLETED)
     assert world.items(agent_id, "STEP#000001")[0]["text"] == wish
+    assert (state["by"], state["source"]) == ("", "com.example.orders")
 
 
 def test_a_wish_with_quotes_comes_through_as_it_is(world: World) -> None:
@@ -72,7 +73,10 @@ def test_a_schedule_is_a_rule_with_the_same_target(world: World) -> None:
         (target,) = events.list_targets_by_rule(Rule=rule["Name"])["Targets"]
     template = target["InputTransformer"]["InputTemplate"]
     event_id = str(uuid.uuid4())
-    event = json.loads(template.replace("<id>", json.dumps(event_id)).replace("<time>", '"2026-01-01T07:00:00Z"'))
+    filled = {"<id>": event_id, "<time>": "2026-01-01T07:00:00Z", "<source>": "aws.events"}
+    for name, value in filled.items():
+        template = template.replace(name, json.dumps(value))
+    event = json.loads(template)
     assert target["Arn"] == world.stack.outputs.agent_start_arn
-    assert world.run("agent_start", event["detail"], event_id)["status"] == "SUCCEEDED"
+    assert world.run("agent_start", event["detail"], event_id, source=event["source"])["status"] == "SUCCEEDED"
     world.settle(event_id, Status.COMPLETED)

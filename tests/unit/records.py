@@ -5,6 +5,7 @@ from typing import Any
 
 from agent.conversation import Item
 from agent.definition import Definition, Delegate, Limits, ModelSettings, Tool
+from agent.events import SOURCE
 from agent.record import Answer, Call, CallResult, Child, Decision, Outcome, Status, effect_record, step_record
 from agent.turn import Agent, Claim, Used
 
@@ -88,6 +89,8 @@ def state(**fields: str) -> Item:
         "depth": "0",
         "tokenLimit": "0",
         "costLimit": "0",
+        "by": "",
+        "source": SOURCE,
         **fields,
     }
 
@@ -134,6 +137,8 @@ def came(event_id: str, kind: str, time: str = "2026-01-01T00:00:00Z", received:
         "detail": json.dumps(detail),
         "time": time,
         "receivedAt": received or time,
+        "by": detail.get("by", ""),
+        "source": SOURCE,
     }
 
 

@@ -39,6 +39,7 @@ def mock_stack(*functions: str, clients: Mapping[str, Any] | None = None) -> Ite
     with mock_aws():
         session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
         stack = Stack("turnstile", OUTPUTS, lambda service: (clients or {}).get(service) or client(session, service))
+        stack.by = "ana"
         stack.dynamodb.create_table(
             TableName=stack.outputs.table_name,
             BillingMode="PAY_PER_REQUEST",

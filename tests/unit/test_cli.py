@@ -225,7 +225,7 @@ def run(*command: str, typed: str = "") -> Any:
 
 
 def decided_is(verdict: str, note: str = "") -> Sent:
-    detail = {"agentId": "a-1", "approvalId": "2", "decision": verdict, "note": note, "inputId": None}
+    detail = {"agentId": "a-1", "approvalId": "2", "decision": verdict, "note": note, "inputId": None, "by": "ana"}
     return [("AgentDecisionGiven", detail)]
 
 
@@ -327,7 +327,7 @@ def test_cancelling_tells_what_stands(stack: Stack) -> None:
     stopped = standing("CANCELLED", step="3", cancels="1")
     sent = bus(stack, {**cancelling("Enough.", "e-1")}, stopped)
     result = run("cancel", "a-1", "--note", "Enough.")
-    assert sent == [("AgentCancelRequested", {"agentId": "a-1", "note": "Enough.", "inputId": None})]
+    assert sent == [("AgentCancelRequested", {"agentId": "a-1", "note": "Enough.", "inputId": None, "by": "ana"})]
     assert (result.exit_code, "CANCELLED Agent a-1" in result.stdout) == (0, True)
     [stands] = [line for line in result.stdout.splitlines() if line.strip().startswith("stands")]
     assert stands.split(maxsplit=1)[1].strip() == 'book(city="Paris")'

@@ -1,6 +1,7 @@
 """A stack from outside: what is sent, what is read, and what is said when something is wrong."""
 
 import datetime as dt
+import getpass
 import json
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -129,7 +130,7 @@ def test_a_request_holds_only_what_was_given() -> None:
         "Source": "com.agent.workflow",
         "DetailType": "AgentRequested",
         "EventBusName": "AgentWorkflowBus",
-        "Detail": '{"prompt":"Fly","agentId":"mine"}',
+        "Detail": '{"prompt":"Fly","agentId":"mine","by":"ana"}',
     }
     with Stubber(_client("events")) as events, mock_stack(clients={"events": _with_bus(events)}) as stack:
         events.add_response(
@@ -137,6 +138,17 @@ def test_a_request_holds_only_what_was_given() -> None:
         )
         sent = stack.request(AgentRequested(prompt="Fly", agent_id="mine"))
     assert (sent.event_id, sent.agent_id, sent.machine) == ("e-1", "mine", OUTPUTS["AgentStartArn"])
+
+
+@pytest.mark.parametrize("error", [KeyError, OSError])
+def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    def fail() -> str:
+        raise error("no name")
+
+    monkeypatch.setattr(getpass, "getuser", fail)
+    assert client.user_name() == ""
+    monkeypatch.setattr(getpass, "getuser", lambda: "x" * 300)
+    assert client.user_name() == "x" * 256
 
 
 def test_an_event_that_the_bus_does_not_take() -> None:
@@ -187,8 +199,8 @@ def test_a_request_with_an_id_of_its_own_is_known_by_it(stack: Stack) -> None:
 
 def test_decisions_and_cancellations_hold_only_what_is_theirs() -> None:
     details = {
-        "AgentDecisionGiven": '{"agentId":"a-1","approvalId":"2","decision":"REFUSE","note":"Too dear."}',
-        "AgentCancelRequested": '{"agentId":"a-1","note":""}',
+        "AgentDecisionGiven": '{"agentId":"a-1","approvalId":"2","decision":"REFUSE","note":"Too dear.","by":"ana"}',
+        "AgentCancelRequested": '{"agentId":"a-1","note":"","by":"ana"}',
     }
     with Stubber(_client("events")) as events, mock_stack(clients={"events": _with_bus(events)}) as stack:
         for kind, detail in details.items():
