@@ -216,6 +216,8 @@ class Screen:
             what = _call_text(entry.tool_name, entry.parameters or {}) if entry.tool_name else Text(entry.action)
             if entry.error:
                 what.append(f"\n{entry.error}", style="red")
+            if entry.undo_error:
+                what.append(f"\n{entry.undo_error}", style="red")
             table.add_row(str(entry.step), what, entry.status)
         self.console.print(Padding(table, (0, 0, 0, 2)))
 
@@ -296,6 +298,8 @@ class Screen:
             if each.tool_name in writes and each.status in _STANDING:
                 doubt = ("", "") if each.status in _DONE else (f" {each.status}", "red")
                 rows.append(("stands", _call_text(each.tool_name or "", each.parameters or {}).append(*doubt)))
+                if each.undo_error:
+                    rows.append(("", Text(each.undo_error, style="red")))
         if view.status not in FINISHED:
             rows.append(("", Text("has yet to stop")))
         elif len(rows) == 1:

@@ -1,7 +1,7 @@
 """An agent as it is seen from outside: put together from the items of its record."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Annotated, Any, Literal
 
@@ -11,7 +11,18 @@ from agent.border import read_object
 from agent.conversation import NOT_CARRIED_OUT, Item, Ledger, known_result, reason
 from agent.definition import Definition
 from agent.journal import Entry, Role, Ruling, corrections, outcome_text, read_journal
-from agent.record import Call, CallResult, Decision, EffectStatus, Model, Outcome, PlanStep, Status, Verdict
+from agent.record import (
+    Call,
+    CallResult,
+    Decision,
+    EffectStatus,
+    Model,
+    Outcome,
+    PlanStep,
+    Status,
+    Verdict,
+    undo_attempts,
+)
 
 _REFUSALS = {Verdict.REFUSE: "REFUSED", Verdict.EXPIRE: "EXPIRED"}
 
@@ -53,6 +64,9 @@ class PlanEntry(_Sparse):
     ]
     result: Any = None
     error: str | None = None
+    undo_error: Annotated[
+        str | None, Field(description="Why the last attempt to undo it did not succeed, or is not known to have")
+    ] = None
 
 
 class ToolView(Model):
@@ -238,6 +252,7 @@ def _spoken(entry: Entry) -> list[str]:
 
 def _calls(journal: list[Entry], ledger: Ledger, after: int) -> Iterator[PlanEntry]:
     number = after
+    attempts = undo_attempts(ledger)
     for calls, results, ruling in _answered(journal):
         refused = _REFUSALS.get(ruling.decision, "") if ruling else ""
         for call, result in zip_longest(calls, results):
@@ -252,6 +267,7 @@ def _calls(journal: list[Entry], ledger: Ledger, after: int) -> Iterator[PlanEnt
                 status=refused or _undoing(call, ledger) or (result.outcome if result else _begun(call, ledger)),
                 result=result.value if result and done else None,
                 error=ruling.text if ruling and refused else outcome_text(result) if result and not done else None,
+                undo_error=_undo_error(call, attempts),
             )
 
 
@@ -274,6 +290,20 @@ def _undoing(call: Call, ledger: Ledger) -> str:
             return status
         tried = tried.alternative
     return ""
+
+
+def _undo_error(call: Call, attempts: Mapping[str, list[Item]]) -> str | None:
+    """Say why the effect of a call, or of its alternative, is not undone; None if that was not tried, or has worked."""
+    tried: Call | None = call
+    while tried:
+        last = attempts[tried.key][-1] if tried.key in attempts else {}
+        why = f": {last['error']}: {reason(last['errorMessage'])}" if last.get("error") else ""
+        if last.get("status") == EffectStatus.FAILED:
+            return f"{last['tool']} did not undo it{why}"
+        if last.get("status") == EffectStatus.UNCERTAIN:
+            return f"It is not known whether {last['tool']} undid it{why}"
+        tried = tried.alternative
+    return None
 
 
 def _answered(journal: list[Entry]) -> Iterator[tuple[list[Call], list[CallResult], Ruling | None]]:

@@ -331,6 +331,10 @@ def test_cancelling_tells_what_stands(stack: Stack) -> None:
     assert (result.exit_code, "CANCELLED Agent a-1" in result.stdout) == (0, True)
     [stands] = [line for line in result.stdout.splitlines() if line.strip().startswith("stands")]
     assert stands.split(maxsplit=1)[1].strip() == 'book(city="Paris")'
+    undo = effect("EFFECT#000002#1#UNDO#1", "FAILED", "unbook", error="ToolRejected", errorMessage="Too late.")
+    store(stack, standing("PLANNING", step="3"), undo)
+    assert "unbook did not undo it: ToolRejected: Too late." in run("cancel", "a-1").stdout
+    assert "unbook did not undo it: ToolRejected: Too late." in run("show", "a-1").stdout
     store(stack, standing("PLANNING", step="3"), {**effect("EFFECT#000002#1", "COMPENSATED")})
     assert "nothing that it did stands" in run("cancel", "a-1").stdout
     store(stack, standing("PLANNING", step="3"))

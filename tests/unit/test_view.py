@@ -188,6 +188,38 @@ def test_what_is_undone_is_shown_so() -> None:
         assert outcomes(shown) == [("COMPENSATED", {"found": True}, None)]
 
 
+@pytest.mark.parametrize(
+    ("undos", "status", "text"),
+    [
+        ([], "COMMITTED", None),
+        (["RESERVED"], "COMPENSATING", None),
+        (["FAILED"], "COMMITTED", "cancel did not undo it: ToolRejected: Too late."),
+        (["FAILED", "RESERVED"], "COMPENSATING", None),
+        (["FAILED", "UNCERTAIN"], "COMPENSATING", "It is not known whether cancel undid it: ToolRejected: Too late."),
+        (["FAILED", "COMMITTED"], "COMPENSATED", None),
+    ],
+)
+@pytest.mark.parametrize("key", [ENTRY, f"{ENTRY}#ALT1"])
+def test_an_undo_that_failed_is_shown_beside_the_call_with_its_reason(
+    undos: list[str], status: str, text: str | None, key: str
+) -> None:
+    other = call("u1", "book").model_copy(update={"key": f"{ENTRY}#ALT1"})
+    nested = call("u1", "book").model_copy(update={"alternative": other})
+    chosen = decided(2, decision("TOOL_USE", calls=[nested]), said(use("u1", "book")))
+    why = {"error": "ToolRejected", "errorMessage": json.dumps({"errorMessage": "Too late.", "errorType": "x"})}
+    ledger = [effect(ENTRY, "FAILED"), effect(key, status)][key == ENTRY :]
+    attempts = [effect(f"{key}#UNDO#{number}", each, "cancel", **why) for number, each in enumerate(undos, 1)]
+    [shown] = view(user(), chosen, answered(3, COMMITTED), *ledger, *attempts).plan
+    assert shown.undo_error == text
+    assert ("undoError" in shown.dump()) == (text is not None)
+
+
+def test_an_undo_whose_end_nothing_tells_is_shown_without_a_reason() -> None:
+    ledger = effect(ENTRY, "COMPENSATING"), effect(f"{ENTRY}#UNDO#1", "UNCERTAIN", "cancel")
+    [shown] = view(user(), BOOKED, answered(3, COMMITTED), *ledger).plan
+    assert shown.undo_error == "It is not known whether cancel undid it"
+
+
 def test_calls_that_a_recovery_answered_do_not_wait_any_more() -> None:
     speaks = recovered(3, "REPLAN", text="Plan again.")
     assert outcomes(view(user(), BOOKED, speaks)) == [("UNAVAILABLE", None, "UNAVAILABLE: The turn ended before it.")]
