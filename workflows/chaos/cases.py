@@ -35,6 +35,7 @@ Kind = Literal[
     "worker_before",
     "worker_after",
     "taken_over",
+    "outrun",
     "killed_before",
     "killed_after",
     "twice",
@@ -57,6 +58,7 @@ KINDS: dict[Kind, str] = {
     "worker_before": "the function's process is killed before it acts",
     "worker_after": "the function's process is killed after it acted",
     "taken_over": "the turn is held at the state while another one takes the agent over and ends; then it goes on",
+    "outrun": "agent_watch is held at the state while the operator answers and the recovery ends; then it goes on",
     "killed_before": "the engine is killed while the state is entered",
     "killed_after": "the engine is killed when the state has succeeded",
     "twice": "the event is delivered twice, at once",
@@ -236,6 +238,8 @@ UNDO_DIED = Way(
     name="undo_died_and_cancelled",
 )
 """The agent is cancelled during an undo, and the recovery is stopped after it: another recovery settles it."""
+ABORTED = Way(DENIED.play, DENIED.leads, operator="ABORT", name="denied_then_aborted")
+COMPENSATED = Way(DENIED.play, DENIED.leads, operator="COMPENSATE", name="denied_then_compensated")
 CANCELLED = Way(DENIED.play, DENIED.leads, operator="CANCEL", name="denied_then_cancelled")
 
 WAYS: dict[str, Way] = {
@@ -356,6 +360,8 @@ EVENTS: tuple[tuple[Place, Way], ...] = (
     (Place("agent_publish", "", 3), BOOKING),
 )
 """Deliveries: of events to the machines, and of the stream's records to agent_publish."""
+OUTRUN = (ABORTED, COMPENSATED, CANCELLED)
+"""The answers of an operator that end an agent, or leave it to its user: no later look may move it again."""
 NO_LEASE = {"ClaimTurn", "ReadClaim"}
 """States of agent_turn without a lease that could be taken."""
 PAIRS = 60
@@ -424,6 +430,9 @@ def single_cases(machines: Sequence[Machine]) -> Iterator[Case]:
         if place.machine in known:
             for kind in DELIVERIES:
                 yield Case(way, (Injection(place, kind),))
+    if "agent_watch" in known:
+        for way in OUTRUN:
+            yield Case(way, (_at("agent_watch", "AskOwner", "outrun"),))
 
 
 def kinds_at(machine: Machine, state: State) -> Iterator[Kind]:
@@ -450,7 +459,7 @@ def _pairs(cases: Sequence[Case], seed: int) -> Iterator[Case]:
     """Two faults in one life: both at places that the way of the first leads past, or may lead past."""
     chooser = random.Random(seed)
     seen: set[str] = set()
-    alone = [case for case in cases if not case.kills and case.faults[0].kind != "taken_over"]
+    alone = [case for case in cases if not case.kills and case.faults[0].kind not in ("taken_over", "outrun")]
     while len(seen) < PAIRS:
         first, second = chooser.sample(alone, 2)
         # The way with more leads comes past the places of both, unless they are among its leads.
@@ -465,7 +474,7 @@ def _pairs(cases: Sequence[Case], seed: int) -> Iterator[Case]:
 
 
 def fault_for(injection: Injection, agent_id: str, ledger: bool = True) -> Fault | Delivery:
-    """What the engine is told to do. `taken_over` and the kills only hold: the rest is the runner's.
+    """What the engine is told to do. `taken_over`, `outrun` and the kills only hold: the rest is the runner's.
 
     Without the ledger a call that writes is made where reads are.
     """
@@ -496,6 +505,7 @@ def fault_for(injection: Injection, agent_id: str, ledger: bool = True) -> Fault
         "worker_before": {"dies": "worker"},
         "worker_after": {"dies": "worker", "when": "after"},
         "taken_over": {"hold": True, "when": "entered"},
+        "outrun": {"hold": True, "when": "entered"},
         "killed_before": {"hold": True, "when": "entered"},
         "killed_after": {"hold": True, "when": "left"},
     }

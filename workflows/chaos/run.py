@@ -50,7 +50,7 @@ NOT_THERE = "NOT_THERE"
 """The status of an agent whose request was never taken in: its sender knows."""
 _LAST_HELP = ("agent_input", "agent_notify", "agent_publish", "agent_recovery", "agent_redeliver", "agent_watch")
 """What is denied to these for ever nobody can help with: there it lasts until somebody repairs it."""
-_RELEASED_LAST = ("late", "again", "taken_over")
+_RELEASED_LAST = ("late", "again", "taken_over", "outrun")
 
 
 class Outcome(Model):
@@ -105,8 +105,8 @@ class Life:
     def begin(self) -> None:
         """Puts the faults in place and asks for the agent."""
         for injection in (*self.case.way.leads, *self.case.faults):
-            fault = fault_for(injection, self._agent_id, self._guards.ledger)
-            self._files.append((injection, self._bench.faults.put(fault)))
+            if injection.kind != "outrun":
+                self._put(injection)
         if self.case.way.crowded:
             self._crowd = self._bench.crowd(self._agent_id)
         meanwhile = None
@@ -119,6 +119,11 @@ class Life:
         self._request()
         if meanwhile:
             meanwhile()
+
+    def _put(self, injection: Injection) -> Path:
+        file = self._bench.faults.put(fault_for(injection, self._agent_id, self._guards.ledger))
+        self._files.append((injection, file))
+        return file
 
     def release(self) -> None:
         """Removes what holds it for a kill; once the engine is dead."""
@@ -167,7 +172,7 @@ class Life:
         standing = Counter(item["key"].partition(OWN_KEY)[0] for item in bookings if item["status"] == "BOOKED")
         duplicates = sum(standing.values()) - len(standing)
         problems = [*self._problems(state, bookings)]
-        if own and not any(met):
+        if self.case.faults and not any(met):
             problems.append(UNMET)
         if duplicates:
             problems.append(f"{duplicates} bookings too many: {dict(standing)}")
@@ -274,6 +279,8 @@ class Life:
                     self._agent_id, state["waitsFor"], ruling.decision, ruling.note
                 )
             )
+        if state["status"] == Status.WAITING_FOR_OPERATOR and self._decisions:
+            self._hold_watch(state)
         if state["status"] == Status.WAITING_FOR_OPERATOR and self._decisions == ["CANCEL"]:
             return self._again(lambda: self._bench.stack.cancel(self._agent_id))
         if state["status"] == Status.WAITING_FOR_OPERATOR and self._decisions:
@@ -282,6 +289,19 @@ class Life:
                 self._bench.operator.decide(asked["token"], self._decisions.pop())
             return True  # or it is just about to ask
         return False
+
+    def _hold_watch(self, state: Item) -> None:
+        """Start agent_watch, and hold it where it has read which recovery asks the operator, if the case is about it.
+
+        Nothing waits for that run before the fault is removed.
+        """
+        known = [injection for injection, _ in self._files]
+        held = [injection for injection in self.case.faults if injection.kind == "outrun" and injection not in known]
+        if held:
+            file = self._put(held[0])
+            self._bench.nudge(self._agent_id, state)
+            self._comes(lambda _: met_at(file) is not None)
+            self._ignored |= {arn for arn in self._started() if "-AgentWatch:" in arn}
 
     def _again(self, send: Callable[[], object]) -> bool:
         """Sends something, and again if nothing came of it, but not for ever."""
