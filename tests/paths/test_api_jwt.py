@@ -65,13 +65,18 @@ def engine(issuer: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Em
         # An audience is not forgotten: a token for another service would open this one too.
         with pytest.raises(EngineError, match="JwtIssuer needs JwtAudience"):
             engine.deploy(TEMPLATE, stack="half", parameters={"JwtIssuer": issuer})
-        engine.deploy(TEMPLATE, parameters={"JwtIssuer": issuer, "JwtAudience": "turnstile"})
+        # A scope without an issuer would be demanded by no route.
+        for scope in ("JwtDecisionScope", "JwtCancelScope"):
+            with pytest.raises(EngineError, match=f"{scope} needs JwtIssuer"):
+                engine.deploy(TEMPLATE, stack="half", parameters={scope: "decide"})
+        scopes = {"JwtDecisionScope": "agents/decide", "JwtCancelScope": "agents/cancel"}
+        engine.deploy(TEMPLATE, parameters={"JwtIssuer": issuer, "JwtAudience": "turnstile", **scopes})
         yield engine
 
 
-def token(issuer: str, audience: str = "turnstile", lasts: int = 60) -> str:
-    """A token that the issuer signed."""
-    claims = {"iss": issuer, "aud": audience, "sub": "ana", "exp": int(time.time()) + lasts}
+def token(issuer: str, audience: str = "turnstile", lasts: int = 60, **more: str) -> str:
+    """A token that the issuer signed; `more` claims than it needs."""
+    claims = {"iss": issuer, "aud": audience, "sub": "ana", "exp": int(time.time()) + lasts, **more}
     signed = ".".join(text(json.dumps(part).encode()) for part in ({"alg": "RS256", "kid": "1"}, claims))
     return f"{signed}.{text(KEY.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
 
@@ -79,7 +84,7 @@ def token(issuer: str, audience: str = "turnstile", lasts: int = 60) -> str:
 def status(engine: Embedded, authorization: str = "", path: str = "/agents") -> int:
     """How a request is answered."""
     headers = {"authorization": authorization} if authorization else {}
-    return urllib3.request("GET", engine.api_url + path, headers=headers, retries=False).status
+    return urllib3.request("GET", engine.api_url + path, headers=headers, retries=False, timeout=20).status
 
 
 def test_a_token_opens(engine: Embedded, issuer: str) -> None:
@@ -99,3 +104,76 @@ def test_nothing_else_opens(engine: Embedded, issuer: str, path: str) -> None:
         f"Bearer {token('http://another')}",
     ]
     assert {status(engine, authorization, path) for authorization in wrong} == {401}
+
+
+# ---- Scopes
+
+
+def send(engine: Embedded, authorization: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    """Status and body of what a request is answered."""
+    headers = {"authorization": f"Bearer {authorization}", "content-type": "application/json"}
+    data = json.dumps(body) if body else None
+    answer = urllib3.request(method, engine.api_url + path, headers=headers, body=data, retries=False, timeout=20)
+    return answer.status, json.loads(answer.data)
+
+
+APPROVE = {"decision": "APPROVE", "approvalId": "3"}
+
+
+@pytest.mark.parametrize(
+    ("scope", "method", "path", "body"),
+    [
+        ("agents/decide", "POST", "/agents/nobody/decisions", APPROVE),
+        ("agents/decide", "POST", "/agents/nobody/decisions", {"decision": "ABORT"}),
+        ("agents/cancel", "DELETE", "/agents/nobody", None),
+    ],
+)
+def test_only_a_token_with_the_scope_decides_or_cancels(
+    engine: Embedded, issuer: str, scope: str, method: str, path: str, body: Any
+) -> None:
+    other = {"agents/decide": "agents/cancel", "agents/cancel": "agents/decide"}[scope]
+    for wrong in (token(issuer), token(issuer, scope=""), token(issuer, scope=f"openid {other} {scope}s")):
+        assert send(engine, wrong, method, path, body) == (403, {"message": "Forbidden"})
+    status, answer = send(engine, token(issuer, scope=f"openid {scope}"), method, path, body)
+    assert (status, answer["error"]) == (404, "AgentUnknown")
+
+
+def test_what_demands_no_scope_needs_none(engine: Embedded, issuer: str) -> None:
+    assert send(engine, token(issuer), "POST", "/agents/nobody/input", {"text": "Hello"})[0] == 404
+    assert send(engine, token(issuer), "POST", "/agents", {"prompt": "Hello", "agent": "nobody"})[0] == 404
+
+
+# ---- The caller
+
+
+def test_the_subject_of_the_token_is_kept_as_the_caller(engine: Embedded, issuer: str) -> None:
+    table, dynamodb = engine.outputs["TableName"], engine.client("dynamodb")
+    numbers = dict.fromkeys(("inbox", "cancels", "inputTokens", "outputTokens", "costMicroUsd"), "0")
+    state = {"agentId": "told", "record": "STATE", "status": "PLANNING", "owner": "another", "waitsFor": ""}
+    item = {name: {"S": value} for name, value in state.items()} | {name: {"N": n} for name, n in numbers.items()}
+    dynamodb.put_item(TableName=table, Item=item)
+    status, _ = send(engine, token(issuer, sub="ana@example.com"), "POST", "/agents/told/input", {"text": "Hello"})
+    assert status == 202
+    kept = wait_for_input(dynamodb, table, "told")
+    assert (kept["by"]["S"], kept["source"]["S"]) == ("ana@example.com", "com.agent.api")
+
+
+def test_a_token_without_a_subject_changes_nothing(engine: Embedded, issuer: str) -> None:
+    status, answer = send(engine, token(issuer, sub=""), "POST", "/agents/told/input", {"text": "Hello"})
+    assert (status, answer["error"]) == (403, "CallerUnknown")
+
+
+def wait_for_input(dynamodb: Any, table: str, agent_id: str) -> dict[str, Any]:
+    """The input that an agent is told, once it is kept."""
+    deadline = time.monotonic() + 30
+    while True:
+        found = dynamodb.query(
+            TableName=table,
+            KeyConditionExpression="agentId = :agentId AND begins_with(#record, :input)",
+            ExpressionAttributeNames={"#record": "record"},
+            ExpressionAttributeValues={":agentId": {"S": agent_id}, ":input": {"S": "INPUT#"}},
+        )["Items"]
+        if found:
+            return dict(found[0])
+        assert time.monotonic() < deadline, "nothing was kept"
+        time.sleep(0.1)
