@@ -14,6 +14,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from agent.caller import caller_of
 from agent.conversation import Item
 from agent.journal import Entry, corrections, outcome_text
 from agent.record import FINISHED, SETTLED, Call, Outcome, PlanStep, Status, Verdict
@@ -365,8 +366,14 @@ class Screen:
             answer = _fields(result.value) if good else outcome_text(result)
             said.append(("tool", Text.assemble(mark, (name, "cyan"), f" {_short(answer)}")))
         if recovery := entry.recovery:
+            caller = caller_of({"by": recovery.by, "source": recovery.source})
             said.append(("recover", Text(f"{recovery.reason} → {recovery.action} → {recovery.status}")))
-            words = [("note", recovery.note), ("told", recovery.text), ("asks", recovery.question)]
+            words = [
+                ("decided", caller.text if caller else ""),
+                ("note", recovery.note),
+                ("told", recovery.text),
+                ("asks", recovery.question),
+            ]
             said += [(label, Text(text, style="bold" if label == "asks" else "")) for label, text in words if text]
         if blank:
             self.console.print()

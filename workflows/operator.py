@@ -1,21 +1,26 @@
 """What an operator does by hand: decides what a recovery asks, and sends an agent to recovery."""
 
 import datetime as dt
+import getpass
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
-from agent.border import clean_text
 from agent.conversation import Item, reason
-from agent.events import AgentError
+from agent.events import SOURCE, AgentError
+from agent.operator import (
+    OPERATOR,
+    AnswerRefused,
+    EffectAnswer,
+    OperatorDecision,
+    read_answer,
+    unsettled,
+)
 from agent.record import FINISHED, FREE, Status
 from workflows.client import CHECK_INTERVAL, INTERVAL, Stack, StackError
 from workflows.stack_shapes import Execution, Sent
 
-OPERATOR = "OPERATOR"
-"""The `record` that holds the question, and the token of the task that waits for the answer."""
 _INSTEAD = {
     Status.WAITING_FOR_INPUT: '`turnstile input {agent} "…"` answers it',
     Status.WAITING_FOR_APPROVAL: "`turnstile approve {agent}` decides about its calls",
@@ -24,15 +29,6 @@ _INSTEAD = {
 """What is to be done with an agent that waits for something else than an operator."""
 UNANSWERED = 60
 """Seconds after which an event that started no execution is taken for lost."""
-
-
-class OperatorDecision(StrEnum):
-    """What an operator may decide."""
-
-    RETRY = "RETRY"
-    REPLAN = "REPLAN"
-    COMPENSATE = "COMPENSATE"
-    ABORT = "ABORT"
 
 
 @dataclass(frozen=True)
@@ -51,11 +47,18 @@ class Standing:
 # ---- decide
 
 
-def decide(stack: Stack, agent_id: str, decision: OperatorDecision, note: str = "") -> Standing:
-    """Answers the recovery that waits for an operator. `note` goes into the journal.
+def decide(
+    stack: Stack,
+    agent_id: str,
+    decision: OperatorDecision,
+    note: str = "",
+    effects: Sequence[EffectAnswer] = (),
+) -> Standing:
+    """Answer the recovery that waits for an operator. `note` goes into the journal, `effects` into the ledger.
 
-    Returns where the agent stood. Raises UnknownAgent; StackError if the agent waits for no operator, or if the answer
-    comes too late or twice: then nothing has changed.
+    Returns where the agent stood. Raises UnknownAgent; StackError if the agent waits for no operator, if the answer
+    does not say of each uncertain effect whether it happened, or if it comes too late or twice: then nothing has
+    changed.
     """
     items = {item["record"]: item for item in stack.read_agent(agent_id)}
     status = Status(items["STATE"]["status"])
@@ -65,7 +68,13 @@ def decide(stack: Stack, agent_id: str, decision: OperatorDecision, note: str = 
     asked = items.get(OPERATOR)
     if asked is None:
         raise StackError(f"Agent {agent_id} is just about to ask its operator; decide again in a moment")
-    output = json.dumps({"decision": decision, "note": clean_text(note)}, ensure_ascii=False)
+    by = {"by": getpass.getuser(), "source": SOURCE}
+    answer = {"decision": decision, "note": note, "effects": [effect.dump() for effect in effects], **by}
+    try:
+        read = read_answer(answer, items.values())
+    except AnswerRefused as refusal:
+        raise StackError(_missing(agent_id, decision, refusal, unsettled(items.values()))) from refusal
+    output = json.dumps(read.dump(), ensure_ascii=False)
     exceptions = stack.stepfunctions.exceptions
     try:
         stack.stepfunctions.send_task_success(taskToken=asked["token"], output=output)
@@ -75,6 +84,18 @@ def decide(stack: Stack, agent_id: str, decision: OperatorDecision, note: str = 
             f"changed; `turnstile show {agent_id}` tells where the agent stands"
         ) from error
     return _standing(items["STATE"], asked)
+
+
+def _missing(agent_id: str, decision: OperatorDecision, refusal: AnswerRefused, effects: list[Item]) -> str:
+    """Why a decision cannot be given, and the options that would have to be added."""
+    told = f"Nothing was decided for agent {agent_id}: {refusal}"
+    if not effects:
+        return told
+    options = " ".join(f"--not '{item['record']}'" for item in effects)
+    return (
+        f"{told}. Look up where it would have happened. Then say --not KEY if an effect did not happen, and "
+        f"--happened KEY or --happened KEY=RESULT if it did: `turnstile decide {agent_id} {decision} {options}`"
+    )
 
 
 def wait_for_decision(stack: Stack, before: Standing, timeout: float = 900) -> None:

@@ -35,6 +35,8 @@ class Recovery(Model):
     status: Annotated[Status, Field(description="The status that it left the agent in")]
     reason: Annotated[str, Field(description="The error's name")]
     note: Annotated[str, Field(description="The operator's words")]
+    by: Annotated[str, Field(description="The operator's name; empty if no operator decided")]
+    source: Annotated[str, Field(description="The Source under which the operator's answer came; empty alike")]
     text: Annotated[str, Field(description="What the model was told")]
     question: Annotated[str, Field(description="What the user was asked")]
 

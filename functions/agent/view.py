@@ -11,6 +11,7 @@ from agent.border import read_object
 from agent.conversation import NOT_CARRIED_OUT, Item, Ledger, known_result, reason
 from agent.definition import Definition
 from agent.journal import Entry, Role, Ruling, corrections, outcome_text, read_journal
+from agent.operator import OPERATOR, unsettled
 from agent.record import (
     Call,
     CallResult,
@@ -122,8 +123,25 @@ class ApprovalView(Model):
     calls: list[AskedCall]
 
 
+class UncertainEffect(Model):
+    """A call of which it is not known whether it took effect."""
+
+    key: Annotated[str, Field(description="By which an operator's decision names it")]
+    tool_name: str
+    parameters: dict[str, Any]
+    since: Annotated[str, Field(description="When the call began")]
+
+
+class OperatorView(Model):
+    """What an operator has to decide."""
+
+    question_id: Annotated[str, Field(description="A decision names it, so that it answers no other question")]
+    text: str
+    uncertain: Annotated[list[UncertainEffect], Field(description="What a decision must say of, ABORT aside")]
+
+
 class AgentView(_Sparse):
-    """An agent. `result`, `question`, `approval` and `error` are there when its status says so."""
+    """An agent. `result`, `question`, `approval`, `operator` and `error` are there when its status says so."""
 
     agent_id: str
     agent: Annotated[str, Field(description="The definition's name")]
@@ -133,6 +151,7 @@ class AgentView(_Sparse):
     result: str | None = None
     question: str | None = None
     approval: ApprovalView | None = None
+    operator: OperatorView | None = None
     error: Failure | None = None
     parent: Annotated[str | None, Field(description="The agent that delegated to it")] = None
     children: Annotated[list[str] | None, Field(description="The agents that it delegated to, in order")] = None
@@ -165,6 +184,7 @@ def public_view(items: Iterable[Item], definition: Definition) -> AgentView:
         result=message if state["status"] == Status.COMPLETED else None,
         question=_question(journal) if state["status"] == Status.WAITING_FOR_INPUT else None,
         approval=_approval(decision, state["waitsFor"]) if state["status"] == Status.WAITING_FOR_APPROVAL else None,
+        operator=_operator(items) if state["status"] == Status.WAITING_FOR_OPERATOR else None,
         error=Failure(name=state["error"], message=reason(state["errorMessage"])) if state["error"] else None,
         parent=state["parent"] or None,
         children=json.loads(state["children"]) or None,
@@ -195,6 +215,23 @@ def _approval(decision: Decision | None, approval_id: str) -> ApprovalView | Non
         return None
     calls = [AskedCall(tool_name=c.name, parameters=c.input, approval=c.approval) for c in decision.calls]
     return ApprovalView(approval_id=approval_id, calls=calls)
+
+
+def _operator(items: list[Item]) -> OperatorView | None:
+    """The operator's question; None if it is just about to be asked."""
+    asked = next((item for item in items if item["record"] == OPERATOR), None)
+    if asked is None:
+        return None
+    uncertain = [
+        UncertainEffect(
+            key=item["record"],
+            tool_name=item["tool"],
+            parameters=read_object(item["input"]),
+            since=item["reservedAt"],
+        )
+        for item in unsettled(items)
+    ]
+    return OperatorView(question_id=asked["questionId"], text=asked["question"], uncertain=uncertain)
 
 
 def _settled(journal: list[Entry], ledger: Ledger) -> Iterator[Entry]:

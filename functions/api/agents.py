@@ -11,13 +11,12 @@ from typing import Any
 from agent.border import read_json
 from agent.definition import definition_key
 from agent.events import API_SOURCE, AgentCancelRequested, AgentDecisionGiven, AgentInputReceived, AgentRequested
+from agent.operator import OPERATOR, AnswerRefused, read_answer
 from agent.record import FINISHED, GOAL_LIMIT, EffectStatus, Model, Status, Verdict
 from api import keys, record
 from api.problems import Refused, invalid, unknown_agent
 from api.shapes import Accepted, ApprovalDecision, Cancelling, Effect, OperatorDecision, StartAgent
 
-OPERATOR = "OPERATOR"
-"""The `record` that holds a recovery's question, and the token of the task that waits for the answer."""
 SHORT = 500
 """Characters of an effect's arguments or result."""
 
@@ -105,21 +104,29 @@ def decide_approval(agent_id: str, given: ApprovalDecision, key: str | None, by:
 
 
 def decide_operator(agent_id: str, given: OperatorDecision, by: str) -> Accepted:
-    """Answers the recovery that asks its operator. Its token is used up once, so this needs no key."""
+    """Answer the recovery that asks its operator.
+
+    The question's id and its token are one item, and the token is used up once, so this needs no key.
+    """
     state = _state(agent_id)
     if state["status"] != Status.WAITING_FOR_OPERATOR:
         raise _no_decision(agent_id, f"is {state['status']} and waits for no operator")
     asked = record.read(agent_id, OPERATOR)
     if asked is None:
         raise _no_decision(agent_id, "is just about to ask its operator; decide again in a moment")
+    if asked["questionId"] != given.question_id:
+        raise _no_decision(
+            agent_id, f"is asking question {asked['questionId']} by now, and question {given.question_id} is closed"
+        )
+    answer = {**given.dump(), "by": by, "source": API_SOURCE}
+    del answer["questionId"]
+    try:
+        read = read_answer(answer, record.read_effects(agent_id))
+    except AnswerRefused as refusal:
+        raise _no_decision(agent_id, f"cannot be moved by this: {refusal}. Nothing was changed") from refusal
     client = record.stepfunctions()
     try:
-        client.send_task_success(
-            taskToken=asked["token"],
-            output=json.dumps(
-                {"decision": given.decision, "note": given.note, "by": by, "source": API_SOURCE}, ensure_ascii=False
-            ),
-        )
+        client.send_task_success(taskToken=asked["token"], output=json.dumps(read.dump(), ensure_ascii=False))
     except (
         client.exceptions.InvalidToken,
         client.exceptions.TaskDoesNotExist,

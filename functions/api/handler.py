@@ -11,6 +11,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Body, Header, Pat
 
 from agent.events import AgentId as Id
 from agent.log import logger
+from agent.operator import NOTE_LIMIT
 from agent.record import Status
 from agent.store import read_agent, read_definition
 from agent.view import AgentView, public_view
@@ -21,7 +22,6 @@ from api.shapes import (
     BODY_LIMIT,
     LIMIT,
     LONGEST,
-    NOTE_LIMIT,
     Accepted,
     AgentPage,
     ApprovalDecision,

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 from agent.border import CLEANED
 from agent.events import AgentId
 from agent.journal import Entry
+from agent.operator import EFFECTS_LIMIT, NOTE_LIMIT, EffectAnswer
 from agent.record import GOAL_LIMIT, EffectStatus, Model, Status, Verdict
 
 BODY_LIMIT = 64 * 1024
@@ -15,8 +16,6 @@ LIMIT = 20
 """Entries of a page, unless asked otherwise."""
 LONGEST = 100
 """Entries of a page at most."""
-NOTE_LIMIT = 4000
-"""Characters of a note."""
 
 Words = Annotated[str, StringConstraints(min_length=1, pattern=r"\S"), CLEANED]
 Note = Annotated[str, Field(max_length=NOTE_LIMIT, description="Why; kept in the record"), CLEANED]
@@ -58,7 +57,14 @@ class ApprovalDecision(_Request):
 class OperatorDecision(_Request):
     """Answers what a recovery asks its operator."""
 
+    question_id: Annotated[
+        str, Field(min_length=1, max_length=64, description="Of the question, as the agent shows it")
+    ]
     decision: Literal["RETRY", "REPLAN", "COMPENSATE", "ABORT"]
+    effects: Annotated[
+        list[EffectAnswer],
+        Field(max_length=EFFECTS_LIMIT, description="Each uncertain effect, and whether it happened; ABORT needs none"),
+    ] = []
     note: Note = ""
 
 

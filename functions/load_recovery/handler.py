@@ -8,13 +8,13 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from agent.log import logger
 from agent.store import read_above, read_agent, read_definition
 from load_recovery.load import load_recovery
-from load_recovery.shapes import Operator, Taken
+from load_recovery.shapes import Asked, Operator
 
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
-    """Takes a `Taken`, answers a `Situation`. Raises LeaseLost if somebody else owns the agent."""
-    taken = Taken.model_validate(event)
+    """Take an `Asked`, answer a `Situation`. Raises LeaseLost if another execution owns the agent."""
+    taken = Asked.model_validate(event)
     logger.append_keys(agentId=taken.agent_id)
     operator = Operator(
         reminder_seconds=int(os.environ["OPERATOR_REMINDER_SECONDS"]),

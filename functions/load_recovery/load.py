@@ -3,14 +3,25 @@
 import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 from agent.border import read_json, read_object
 from agent.conversation import Item, is_words
 from agent.definition import TIMEOUT_MARGIN, Definition, OnUnknown, ReadDefinition, Tool
 from agent.errors import InvalidRecord, LeaseLost
 from agent.family import ReadAbove, deserted
+from agent.operator import (
+    OPERATOR,
+    RESULT_UNKNOWN,
+    AnswerRefused,
+    EffectAnswer,
+    OperatorAnswer,
+    OperatorDecision,
+    read_answer,
+    unsettled,
+)
 from agent.record import KEY_KNOWN_DAYS, EffectStatus, step_record, undo_attempts, undo_record, undoes
-from load_recovery.shapes import Agent, LookUp, Operator, Replans, Situation, Taken, Undo, Unsettled
+from load_recovery.shapes import Agent, Asked, LookUp, Operator, Replans, Said, Situation, Undo, Unsettled
 from load_recovery.texts import texts
 
 LONGEST_BACK_OFF = 300
@@ -23,14 +34,15 @@ CALL_PAUSES = timedelta(seconds=7)
 """The pauses between these attempts: 1, 2 and 4 s."""
 KEY_IS_SURE = timedelta(days=KEY_KNOWN_DAYS - 1)
 """Since the reservation; after it no call is made again by its key."""
-_UNSETTLED = {EffectStatus.RESERVED, EffectStatus.UNCERTAIN}
+_DENIED_BY_LOOK_UP = "The call was cut off before it took effect."
+_DENIED_BY_OPERATOR = "The operator says that the call did not take effect."
 _STANDING = {EffectStatus.COMMITTED, EffectStatus.COMPENSATING}
 
 
 def load_recovery(
-    taken: Taken, items: Iterable[Item], read_definition: ReadDefinition, read_above: ReadAbove, operator: Operator
+    taken: Asked, items: Iterable[Item], read_definition: ReadDefinition, read_above: ReadAbove, operator: Operator
 ) -> Situation:
-    """Folds a record's items, in order of `record`.
+    """Fold a record's items, in order of `record`, and an operator's answer if there is one.
 
     Raises LeaseLost if this recovery does not own the agent, InvalidRecord if there is none.
     """
@@ -42,7 +54,7 @@ def load_recovery(
         raise LeaseLost(f"{taken.owner} does not own agent {taken.agent_id}; {state['owner']} does.")
     definition = read_definition(state["agent"], int(state["definitionVersion"]))
     effects = [item for item in found if item["record"].startswith("EFFECT#")]
-    unsettled = [item for item in effects if EffectStatus(item["status"]) in _UNSETTLED]
+    open_effects = unsettled(effects)
     standing = [item for item in effects if EffectStatus(item["status"]) in _STANDING and not undoes(item["record"])]
     attempts_to_undo = undo_attempts({item["record"]: item for item in effects})
     steps = [item for item in found if item["record"].startswith("STEP#")]
@@ -54,30 +66,44 @@ def load_recovery(
         for item in reversed(standing)
         if (undo := _undo(item, attempts_to_undo.get(item["record"], []), definition))
     ]
-    told = _told(steps)
+    told = _told_of_undone(steps)
     undone = [item for item in effects if item["status"] == EffectStatus.COMPENSATED and _step(item) > told]
     undoable = {undo.key for undo in compensations}
+    answered = "answer" in taken.model_fields_set
+    answer, refusal = _hear(taken.answer, found, definition) if answered else (None, "")
+    agent = {**taken.model_dump(exclude={"answer"}), "step": int(state["step"])}
+    if answer:
+        agent |= {"order": answer.decision, **answer.model_dump(include={"note", "by", "source"})}
+    said = {effect.key: effect for effect in answer.effects} if answer else {}
+    cancelled = int(state["cancels"]) > 0 or bool(deserted(state, read_above))
     return Situation(
-        agent=Agent(**taken.model_dump(), step=int(state["step"])),
+        agent=Agent(**agent),
         error=state["error"],
         record=step_record(int(state["step"]) + 1),
-        unsettled=[_unsettled(state, item, definition) for item in unsettled],
-        calls_end_by=_calls_end_by(state, unsettled, definition),
+        # What cancels an agent is in its record, and needs no answer that can be understood.
+        refused=bool(refusal) and not cancelled,
+        unsettled=[
+            _told(entry, said.get(entry.key)) if answered else entry
+            for entry in (_unsettled(state, item, definition) for item in open_effects)
+        ],
+        calls_end_by=_calls_end_by(state, open_effects, definition),
         compensations=compensations,
         standing=bool(standing),
         undone=bool(undone),
         inbox=len(inputs),
         unheard=any(item["record"] not in heard for item in inputs if is_words(item)),
-        cancelled=int(state["cancels"]) > 0 or bool(deserted(state, read_above)),
+        cancelled=cancelled,
         child=bool(state["parent"]),
         attempts=attempts,
         back_off_seconds=min(2**attempts, LONGEST_BACK_OFF),
         limits=definition.limits,
         used=Replans(replans=int(state["replans"])),
-        operator=operator,
+        operator=operator.model_copy(update={"question_id": _next_question(found)}),
         texts=texts(
             state,
             effects,
+            refusal,
+            needed={item["record"]: _needed(item, definition) for item in open_effects},
             undone=[*undone, *(item for item in standing if item["record"] in undoable)],
             kept=[item for item in standing if item["record"] not in undoable],
         ),
@@ -93,9 +119,51 @@ def _step(item: Item) -> int:
     return int(item["record"].split("#")[1])
 
 
-def _told(steps: list[Item]) -> int:
+def _told_of_undone(steps: list[Item]) -> int:
     """The last step that told of effects that were undone; 0 if none did."""
     return max((_step(item) for item in steps if item.get("action") == "COMPENSATE"), default=0)
+
+
+def _next_question(items: list[Item]) -> str:
+    """The number after that of the question in the record. A reminder asks the same question, so it loads nothing."""
+    return str(1 + max((int(item["questionId"]) for item in items if item["record"] == OPERATOR), default=0))
+
+
+def _hear(said: Any, items: list[Item], definition: Definition) -> tuple[OperatorAnswer | None, str]:
+    """An operator's answer, or why it does not count."""
+    try:
+        answer = read_answer(said, items)
+        if answer.decision is OperatorDecision.COMPENSATE:
+            _check_results(answer, items, definition)
+    except AnswerRefused as refusal:
+        return None, str(refusal)
+    return answer, ""
+
+
+def _check_results(answer: OperatorAnswer, items: list[Item], definition: Definition) -> None:
+    """What happened can only be undone with what its compensation needs of its result. Raises AnswerRefused."""
+    without = {effect.key for effect in answer.effects if effect.happened and effect.result is None}
+    for item in unsettled(items):
+        if item["record"] in without and (needed := _needed(item, definition)):
+            raise AnswerRefused(
+                f"COMPENSATE can undo {item['record']} only with {', '.join(needed)} of its result. Give the result; "
+                "with another JSON value as the result, the effect stands and the user is told so"
+            )
+
+
+def _needed(item: Item, definition: Definition) -> list[str]:
+    """The fields of a call's result by which the call can be undone; none if it cannot be."""
+    compensation = _tool(definition, item["tool"]).compensation
+    return sorted(set(compensation.arguments.values())) if compensation and not undoes(item["record"]) else []
+
+
+def _told(entry: Unsettled, effect: EffectAnswer | None) -> Unsettled:
+    """An unsettled effect after an operator's answer: settled as the operator says, or left as it is."""
+    if effect is None:
+        return entry.model_copy(update={"on_unknown": "ask", "look_up": LookUp()})
+    result = RESULT_UNKNOWN if effect.result is None else effect.result
+    said = Said(happened=effect.happened, result=result if effect.happened else None)
+    return entry.model_copy(update={"on_unknown": "told", "said": said, "denial": _DENIED_BY_OPERATOR})
 
 
 def _tool(definition: Definition, name: str) -> Tool:
@@ -122,6 +190,8 @@ def _unsettled(state: Item, item: Item, definition: Definition) -> Unsettled:
         timeout_seconds=tool.timeout_seconds + TIMEOUT_MARGIN,
         on_unknown=_on_unknown(tool, _moment(state["lastUpdated"]) - _moment(item["reservedAt"])),
         look_up=look_up,
+        said=Said(),
+        denial=_DENIED_BY_LOOK_UP,
     )
 
 
@@ -157,7 +227,7 @@ def _undo(item: Item, attempts: list[Item], definition: Definition) -> Undo | No
     )
 
 
-def _calls_end_by(state: Item, unsettled: list[Item], definition: Definition) -> str:
+def _calls_end_by(state: Item, open_effects: list[Item], definition: Definition) -> str:
     """Return the time at which no call of these entries can be running any more, in whole seconds.
 
     A function ends by its own timeout after the last attempt has begun. The last attempt begins before the agent was
@@ -166,7 +236,7 @@ def _calls_end_by(state: Item, unsettled: list[Item], definition: Definition) ->
     """
     taken_over = _moment(state["lastUpdated"])
     ends = [taken_over]
-    for item in unsettled:
+    for item in open_effects:
         tool = _tool(definition, item["tool"])
         seconds = timedelta(seconds=tool.timeout_seconds + TIMEOUT_MARGIN)
         last_attempt = taken_over

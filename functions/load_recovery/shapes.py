@@ -1,6 +1,6 @@
 """What the machine `agent_recovery` carries: the shapes at the ends of LoadRecovery."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,14 @@ class Taken(Model):
     tried: Annotated[bool, Field(description="Whether this recovery has tried to settle what is unsettled")]
     order: Annotated[str, Field(description="What the operator decided; empty before")]
     note: Annotated[str, Field(description="The operator's words")]
+    by: Annotated[str, Field(description="The operator's name; empty before")]
+    source: Annotated[str, Field(description="Which way the operator's answer came; empty before")]
+
+
+class Asked(Taken):
+    """The same, with what an operator's task was answered, if it was: anything at all."""
+
+    answer: Any = None
 
 
 class Agent(Taken):
@@ -32,6 +40,13 @@ class LookUp(Model):
     timeout_seconds: int = 0
 
 
+class Said(Model):
+    """What an operator says of an effect."""
+
+    happened: bool = False
+    result: Any = None
+
+
 class Unsettled(Model):
     """A ledger entry whose end is unknown."""
 
@@ -44,8 +59,12 @@ class Unsettled(Model):
     function: str
     input: dict[str, Any]
     timeout_seconds: int
-    on_unknown: OnUnknown
+    on_unknown: Annotated[
+        Literal[OnUnknown, "told"], Field(description="How it is settled: as its tool says, or as an operator says")
+    ]
     look_up: LookUp
+    said: Said
+    denial: Annotated[str, Field(description="What is stored if nothing happened")]
 
 
 class Undo(Model):
@@ -80,13 +99,9 @@ class Operator(Model):
 
     reminder_seconds: Annotated[int, Field(ge=1, description="Until the question is asked again")]
     reminders: Annotated[int, Field(ge=0, description="How often it is asked again before the agent is FAILED")]
-
-
-class Said(Model):
-    """What an operator says."""
-
-    decision: str = ""
-    note: str = ""
+    question_id: Annotated[
+        str, Field(description="Of the next question: another one than that of any question before")
+    ] = ""
 
 
 class Situation(Model):
@@ -111,5 +126,5 @@ class Situation(Model):
     limits: Limits
     used: Replans
     operator: Operator
-    nothing_said: Annotated[Said, Field(description="What an operator's answer is laid over")] = Said()
+    refused: Annotated[bool, Field(description="Whether this was asked with an answer that does not count")]
     texts: Texts

@@ -1,38 +1,66 @@
 """What a recovery tells people and the model."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from agent.conversation import Item, reason
+from agent.operator import describe, unsettled
 from load_recovery.shapes import Texts
 
-_DECISIONS = """RETRY       the turn goes on from its journal; what was uncertain did not happen, as you have made sure
+_DECISIONS = """RETRY       the turn goes on from its journal
 REPLAN      the same, and the model makes a new plan
-COMPENSATE  what stands is undone, and the user is asked for an alternative
-ABORT       the agent ends FAILED; what stands stays as it is"""
-
+COMPENSATE  what stands is undone, the newest effect first, and the user is asked for an alternative
+ABORT       the agent ends FAILED; what stands stays as it is, and what is uncertain and not named stays uncertain"""
+_UNCERTAIN = """
+It is not known whether this happened:
+{effects}
+Look it up where it would have happened. RETRY, REPLAN and COMPENSATE need the answer for each: --not KEY if it did
+not happen, --happened KEY if it did, or --happened KEY=RESULT with what the call gave, as JSON: the model reads it.
+"""
 
 TOO_LARGE = "States.DataLimitExceeded"
 _AGAIN = "Make a new plan and go on."
 _LESS = "Answer in fewer words, ask for less with each call, or make fewer calls at once."
 _WHY_LENGTH = 2_000
+_REFUSAL_LENGTH = 5_000
 _MESSAGE_LENGTH = 30_000
 """Characters: four bytes each at most, in a payload of 256 KiB."""
 
 
-def texts(state: Item, ledger: Iterable[Item], undone: Iterable[Item], kept: Iterable[Item]) -> Texts:
-    """Made from STATE and the ledger: all of it, what is undone once nothing is left to undo, and what is not."""
+def texts(
+    state: Item,
+    ledger: Sequence[Item],
+    refusal: str,
+    needed: Mapping[str, Sequence[str]],
+    undone: Iterable[Item],
+    kept: Iterable[Item],
+) -> Texts:
+    """Make the texts from STATE and the ledger.
+
+    Args:
+        state: the agent's STATE.
+        ledger: all of its effects.
+        refusal: why the operator's last answer does not count; empty if there was none, or if it counts.
+        needed: by the key of an uncertain effect, the fields of its result that its compensation takes.
+        undone: what is undone once nothing is left to undo.
+        kept: what stands then.
+    """
     agent_id, error = state["agentId"], state["error"]
     why = _sentence(reason(state["errorMessage"])[:_WHY_LENGTH])
     done = "\n".join(f"  {item['status']:<12} {item['tool']} {item['input']}" for item in ledger) or "  nothing"
     was_undone = f"What was done is undone: {_names(undone)}."
     stands = f" What cannot be undone stands: {names}." if (names := _names(kept)) else ""
     instead = " What shall I do instead?"
+    refused = f"The last answer was refused, and nothing was done: {refusal[:_REFUSAL_LENGTH]}.\n\n" if refusal else ""
+    answers = "".join(f" --not '{item['record']}'" for item in unsettled(ledger))
     operator = (
-        f"Agent {agent_id} needs a decision.\n\n"
+        f"{refused}Agent {agent_id} needs a decision.\n\n"
         f"Goal: {state['goal']}\n"
         f"What happened: {error}: {why}\n"
-        f"What was done:\n{done}\n\n"
-        f"Decide with\n  turnstile decide {agent_id} RETRY|REPLAN|COMPENSATE|ABORT [--note TEXT]\n\n{_DECISIONS}\n"
+        f"{_uncertain(unsettled(ledger), needed)}\n"
+        f"Decide with\n"
+        f"  turnstile decide {agent_id} RETRY|REPLAN|COMPENSATE|ABORT{answers} [--note TEXT]\n\n"
+        f"{_DECISIONS}\n\n"
+        f"What was done:\n{done}\n"
     )
     return Texts(
         replan=f"The last attempt failed: {error}: {why} {_LESS if error == TOO_LARGE else _AGAIN}",
@@ -43,6 +71,16 @@ def texts(state: Item, ledger: Iterable[Item], undone: Iterable[Item], kept: Ite
         subject=f"Turnstile: agent {agent_id} needs a decision"[:100],
         operator=operator if len(operator) <= _MESSAGE_LENGTH else f"{operator[:_MESSAGE_LENGTH]} …",
     )
+
+
+def _uncertain(effects: Sequence[Item], needed: Mapping[str, Sequence[str]]) -> str:
+    if not effects:
+        return ""
+    lines = []
+    for item in effects:
+        fields = ", ".join(needed[item["record"]])
+        lines.append(f"  {describe(item)}" + (f"; to undo it, its result must hold {fields}" if fields else ""))
+    return _UNCERTAIN.format(effects="\n".join(lines))
 
 
 def _names(effects: Iterable[Item]) -> str:

@@ -33,6 +33,8 @@ RECOVERIES = {
     ): "a call that the tool refuses has settled that nothing happened",
     ("agent_recovery", "RouteLookUp", "LookUp"): "the call by its key has ended, and a look-up tells what happened",
     ("agent_recovery", "AskOperator", "CountReminder"): "nobody has answered yet: ask again, or leave it FAILED",
+    ("agent_recovery", "AskOperator", "AnswerUnreadable"): "an answer that is too long is asked for again",
+    ("agent_recovery", "ReadAnswer", "AnswerUnreadable"): "an answer that cannot be read is asked for again",
     ("agent_recovery", "MarkWaiting", "LoadRecovery"): "it is to be cancelled; or LoadRecovery says LeaseLost",
     ("agent_recovery", "RecordRecovery", "LoadRecovery"): "an input came meanwhile; or LoadRecovery says LeaseLost",
     ("agent_watch", "AskOwner", "OwnerForgotten"): "an execution that is not known any more does not run",

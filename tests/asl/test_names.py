@@ -6,16 +6,16 @@ from fnmatch import fnmatchcase
 from typing import Any, get_args
 
 from agent import errors
-from agent.definition import Tool
 from agent.events import EVENTS, SOURCE
 from agent.journal import Entry
+from agent.operator import OperatorDecision
 from agent.record import FREE, Action, Call, EffectStatus, NextAction, Outcome, RecoveryAction, Status, Verdict
 from agent.turn import Turn
+from load_recovery.shapes import Unsettled
 from tests.asl.dynamodb import ENTRY, Request, requests
 from tests.asl.services import called, execution_statuses
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
 from workflows.machines import Machine, State
-from workflows.operator import OperatorDecision
 
 OURS = {name for name, value in vars(errors).items() if isinstance(value, type)}
 LEFT_TO_ALL = {"ToolOutcomeUnknown": "like any other error of a call that writes, it makes the call UNCERTAIN"}
@@ -68,8 +68,8 @@ LITERALS: dict[str, set[str]] = {
     "action": {*get_args(Action), *get_args(RecoveryAction)},
     "effect": {*get_args(Call.model_fields["effect"].annotation)},
     "entry": {*get_args(Turn.model_fields["entry"].annotation)},
-    "onUnknown": {*get_args(Tool.model_fields["on_unknown"].annotation)},
-    "order": {*OperatorDecision, CANCEL, ""},
+    "onUnknown": {*get_args(Unsettled.model_fields["on_unknown"].annotation)},
+    "order": {*OperatorDecision, ""},
     "decision": {*Verdict, CANCEL},
     "who": {*get_args(Entry.model_fields["who"].annotation)},
     "announce": {*EVENTS},
@@ -249,13 +249,13 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
         compared_errors_exist,
         "agent_recovery",
         "ClassifyError",
-        _set("StringEquals", "TurnLost", "Choices", 2, "Or", 0),
+        _set("StringEquals", "TurnLost", "Choices", 4, "Or", 0),
     ),
     Broken(
         compared_errors_exist,
         "agent_recovery",
         "ClassifyError",
-        _set("StringMatches", "DynamoDB.*", "Choices", 2, "Or", 10),
+        _set("StringMatches", "DynamoDB.*", "Choices", 4, "Or", 10),
     ),
     Broken(
         compared_errors_exist,
@@ -308,7 +308,7 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
         "RouteOwnerStatus",
         _set("StringEquals", "ALIVE", "Choices", 0),
     ),
-    Broken(literals_are_the_contracts, "agent_recovery", "RouteOrder", _set("StringEquals", "AGAIN", "Choices", 0)),
+    Broken(literals_are_the_contracts, "agent_recovery", "RouteUnsettled", _set("StringEquals", "END", "Choices", 3)),
     Broken(
         literals_are_the_contracts,
         "agent_recovery",

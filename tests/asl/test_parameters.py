@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from agent.tool import ToolCall
 from agent.turn import Asked, Claim
-from load_recovery.shapes import Taken
+from load_recovery.shapes import Asked as AskedOfRecovery
 from tests.asl.services import called
 from tests.asl.support import Broken, Rule, assert_holds, catches, holds, problem
 from tools.flights import CallLookUp
@@ -18,7 +18,7 @@ from workflows.machines import Machine
 TAKES: dict[str, type[BaseModel]] = {
     "${LoadTurnArn}": Claim,
     "${ReadReplyArn}": Asked,
-    "${LoadRecoveryArn}": Taken,
+    "${LoadRecoveryArn}": AskedOfRecovery,
     "${LoadWatchArn}": BaseModel,
 }
 """What each function is asked with. Any other is a tool, named by the call."""

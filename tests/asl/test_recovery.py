@@ -8,13 +8,12 @@ import pytest
 
 from agent import errors
 from agent.journal import Recovery
+from agent.operator import OperatorDecision
 from agent.record import FINISHED
 from tests.asl.dynamodb import ENTRY, requests
 from tests.asl.services import called
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
-from tests.asl.test_names import CANCEL
 from workflows.machines import Machine, State
-from workflows.operator import OperatorDecision
 
 TURN = MACHINES["agent_turn"]
 LEFT_TO_THE_OPERATOR = {"Misaligned": "the record contradicts the model twice, and neither may be believed"}
@@ -38,10 +37,22 @@ def what_may_pass_is_tried_again(machine: Machine) -> Iterator[str]:
 
 
 def decisions_are_routed(machine: Machine) -> Iterator[str]:
-    for route in _states(machine, "RouteDecision"):
-        named = {text for _, text in _compared(route.fields["Choices"])}
-        for decision in sorted({*OperatorDecision, CANCEL} - named):
-            yield problem(machine, route, f"say what becomes of the operator's {decision}")
+    for classify in _states(machine, "ClassifyError"):
+        rules = [rule for state in machine.states() for rule in state.fields.get("Choices", [])]
+        named = {text for variable, text in _compared(rules) if variable == "$.agent.order"}
+        for decision in sorted({*OperatorDecision} - named):
+            yield problem(machine, classify, f"say what becomes of the operator's {decision}")
+
+
+def nothing_goes_on_while_it_is_unsettled(machine: Machine) -> Iterator[str]:
+    """What RETRY, REPLAN and COMPENSATE lead to is behind the question whether an effect is unsettled."""
+    for route in _states(machine, "RouteUnsettled"):
+        rules = route.fields["Choices"]
+        if rules[-1] != {"Variable": "$.unsettled[0]", "IsPresent": True, "Next": "NotifyOperator"}:
+            yield problem(machine, route, "ask the operator, as the last rule, while anything is unsettled")
+        for state in machine.states():
+            if state.name != route.name and route.fields["Default"] in state.successors:
+                yield problem(machine, state, f"go to {route.name} instead of {route.fields['Default']}")
 
 
 def entries_of_a_recovery_can_be_read(machine: Machine) -> Iterator[str]:
@@ -125,6 +136,7 @@ def _caught(state: State) -> set[str]:
     failures_of_a_turn_are_classified,
     what_may_pass_is_tried_again,
     decisions_are_routed,
+    nothing_goes_on_while_it_is_unsettled,
     entries_of_a_recovery_can_be_read,
     an_end_is_counted,
     a_forgotten_execution_does_not_run,
@@ -155,18 +167,31 @@ def _without(rule: int, *texts: str) -> Any:
 
 
 @catches(
-    Broken(failures_of_a_turn_are_classified, "agent_recovery", "ClassifyError", _without(4, "GivenUp")),
-    Broken(failures_of_a_turn_are_classified, "agent_recovery", "ClassifyError", _without(2, "EffectUncertain")),
-    Broken(what_may_pass_is_tried_again, "agent_recovery", "ClassifyError", _without(2, "Sandbox.*")),
-    Broken(what_may_pass_is_tried_again, "agent_recovery", "ClassifyError", _without(2, "EventBridge.*")),
+    Broken(failures_of_a_turn_are_classified, "agent_recovery", "ClassifyError", _without(6, "GivenUp")),
+    Broken(failures_of_a_turn_are_classified, "agent_recovery", "ClassifyError", _without(4, "EffectUncertain")),
+    Broken(what_may_pass_is_tried_again, "agent_recovery", "ClassifyError", _without(4, "Sandbox.*")),
+    Broken(what_may_pass_is_tried_again, "agent_recovery", "ClassifyError", _without(4, "EventBridge.*")),
     Broken(
         what_may_pass_is_tried_again,
         "agent_recovery",
         "ClassifyError",
-        _without(2, "BedrockRuntime.ThrottlingException"),
+        _without(4, "BedrockRuntime.ThrottlingException"),
     ),
-    Broken(decisions_are_routed, "agent_recovery", "RouteDecision", lambda s: s["Choices"].pop(2)),
-    Broken(decisions_are_routed, "agent_recovery", "RouteDecision", lambda s: s["Choices"].pop(3)),
+    Broken(
+        decisions_are_routed,
+        "agent_recovery",
+        "RouteUnsettled",
+        lambda s: s["Choices"].pop(3),
+        named="ClassifyError",
+    ),
+    Broken(decisions_are_routed, "agent_recovery", "ClassifyError", lambda s: s["Choices"].pop(3)),
+    Broken(nothing_goes_on_while_it_is_unsettled, "agent_recovery", "RouteUnsettled", lambda s: s["Choices"].pop()),
+    Broken(
+        nothing_goes_on_while_it_is_unsettled,
+        "agent_recovery",
+        "RouteAnswer",
+        lambda s: s.update(Default="ClassifyError"),
+    ),
     Broken(
         entries_of_a_recovery_can_be_read,
         "agent_recovery",

@@ -11,10 +11,11 @@ import pytest
 
 from agent.conversation import Item
 from agent.events import AgentDecisionGiven
+from agent.operator import OPERATOR, OperatorDecision
 from agent.record import Status, Verdict
 from tests.world import World, scenario, waiting
 from workflows.engines.faults import Delivery, Fault, met_at
-from workflows.operator import OPERATOR, OperatorDecision, decide
+from workflows.operator import decide
 
 LONG_AGO = "2026-01-01T00:00:00Z"
 

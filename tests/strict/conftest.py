@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.conversation import Item
+from agent.operator import OPERATOR
 from agent.record import FREE, Status
 from tests.engines.sample_stack import wait_for
 from tests.limits import within_limits
@@ -18,7 +19,6 @@ from workflows.engines import strict
 from workflows.engines.faults import FOLDER, Delivery, Faults, met_at
 from workflows.engines.start import Start, start_embedded
 from workflows.local import Local, local_stack
-from workflows.operator import OPERATOR
 from workflows.scenarios import Scenario, load_scenarios
 from workflows.stack_shapes import Execution
 

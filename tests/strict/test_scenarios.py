@@ -5,12 +5,13 @@ Two interpreters of different making have to agree on what a definition means.
 
 import pytest
 
+from agent.operator import OperatorDecision
 from agent.record import Status
 from tests.engines.sample_stack import wait_for
 from tests.strict.conftest import Both, await_question
 from tests.strict.telling import differences, told
 from tests.world import scenario
-from workflows.operator import OperatorDecision, decide, wait_for_decision
+from workflows.operator import decide, wait_for_decision
 from workflows.scenarios import Scenario, load_scenarios
 
 pytestmark = pytest.mark.xdist_group("strict")

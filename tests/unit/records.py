@@ -224,6 +224,8 @@ def recovered(step: int, action: str = "RETRY", **fields: str) -> Item:
         "status": LEFT[action],
         "reason": "TurnDied",
         "note": "",
+        "by": "",
+        "source": "",
         "text": "",
         "question": "",
         **fields,

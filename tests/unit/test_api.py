@@ -163,7 +163,7 @@ def test_an_event_names_its_caller_under_the_source_of_the_api(
         ("POST", "/agents", '{"prompt": "Hello"}'),
         ("POST", "/agents/a/input", '{"text": "Hello"}'),
         ("POST", "/agents/a/decisions", '{"decision": "APPROVE", "approvalId": "3"}'),
-        ("POST", "/agents/a/decisions", '{"decision": "ABORT"}'),
+        ("POST", "/agents/a/decisions", '{"questionId": "1", "decision": "ABORT"}'),
         ("DELETE", "/agents/a", None),
     ],
 )

@@ -148,9 +148,8 @@ def test_what_a_recovery_did_is_told_to_a_person_and_to_a_program(capsys: pytest
     ]
     Lines().change(changed)
     [told] = json.loads(capsys.readouterr().out)["entries"]
-    assert told["recovery"] == {
-        name: spoke[name] for name in ("action", "status", "reason", "note", "text", "question")
-    }
+    told_of = ("action", "status", "reason", "note", "by", "source", "text", "question")
+    assert told["recovery"] == {name: spoke[name] for name in told_of}
 
 
 def test_a_run_as_json_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from agent.conversation import Item
 from agent.definition import TIMEOUT_MARGIN, Compensation, Definition
 from agent.errors import InvalidRecord, LeaseLost
 from load_recovery.load import LONGEST_BACK_OFF, load_recovery
-from load_recovery.shapes import Operator, Situation, Taken
+from load_recovery.shapes import Asked, Operator, Situation
 from tests.unit.records import (
     BOOK,
     CLAIM,
@@ -34,8 +34,9 @@ from tests.unit.records import (
 )
 
 FIRST, SECOND, THIRD = "EFFECT#000002#0", "EFFECT#000002#1", "EFFECT#000004#0"
-TAKEN = Taken(agent_id="a-1", owner=CLAIM.owner, tried=False, order="", note="")
+TAKEN = Asked(agent_id="a-1", owner=CLAIM.owner, tried=False, order="", note="", by="", source="")
 NOW = "2026-01-01T00:05:00Z"
+ASKED = {"record": "OPERATOR", "questionId": "4", "reminders": "1"}
 UNDO_BOOK = Compensation(tool="unbook", arguments={"booking": "id"})
 TOOLS = [
     BOOK.model_copy(update={"compensation": UNDO_BOOK, "on_unknown": "reconcile", "reconcile": "find"}),
@@ -53,11 +54,21 @@ def load(*items: Item, **fields: str) -> Situation:
     return load_with(definition_with_undo(), *items, **fields)
 
 
+def hear(said: Any, *items: Item, **fields: str) -> Situation:
+    """Load a record with what an operator has answered."""
+    asked = Asked(**{**TAKEN.model_dump(exclude={"answer"}), "tried": True, "answer": said})
+    return load_asked(asked, definition_with_undo(), *items, **fields)
+
+
 def load_with(found: Definition, *items: Item, **fields: str) -> Situation:
+    return load_asked(TAKEN, found, *items, **fields)
+
+
+def load_asked(asked: Asked, found: Definition, *items: Item, **fields: str) -> Situation:
     failed = {"error": "TurnDied", "errorMessage": "It ended.", "lastUpdated": NOW, "step": "4", **fields}
     operator = Operator(reminder_seconds=60, reminders=2)
     above = {"ended": state(status="FAILED"), "works": state(status="PLANNING")}
-    return load_recovery(TAKEN, [*items, state(**failed)], lambda _, __: found, above.__getitem__, operator)
+    return load_recovery(asked, [*items, state(**failed)], lambda _, __: found, above.__getitem__, operator)
 
 
 def test_a_record_with_nothing_open() -> None:
@@ -65,8 +76,8 @@ def test_a_record_with_nothing_open() -> None:
     assert (situation.agent.step, situation.record, situation.error) == (4, "STEP#000005", "TurnDied")
     assert (situation.unsettled, situation.compensations, situation.standing) == ([], [], False)
     assert (situation.inbox, situation.unheard, situation.undone) == (0, False, False)
-    assert situation.dump()["operator"] == {"reminderSeconds": 60, "reminders": 2}
-    assert situation.dump()["nothingSaid"] == {"decision": "", "note": ""}
+    assert situation.dump()["operator"] == {"reminderSeconds": 60, "reminders": 2, "questionId": "1"}
+    assert not situation.refused
 
 
 def test_a_lease_of_another_is_not_recovered() -> None:
@@ -307,7 +318,8 @@ def test_the_operator_reads_what_happened_what_was_done_and_what_can_be_decided(
         "What happened: ToolUnavailable: No seats.",
         '  FAILED       book {"city": "Paris"}',
         '  UNCERTAIN    mail {"city": "Paris"}',
-        "  turnstile decide a-1 RETRY|REPLAN|COMPENSATE|ABORT [--note TEXT]",
+        f'  {SECOND}, mail {{"city": "Paris"}}, since 2026-01-01T00:00:00.000Z',
+        f"  turnstile decide a-1 RETRY|REPLAN|COMPENSATE|ABORT --not '{SECOND}' [--note TEXT]",
     ):
         assert line in texts.operator.splitlines()
     for word in ("RETRY ", "REPLAN ", "COMPENSATE ", "ABORT "):
@@ -315,7 +327,10 @@ def test_the_operator_reads_what_happened_what_was_done_and_what_can_be_decided(
 
 
 def test_an_operator_whose_agent_did_nothing() -> None:
-    assert "What was done:\n  nothing\n" in load(user(), **FAILURE).texts.operator
+    text = load(user(), **FAILURE).texts.operator
+    assert "What was done:\n  nothing\n" in text
+    assert "  turnstile decide a-1 RETRY|REPLAN|COMPENSATE|ABORT [--note TEXT]" in text.splitlines()
+    assert "not known" not in text
 
 
 def test_no_text_tells_what_is_not_for_its_reader() -> None:
@@ -324,7 +339,7 @@ def test_no_text_tells_what_is_not_for_its_reader() -> None:
         decided(2, decision("TOOL_USE", calls=[call("u1", "book")]), said(use("u1", "book"))),
         answered(3, COMMITTED),
         effect(FIRST, "COMMITTED"),
-        {"record": "OPERATOR", "token": "secret-token", "question": "An older one?", "askedAt": NOW, "reminders": "1"},
+        {"token": "secret-token", "question": "An older one?", "askedAt": NOW, **ASKED},
     ]
     texts = load(*journal, **FAILURE).texts.dump()
     for secret in ("secret-token", "stackTrace", "x.py", "r-1", CLAIM.owner, "turnstile-tool-"):
@@ -372,3 +387,138 @@ def test_what_a_tool_gave_and_nobody_looked_at_is_read() -> None:
     assert situation.compensations[0].input == {"booking": "\ufffd"}
     assert situation.unsettled[0].input["id"] == "\ufffd"
     json.dumps(situation.dump(), ensure_ascii=False).encode()
+
+
+# ---- What an operator answers
+
+
+def test_a_question_has_another_id_than_the_one_before() -> None:
+    assert load(user()).operator.question_id == "1"
+    assert load(user(), ASKED).operator.question_id == "5"
+
+
+def answer(decision: str, *effects: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"decision": decision, "effects": [*effects], **fields}
+
+
+def happened(key: str, **result: Any) -> dict[str, Any]:
+    return {"key": key, "happened": True, **result}
+
+
+def did_not(key: str) -> dict[str, Any]:
+    return {"key": key, "happened": False}
+
+
+def test_an_answer_settles_each_effect_as_it_says() -> None:
+    ledger = [effect(FIRST, "UNCERTAIN"), effect(SECOND, "RESERVED", "mail"), effect(THIRD, "UNCERTAIN", "mail")]
+    said = answer("RETRY", happened(FIRST, result={"id": "B-7"}), happened(SECOND), did_not(THIRD))
+    situation = hear({**said, "note": "Seen.", "by": "ada", "source": "com.agent.workflow"}, *ledger)
+    assert not situation.refused
+    agent = situation.agent
+    assert (agent.order, agent.note, agent.by, agent.source) == ("RETRY", "Seen.", "ada", "com.agent.workflow")
+    first, second, third = situation.unsettled
+    assert {effect.on_unknown for effect in situation.unsettled} == {"told"}
+    assert (first.said.happened, first.said.result) == (True, {"id": "B-7"})
+    assert second.said.happened and "not known" in second.said.result["note"]
+    assert (third.said.happened, third.denial) == (False, "The operator says that the call did not take effect.")
+
+
+def test_an_effect_that_was_looked_up_is_denied_in_other_words() -> None:
+    [looked_up] = load(effect(FIRST, "UNCERTAIN")).unsettled
+    assert looked_up.denial == "The call was cut off before it took effect."
+
+
+@pytest.mark.parametrize("decision", ["RETRY", "REPLAN", "COMPENSATE"])
+def test_what_goes_on_needs_to_know_of_each_effect(decision: str) -> None:
+    ledger = [effect(FIRST, "UNCERTAIN"), effect(SECOND, "RESERVED", "mail"), effect(THIRD, "COMMITTED")]
+    situation = hear(answer(decision, did_not(FIRST)), *ledger, **FAILURE)
+    assert (situation.refused, situation.agent.order) == (True, "")
+    assert {effect.on_unknown for effect in situation.unsettled} == {"ask"}
+    first_line = situation.texts.operator.splitlines()[0]
+    assert first_line.startswith("The last answer was refused, and nothing was done: ")
+    assert (
+        f"{decision} needs to know of each uncertain effect whether it happened. Missing: {SECOND}, mail" in first_line
+    )
+    assert FIRST not in first_line
+    for effects in ([did_not(FIRST), did_not(SECOND)], [happened(FIRST, result={"id": "B-1"}), happened(SECOND)]):
+        assert not hear(answer(decision, *effects), *ledger).refused
+
+
+def test_an_agent_may_be_ended_with_what_stays_uncertain() -> None:
+    ledger = [effect(FIRST, "UNCERTAIN"), effect(SECOND, "UNCERTAIN", "mail")]
+    situation = hear(answer("ABORT", did_not(SECOND)), *ledger)
+    assert (situation.refused, situation.agent.order) == (False, "ABORT")
+    assert [effect.on_unknown for effect in situation.unsettled] == ["ask", "told"]
+
+
+def test_a_result_that_an_undo_needs_is_asked_for() -> None:
+    booked = effect(FIRST, "UNCERTAIN")
+    assert "to undo it, its result must hold id" in load(booked).texts.operator
+    situation = hear(answer("COMPENSATE", happened(FIRST)), booked)
+    assert situation.refused
+    assert f"COMPENSATE can undo {FIRST} only with id of its result" in situation.texts.operator
+    # The operator may say that no result is to be had, and where nothing is undone none is needed.
+    assert not hear(answer("COMPENSATE", happened(FIRST, result="unknown")), booked).refused
+    assert not hear(answer("REPLAN", happened(FIRST)), booked).refused
+    assert not hear(answer("COMPENSATE", happened(FIRST)), effect(FIRST, "UNCERTAIN", "mail")).refused
+
+
+def test_an_undo_that_is_uncertain_is_named_by_its_own_key() -> None:
+    ledger = [effect(FIRST, "COMPENSATING"), effect(f"{FIRST}#UNDO#1", "UNCERTAIN", "unbook")]
+    assert hear(answer("COMPENSATE"), *ledger).refused
+    [undo] = hear(answer("COMPENSATE", happened(f"{FIRST}#UNDO#1")), *ledger).unsettled
+    assert (undo.key, undo.on_unknown) == (f"{FIRST}#UNDO#1", "told")
+
+
+def test_what_was_settled_since_the_question_needs_no_answer_and_may_have_one() -> None:
+    settled = effect(FIRST, "COMMITTED")
+    for effects in ([], [did_not(FIRST)]):
+        situation = hear(answer("RETRY", *effects), settled)
+        assert (situation.refused, situation.unsettled) == (False, [])
+
+
+DEEP: Any = "end"
+for _ in range(200):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (None, "it is no JSON object"),
+        ("RETRY", "it is no JSON object"),
+        ([1], "it is no JSON object"),
+        ({}, "decision: Field required"),
+        (answer("CANCEL"), "decision: Input should be"),
+        ({"decision": "RETRY", "note": 7}, "note: Input should be a valid string"),
+        ({"decision": "RETRY", "note": "x" * 4001}, "note: String should have at most 4000"),
+        ({"decision": "RETRY", "note": "x" * 40_000}, "at most 32768 are read"),
+        ({"decision": "RETRY", "effects": {}}, "effects: Input should be a valid list"),
+        ({"decision": "RETRY", "effects": [did_not(FIRST)] * 51}, "effects: List should have at most 50"),
+        (answer("RETRY", {"key": FIRST}), "effects.0.happened: Field required"),
+        (answer("RETRY", {"happened": True}), "effects.0.key: Field required"),
+        (answer("RETRY", {"key": FIRST, "happened": "no"}), "effects.0.happened: Input should be a valid boolean"),
+        (answer("RETRY", {**did_not(FIRST), "result": {}}), "a call that did not happen has no result"),
+        (answer("RETRY", happened(FIRST, result=DEEP)), "nested more than 32 levels deep"),
+        (answer("RETRY", did_not(FIRST), happened(FIRST)), f"it names {FIRST} twice"),
+        (answer("ABORT", did_not("EFFECT#000009#0")), "this agent has no effect EFFECT#000009#0"),
+        (answer("RETRY", token="t"), "token: Extra inputs are not permitted"),
+        ({str(number): 1 for number in range(1000)}, "Extra inputs are not permitted"),
+    ],
+)
+def test_an_answer_that_cannot_be_understood_is_refused_with_the_reason(said: Any, why: str) -> None:
+    situation = hear(said, effect(FIRST, "UNCERTAIN"))
+    assert (situation.refused, situation.agent.order, situation.agent.by) == (True, "", "")
+    assert why in situation.texts.operator.split("needs a decision")[0]
+    assert {effect.on_unknown for effect in situation.unsettled} == {"ask"}
+
+
+def test_who_cancels_needs_no_answer_that_can_be_understood() -> None:
+    situation = hear({"decision": "CANCEL"}, effect(FIRST, "UNCERTAIN"), cancelling(), cancels="1")
+    assert (situation.refused, situation.cancelled, situation.agent.order) == (False, True, "")
+    assert [effect.on_unknown for effect in situation.unsettled] == ["ask"]
+
+
+def test_what_an_operator_leaves_uncertain_is_not_looked_up_again() -> None:
+    [entry] = hear(answer("ABORT"), effect(FIRST, "UNCERTAIN")).unsettled
+    assert (entry.on_unknown, entry.look_up.function) == ("ask", "")

@@ -12,23 +12,25 @@ from typer.testing import CliRunner
 
 from agent.conversation import Item
 from agent.events import AgentError
+from agent.operator import EffectAnswer, OperatorDecision
 from agent.record import Status
-from tests.unit.records import definition, state, user
+from tests.unit.records import definition, effect, state, user
 from tests.unit.stacks import OUTPUTS, mock_stack, put
 from workflows import cli, operator
 from workflows.cli import common
 from workflows.client import Stack, StackError, UnknownAgent
-from workflows.operator import OperatorDecision, Standing, decide, resume, wait_for_decision, wait_for_recovery
+from workflows.operator import Standing, decide, resume, wait_for_decision, wait_for_recovery
 
 NOON, LATER = "2026-01-01T12:00:00Z", "2026-01-01T13:00:00Z"
 TURN, RECOVERY = "arn:turn", "arn:recovery"
-RETRY = '{"decision": "RETRY", "note": ""}'
+BOOKED, MAILED = "EFFECT#000002#0", "EFFECT#000002#1"
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operator, "INTERVAL", 0.01)
     monkeypatch.setattr(operator, "CHECK_INTERVAL", 0.01)
+    monkeypatch.setattr("getpass.getuser", lambda: "ada")
 
 
 def stubbed(service: Any) -> Stubber:
@@ -69,7 +71,15 @@ def standing(status: str, **fields: str) -> Item:
 
 
 def question(asked: str = NOON) -> Item:
-    return {"agentId": "a-1", "record": "OPERATOR", "token": f"token of {asked}", "askedAt": asked, "question": "?"}
+    token = {"token": f"token of {asked}", "questionId": "1"}
+    return {"agentId": "a-1", "record": "OPERATOR", "askedAt": asked, "question": "?", **token}
+
+
+def answer(states: Stubber, decision: str, note: str = "", effects: list[dict[str, Any]] | None = None) -> None:
+    """The task that waits takes this answer."""
+    by = {"by": "ada", "source": "com.agent.workflow"}
+    output = json.dumps({"decision": decision, "note": note, "effects": effects or [], **by}, ensure_ascii=False)
+    states.add_response("send_task_success", {}, {"taskToken": f"token of {NOON}", "output": output})
 
 
 def asking(stack: Stack) -> None:
@@ -92,10 +102,66 @@ def owner_is(states: Stubber, arn: str, status: str, **fields: Any) -> None:
 
 def test_a_decision_answers_the_task_that_waits(stack: Stack, states: Stubber) -> None:
     asking(stack)
-    output = '{"decision": "ABORT", "note": "zu spät"}'
-    states.add_response("send_task_success", {}, {"taskToken": f"token of {NOON}", "output": output})
+    answer(states, "ABORT", "zu spät")
     before = decide(stack, "a-1", OperatorDecision.ABORT, "zu spät")
     assert before == Standing(agent_id="a-1", step=1, updated=NOON, asked=NOON, execution=RECOVERY)
+
+
+def uncertain(stack: Stack) -> None:
+    """The agent's recovery waits for its operator, and two effects are uncertain."""
+    asking(stack)
+    for key, tool in ((BOOKED, "book"), (MAILED, "mail")):
+        put(stack, {"agentId": "a-1", **effect(key, "UNCERTAIN", tool)})
+
+
+def test_a_decision_names_what_happened_and_what_did_not(stack: Stack, states: Stubber) -> None:
+    uncertain(stack)
+    heard = [
+        {"key": BOOKED, "happened": True, "result": {"id": "B=7"}},
+        {"key": MAILED, "happened": False, "result": None},
+    ]
+    answer(states, "REPLAN", effects=heard)
+    options = ["--happened", f'{BOOKED}={{"id": "B=7"}}', "--not", MAILED]
+    assert CliRunner().invoke(cli.app, ["decide", "a-1", "REPLAN", "--no-wait", *options]).exit_code == 0
+    heard = [{"key": BOOKED, "happened": True, "result": None}, {"key": MAILED, "happened": True, "result": None}]
+    answer(states, "RETRY", effects=heard)
+    options = ["--happened", BOOKED, "--happened", MAILED]
+    assert CliRunner().invoke(cli.app, ["decide", "a-1", "RETRY", "--no-wait", *options]).exit_code == 0
+
+
+@pytest.mark.parametrize("decision", ["RETRY", "REPLAN", "COMPENSATE"])
+def test_without_it_the_error_says_what_is_missing(stack: Stack, decision: str) -> None:
+    uncertain(stack)
+    result = CliRunner().invoke(cli.app, ["decide", "a-1", decision, "--not", BOOKED])
+    assert result.exit_code == 1
+    assert f'Missing: {MAILED}, mail {{"city": "Paris"}}, since 2026-01-01T00:00:00.000Z. Look up' in result.stderr
+    assert f"`turnstile decide a-1 {decision} --not '{BOOKED}' --not '{MAILED}'`" in result.stderr
+
+
+def test_an_agent_may_be_ended_without_it(stack: Stack, states: Stubber) -> None:
+    uncertain(stack)
+    answer(states, "ABORT")
+    decide(stack, "a-1", OperatorDecision.ABORT)
+
+
+def test_a_decision_about_an_effect_that_there_is_not(stack: Stack) -> None:
+    asking(stack)
+    nothing = [EffectAnswer(key="EFFECT#000007#0", happened=False)]
+    with pytest.raises(StackError, match="this agent has no effect EFFECT#000007#0$"):
+        decide(stack, "a-1", OperatorDecision.RETRY, effects=nothing)
+
+
+def test_a_result_that_is_no_json(stack: Stack) -> None:
+    uncertain(stack)
+    result = CliRunner().invoke(cli.app, ["decide", "a-1", "RETRY", "--happened", f"{BOOKED}=B-7"])
+    assert result.exit_code == 2
+    assert "is no JSON" in result.stderr
+
+
+def test_a_note_that_is_too_long(stack: Stack) -> None:
+    asking(stack)
+    with pytest.raises(StackError, match="note: String should have at most 4000 characters"):
+        decide(stack, "a-1", OperatorDecision.RETRY, "x" * 4001)
 
 
 def test_nothing_to_decide(stack: Stack) -> None:
@@ -171,7 +237,7 @@ def test_waiting_is_bounded(stack: Stack, states: Stubber) -> None:
 def test_the_command_follows_the_agent(stack: Stack, states: Stubber, monkeypatch: pytest.MonkeyPatch) -> None:
     put(stack, standing("WAITING_FOR_OPERATOR", step="0", owner=f"{RECOVERY}#{NOON}"))
     put(stack, question())
-    states.add_response("send_task_success", {}, {"taskToken": f"token of {NOON}", "output": RETRY})
+    answer(states, "RETRY")
     send = stack.stepfunctions.send_task_success
 
     def send_and_move(**sent: Any) -> Any:
@@ -186,7 +252,7 @@ def test_the_command_follows_the_agent(stack: Stack, states: Stubber, monkeypatc
 def test_the_command_without_waiting(stack: Stack, states: Stubber) -> None:
     for options, told in (([], "Decided for agent a-1: RETRY.\n"), (["--json"], '"decision": "RETRY"}\n')):
         asking(stack)
-        states.add_response("send_task_success", {}, {"taskToken": f"token of {NOON}", "output": RETRY})
+        answer(states, "RETRY")
         result = CliRunner().invoke(cli.app, ["decide", "a-1", "RETRY", "--no-wait", *options])
         assert result.exit_code == 0
         assert result.stdout.endswith(told)

@@ -1,15 +1,17 @@
 """The commands for when something is wrong: they check, decide and resume."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
 import typer
 
+from agent.operator import EffectAnswer, OperatorDecision
 from workflows.cli import common
 from workflows.cli.common import AgentArgument, JsonOption, StackOption, WaitOption
 from workflows.console import Screen, print_json
-from workflows.operator import OperatorDecision, wait_for_decision, wait_for_recovery
 from workflows.operator import decide as give_decision
 from workflows.operator import resume as send_to_recovery
+from workflows.operator import wait_for_decision, wait_for_recovery
 from workflows.verify import verify as look_for_inconsistencies
 
 
@@ -31,19 +33,44 @@ def verify(
 def decide(
     agent: AgentArgument,
     decision: Annotated[OperatorDecision, typer.Argument(metavar="DECISION", help="|".join(OperatorDecision))],
+    happened: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY[=RESULT]",
+            help="This uncertain effect happened. RESULT: what the call gave, as JSON. May be given several times.",
+        ),
+    ] = None,
+    did_not: Annotated[
+        list[str] | None,
+        typer.Option("--not", metavar="KEY", help="This one did not happen. May be given several times."),
+    ] = None,
     note: Annotated[str, typer.Option(metavar="TEXT", help="Why; it goes into the journal.")] = "",
     wait: WaitOption = True,
     stack: StackOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Decide what becomes of an agent that waits for its operator."""
+    """Decide what becomes of an agent that waits for its operator, and say what became of its uncertain effects."""
+    effects = [
+        *(EffectAnswer(key=key, happened=True, result=result) for key, result in map(_with_result, happened or [])),
+        *(EffectAnswer(key=key, happened=False) for key in did_not or []),
+    ]
     target = common.connect(stack)
-    before = give_decision(target, agent, decision, note)
+    before = give_decision(target, agent, decision, note, effects)
     if not wait:
         common.tell(as_json, {"agentId": agent, "decision": decision}, f"Decided for agent {agent}: {decision}.")
         return
     wait_for_decision(target, before)
     common.follow(target, agent, as_json, since=before.step)
+
+
+def _with_result(text: str) -> tuple[str, Any]:
+    """Read KEY or KEY=RESULT. Raises BadParameter if RESULT is no JSON."""
+    key, given, result = text.partition("=")
+    try:
+        return key, json.loads(result) if given else None
+    except json.JSONDecodeError as error:
+        wrong = f"the result of {key} is no JSON: {error}. A text is written in double quotes"
+        raise typer.BadParameter(wrong, param_hint="--happened") from error
 
 
 def resume(

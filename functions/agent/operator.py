@@ -1,0 +1,128 @@
+"""What an operator is asked about an agent, and what an operator may answer.
+
+LoadRecovery checks each answer, and what it says counts. The API and the command line check the same before they send
+one, so that a person hears at once what is missing. Pure.
+"""
+
+import json
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import Field, StrictBool, ValidationError, model_validator
+
+from agent.border import DEPTH, RESULT_LIMIT, clean, nests_deeper
+from agent.conversation import Item
+from agent.record import BY_LIMIT, EffectStatus, Model
+
+OPERATOR = "OPERATOR"
+"""The `record` that holds the question, and the token of the task that waits for the answer."""
+NOTE_LIMIT = 4000
+"""Characters of a note."""
+EFFECTS_LIMIT = 50
+"""Effects that an answer names at most."""
+COMPLAINTS = 5
+"""What is wrong with an answer is told up to this many times."""
+SHOWN = 500
+"""Characters of a call's arguments in a message."""
+RESULT_UNKNOWN = {"happened": True, "note": "The operator says that it happened; its result is not known."}
+"""What the ledger holds as the result of a call whose result the operator does not give."""
+
+
+class OperatorDecision(StrEnum):
+    """What an operator may decide."""
+
+    RETRY = "RETRY"
+    REPLAN = "REPLAN"
+    COMPENSATE = "COMPENSATE"
+    ABORT = "ABORT"
+
+
+class EffectAnswer(Model):
+    """What an operator says of one uncertain effect."""
+
+    key: Annotated[str, Field(description="The effect's `record`, as EFFECT#000007#0")]
+    happened: Annotated[StrictBool, Field(description="Whether the call took effect")]
+    result: Annotated[Any, Field(description="What the call gave, if it happened and that is known; any JSON")] = None
+
+    @model_validator(mode="after")
+    def _no_result_of_nothing(self) -> Self:
+        if self.result is not None and not self.happened:
+            raise ValueError("a call that did not happen has no result")
+        return self
+
+
+class OperatorAnswer(Model):
+    """An operator's answer: the output of the task that waits for it."""
+
+    decision: OperatorDecision
+    note: Annotated[str, Field(max_length=NOTE_LIMIT, description="Why; kept in the journal")] = ""
+    effects: Annotated[
+        list[EffectAnswer], Field(max_length=EFFECTS_LIMIT, description="What became of uncertain effects")
+    ] = []
+    by: Annotated[str, Field(max_length=BY_LIMIT, description="The operator's name")] = ""
+    source: Annotated[str, Field(max_length=256, description="Which way the answer came: the events' Source")] = ""
+
+
+class AnswerRefused(ValueError):
+    """An answer cannot be carried out; the message says what is wrong or missing."""
+
+
+def read_answer(answer: Any, items: Iterable[Item]) -> OperatorAnswer:
+    """Check an answer against an agent's items. Raises AnswerRefused."""
+    if not isinstance(answer, dict):
+        raise AnswerRefused("it is no JSON object")
+    if nests_deeper(answer):
+        raise AnswerRefused(f"it is nested more than {DEPTH} levels deep")
+    cleaned = clean(answer)
+    size = len(json.dumps(cleaned, ensure_ascii=False).encode())
+    if size > RESULT_LIMIT:
+        raise AnswerRefused(f"it has {size} bytes; at most {RESULT_LIMIT} are read")
+    try:
+        read = OperatorAnswer.model_validate(cleaned)
+    except ValidationError as error:
+        raise AnswerRefused("; ".join(_complaint(each) for each in error.errors()[:COMPLAINTS])) from error
+    check_effects(read.decision, read.effects, items)
+    return read
+
+
+def check_effects(decision: OperatorDecision, effects: Iterable[EffectAnswer], items: Iterable[Item]) -> None:
+    """Check that a decision names only effects of this agent, and each uncertain one unless it is ABORT.
+
+    An effect that was settled since the question was asked may be named: the ledger knows better by now.
+    Raises AnswerRefused.
+    """
+    ledger = {item["record"]: item for item in items if item["record"].startswith("EFFECT#")}
+    named = [effect.key for effect in effects]
+    if twice := sorted({key for key in named if named.count(key) > 1}):
+        raise AnswerRefused(f"it names {', '.join(twice)} twice")
+    if unknown := [key for key in named if key not in ledger]:
+        raise AnswerRefused(f"this agent has no effect {', '.join(unknown)}")
+    open_effects = [item for item in unsettled(ledger.values()) if item["record"] not in named]
+    if open_effects and decision is not OperatorDecision.ABORT:
+        missing = "; ".join(describe(item) for item in open_effects)
+        raise AnswerRefused(
+            f"{decision} needs to know of each uncertain effect whether it happened. Missing: {missing}"
+        )
+
+
+def unsettled(items: Iterable[Item]) -> list[Item]:
+    """The entries of the ledger whose end is unknown."""
+    return [
+        item
+        for item in items
+        if item["record"].startswith("EFFECT#") and item["status"] in (EffectStatus.RESERVED, EffectStatus.UNCERTAIN)
+    ]
+
+
+def describe(item: Item) -> str:
+    """A ledger entry in one line: its key, its call, and when the call began."""
+    text = item["input"]
+    arguments = text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+    return f"{item['record']}, {item['tool']} {arguments}, since {item['reservedAt']}"
+
+
+def _complaint(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return f"{place}: {text}" if place else text
