@@ -21,6 +21,7 @@ from typing import Any
 
 from agent.conversation import Item
 from agent.events import SOURCE
+from agent.operator import EffectAnswer, OperatorAnswer, OperatorDecision
 from agent.record import FREE, Status, step_record
 from load_watch.load import LOOKS
 from tools.flights import sample_flights, utc_today
@@ -147,6 +148,16 @@ class Bench:
         """The status of an execution."""
         return str(self.stack.stepfunctions.describe_execution(executionArn=arn)["status"])
 
+    def look_up(self, effect: Item) -> EffectAnswer:
+        """Look where an uncertain effect would have happened, as an operator does."""
+        agent_id, key = effect["agentId"], effect["record"]
+        asked = {"key": f"{agent_id}#{key}", "tool": effect["tool"], "input": json.loads(effect["input"])}
+        payload = {"agentId": agent_id, "key": f"{agent_id}#{key}#OPERATOR", "input": asked}
+        function = f"{self.stack.name}-tool-find_booking"
+        answer = self.stack.lambdas.invoke(FunctionName=function, Payload=json.dumps(payload).encode())
+        found = json.loads(answer["Payload"].read())
+        return EffectAnswer(key=key, happened=found["happened"], result=found["result"] or None)
+
     def _resume(self, agent_id: str, state: Item) -> None:
         dead = state["lastUpdatedBy"] if state["owner"] == FREE else state["owner"].partition("#")[0]
         detail = {
@@ -227,9 +238,10 @@ class Operator:
                     sqs.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
             return any(agent_id in text for text in self._messages)
 
-    def decide(self, token: str, decision: str) -> None:
-        """Answers a question."""
-        output = json.dumps({"decision": decision, "note": "Chaos"})
+    def decide(self, token: str, decision: str, effects: list[EffectAnswer]) -> None:
+        """Answer a question."""
+        answer = OperatorAnswer(decision=OperatorDecision(decision), note="Chaos", effects=effects, by="chaos")
+        output = json.dumps(answer.dump())
         self._engine.client("stepfunctions").send_task_success(taskToken=token, output=output)
 
 

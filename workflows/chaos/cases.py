@@ -158,7 +158,8 @@ class Way:
     play: str
     leads: tuple[Injection, ...] = ()
     operator: str = ""
-    """What the operator decides when asked; nothing if empty. CANCEL: somebody cancels the agent instead."""
+    """What the operator decides when asked, after a look at what is uncertain; nothing if empty. CANCEL: the agent is
+    cancelled instead."""
     cancelled_at: Place | None = None
     """The state at which the agent is held until it has been cancelled; it is not cancelled if None."""
     outlived_at: str = ""
@@ -208,6 +209,13 @@ UNSETTLED = Way(
     (_at("agent_turn", "CallWriteTool", "timeout_before"), _at("agent_recovery", "LookUp", "permanent")),
     name="unsettled",
 )
+"""The booking was never begun, the look-up fails, and an operator is asked."""
+HAPPENED = Way(
+    "straight_booking",
+    (_at("agent_turn", "CallWriteTool", "timeout_after"), _at("agent_recovery", "LookUp", "permanent")),
+    name="happened",
+)
+"""The booking was made, its answer was lost, the look-up fails, and an operator is asked."""
 UNHEARD = Way(
     "straight_booking",
     (_at("agent_turn", "LoadTurn", "aborted"), Injection(Place("agent_recovery", ""), "lost")),
@@ -322,12 +330,12 @@ WAYS: dict[str, Way] = {
     "agent_recovery.ReloadForOperator": Way(
         "book_then_give_up", (_at("agent_recovery", "CallUndo", "permanent"),), name="not_undone"
     ),
-    "agent_recovery.NotifyOperator": DENIED,
-    "agent_recovery.MarkWaiting": DENIED,
-    "agent_recovery.AskOperator": Way(DENIED.play, DENIED.leads, operator="RETRY", name="denied_then_retried"),
-    "agent_recovery.SettleAsFailed": Way(
-        UNSETTLED.play, UNSETTLED.leads, operator="RETRY", name="unsettled_then_retried"
+    "agent_recovery.NotifyOperator": Way(
+        HAPPENED.play, HAPPENED.leads, operator="COMPENSATE", name="happened_then_undone"
     ),
+    "agent_recovery.MarkWaiting": Way(HAPPENED.play, HAPPENED.leads, operator="RETRY", name="happened_then_retried"),
+    "agent_recovery.AskOperator": Way(DENIED.play, DENIED.leads, operator="RETRY", name="denied_then_retried"),
+    "agent_recovery.ReadAnswer": Way(UNSETTLED.play, UNSETTLED.leads, operator="RETRY", name="unsettled_then_retried"),
     "agent_recovery.RecordRecovery": OUTAGE,
     "agent_watch.FindStale": NOT_BEGUN,
     "agent_watch.AskOwner": UNHEARD,

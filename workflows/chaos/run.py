@@ -14,6 +14,7 @@ from pydantic import Field
 
 from agent.conversation import Item, reason
 from agent.events import AgentRequested
+from agent.operator import unsettled
 from agent.record import FINISHED, FREE, Model, Status, child_id
 from workflows.chaos.bench import OWN_KEY, Bench, Guards
 from workflows.chaos.cases import KILLS, Case, Injection, Place, Way, fault_for
@@ -286,7 +287,8 @@ class Life:
         if state["status"] == Status.WAITING_FOR_OPERATOR and self._decisions:
             asked = self._bench.stack.item(self._agent_id, "OPERATOR")
             if asked:
-                self._bench.operator.decide(asked["token"], self._decisions.pop())
+                effects = [self._bench.look_up(item) for item in unsettled(self._items("EFFECT#"))]
+                self._bench.operator.decide(asked["token"], self._decisions.pop(), effects)
             return True  # or it is just about to ask
         return False
 
