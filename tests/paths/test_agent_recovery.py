@@ -2,13 +2,14 @@
 
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
 
+from agent.conversation import fold
 from agent.events import AgentRequested
 from agent.record import Status
 from tests.limits import within_limits
@@ -42,15 +43,31 @@ def ledger(world: World, agent_id: str) -> list[tuple[str, str, str]]:
     return [(i["record"].partition("#")[2], i["tool"], i["status"]) for i in world.items(agent_id, "EFFECT#")]
 
 
-def decide(world: World, agent_id: str, decision: str, note: str = "") -> None:
+def decide(world: World, agent_id: str, decision: str, note: str = "", effects: Sequence[Any] = ()) -> None:
     """Answers as an operator."""
+    answer(world, agent_id, {"decision": decision, "note": note, "effects": [*effects], "by": "ada", "source": "s"})
+    world.wait(agent_id, lambda state: state["status"] != Status.WAITING_FOR_OPERATOR)
+
+
+def answer(world: World, agent_id: str, output: Any) -> None:
+    """Answers the operator's question with anything."""
     state = world.stack.item(agent_id, "STATE")
     question = world.stack.item(agent_id, "OPERATOR")
     assert state and state["status"] == Status.WAITING_FOR_OPERATOR
     assert question
-    output = json.dumps({"decision": decision, "note": note})
-    world.stack.stepfunctions.send_task_success(taskToken=question["token"], output=output)
-    world.wait(agent_id, lambda state: state["status"] != Status.WAITING_FOR_OPERATOR)
+    world.stack.stepfunctions.send_task_success(taskToken=question["token"], output=json.dumps(output))
+
+
+def refused(world: World, agent_id: str, output: Any) -> str:
+    """Gives an answer that is refused; returns the question that is asked instead."""
+    before = world.stack.item(agent_id, "OPERATOR")
+    assert before
+    answer(world, agent_id, output)
+    world.wait(agent_id, lambda _: world.stack.item(agent_id, "OPERATOR") != before)
+    after = world.stack.item(agent_id, "OPERATOR")
+    assert after
+    assert int(after["questionId"]) == int(before["questionId"]) + 1
+    return after["question"]
 
 
 def asked(world: World, agent_id: str) -> str:
@@ -85,7 +102,8 @@ def test_recoveries_without_a_step_forward_are_bounded(world: World) -> None:
     fault.unlink()
     decide(world, name, "RETRY", note="The quota was raised.")
     assert world.settle(name, Status.COMPLETED)
-    assert world.items(name, "STEP#000006")[0]["note"] == "The quota was raised."
+    [entry] = world.items(name, "STEP#000006")
+    assert (entry["note"], entry["by"], entry["source"]) == ("The quota was raised.", "ada", "s")
     world.assert_sound(name)
 
 
@@ -192,6 +210,19 @@ def test_nothing_is_looked_up_while_the_second_call_may_still_run(world: World, 
     assert "book_flight" in asked(world, name)
 
 
+def test_a_second_call_that_is_rejected_is_told_in_the_tools_own_words(world: World, by_key: Scenario) -> None:
+    name = lives(
+        world,
+        by_key,
+        {"state": "CallWriteTool", "error": "States.Timeout"},
+        {"state": "CallAgain", "error": "ToolRejected"},
+    )
+    world.settle(name)
+    [entry] = [item for item in world.items(name, "EFFECT#") if item["record"] == KEY]
+    assert (entry["status"], entry["error"]) == ("FAILED", "ToolRejected")
+    assert "The call was refused and nothing happened: A fault on purpose" in told_the_model(world, name)
+
+
 # ---- Undone
 
 
@@ -261,7 +292,7 @@ def test_an_undo_that_fails_goes_to_the_operator_with_what_stands(world: World) 
     question = asked(world, name)
     assert "COMPENSATING book_flight" in question
     fault.unlink()
-    decide(world, name, "COMPENSATE")
+    decide(world, name, "COMPENSATE", effects=[did_not("EFFECT#000002#0#UNDO#1")])
     world.settle(name, Status.WAITING_FOR_INPUT)
     assert [booking["status"] for booking in world.bookings(name)] == ["CANCELLED"]
     world.assert_inventory_agrees()
@@ -288,17 +319,175 @@ def test_a_child_that_was_undone_fails_and_says_what_a_user_would_be_asked(world
 # ---- A person
 
 
+KEY = "EFFECT#000002#0"
+
+
+def happened(key: str, **result: Any) -> dict[str, Any]:
+    return {"key": key, "happened": True, **result}
+
+
+def did_not(key: str) -> dict[str, Any]:
+    return {"key": key, "happened": False}
+
+
+def uncertain(world: World, when: Literal["before", "after"], journaled: bool = True) -> str:
+    """Starts an agent whose booking has an unknown outcome, and waits until an operator is asked about it.
+
+    `when` its call was cut off: "before" it acted, or "after". `journaled`: whether its result is in the journal.
+    """
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="CallWriteTool", when=when, error="States.Timeout"))
+    world.faults.put(Fault(agent_id=name, state="LookUp", error="AccessDenied"))
+    if not journaled:
+        world.faults.put(Fault(agent_id=name, state="CheckpointResults", error="AccessDenied"))
+    world.start(scenario("straight_booking"), name)
+    question = asked(world, name)
+    assert f"{KEY}, book_flight " in question
+    assert f"RETRY|REPLAN|COMPENSATE|ABORT --not '{KEY}'" in question
+    return name
+
+
+def booked(world: World, name: str) -> dict[str, Any]:
+    """What an operator finds where the agent's booking was made."""
+    [booking] = world.bookings(name)
+    return {"booking_id": booking["bookingId"], "flight_id": booking["flightId"]}
+
+
+def told_the_model(world: World, name: str) -> str:
+    """The conversation as the model reads it."""
+    return json.dumps(fold(world.items(name, "STEP#"), world.items(name, "EFFECT#")).messages)
+
+
+def calls(world: World, name: str) -> int:
+    return [visit.state for visit in world.visited(name)].count("CallWriteTool")
+
+
+@pytest.mark.parametrize("journaled", [True, False])
+@pytest.mark.parametrize("order", ["RETRY", "REPLAN"])
+def test_what_happened_as_the_operator_says_is_told_and_not_done_again(
+    world: World, journaled: bool, order: str
+) -> None:
+    name = uncertain(world, "after", journaled)
+    decide(world, name, order, effects=[happened(KEY, result=booked(world, name))])
+    assert world.settle(name)["status"] == Status.COMPLETED
+    assert ledger(world, name) == [("000002#0", "book_flight", "COMMITTED")]
+    assert booked(world, name)["booking_id"] in told_the_model(world, name)
+    assert calls(world, name) == 1
+    world.assert_inventory_agrees()
+    world.assert_sound(name)
+
+
+def test_a_result_that_the_operator_does_not_know_is_told_as_that(world: World) -> None:
+    name = uncertain(world, "after")
+    decide(world, name, "RETRY", effects=[happened(KEY)])
+    assert world.settle(name)["status"] == Status.COMPLETED
+    assert "its result is not known" in told_the_model(world, name)
+
+
+def test_what_did_not_happen_as_the_operator_says_is_done(world: World) -> None:
+    name = uncertain(world, "before", journaled=False)
+    decide(world, name, "RETRY", effects=[did_not(KEY)])
+    assert world.settle(name)["status"] == Status.COMPLETED
+    assert ledger(world, name) == [
+        ("000002#0", "book_flight", "FAILED"),
+        ("000002#0#ALT1", "book_flight_partner", "COMMITTED"),
+    ]
+    assert (len(world.bookings(name)), calls(world, name)) == (1, 2)
+    world.assert_sound(name)
+
+
+@pytest.mark.parametrize("order", ["RETRY", "REPLAN", "COMPENSATE"])
+def test_an_order_without_what_is_uncertain_is_refused_and_asked_for_again(world: World, order: str) -> None:
+    name = uncertain(world, "after")
+    question = refused(world, name, {"decision": order})
+    assert question.startswith("The last answer was refused, and nothing was done: ")
+    assert f"Missing: {KEY}, book_flight" in question.splitlines()[0]
+    assert ledger(world, name) == [("000002#0", "book_flight", "UNCERTAIN")]
+    assert decisions(world, name) == []
+    decide(world, name, "ABORT", effects=[happened(KEY)])
+    world.settle(name, Status.FAILED)
+
+
+def test_what_happened_as_the_operator_says_is_undone(world: World) -> None:
+    name = uncertain(world, "after")
+    question = refused(world, name, {"decision": "COMPENSATE", "effects": [happened(KEY)]})
+    assert f"COMPENSATE can undo {KEY} only with booking_id of its result" in question
+    decide(world, name, "COMPENSATE", effects=[happened(KEY, result=booked(world, name))])
+    world.settle(name, Status.WAITING_FOR_INPUT)
+    assert [entry[1:] for entry in ledger(world, name)] == [
+        ("book_flight", "COMPENSATED"),
+        ("cancel_flight", "COMMITTED"),
+    ]
+    assert [booking["status"] for booking in world.bookings(name)] == ["CANCELLED"]
+    assert "What was done is undone: book_flight." in world.items(name, "STEP#")[-1]["question"]
+    world.assert_inventory_agrees()
+    world.assert_sound(name)
+
+
 @pytest.mark.parametrize(
-    "answer", ['"RETRY"', "[1]", "7", "null", '{"decision": 7}', '{"decision": "RETRY", "note": 7}']
+    ("effects", "status"), [([], "UNCERTAIN"), ([happened(KEY)], "COMMITTED"), ([did_not(KEY)], "FAILED")]
 )
-def test_an_answer_that_is_none_is_asked_for_again(world: World, answer: str) -> None:
+def test_an_agent_ends_with_its_ledger_as_the_operator_says(world: World, effects: list[Any], status: str) -> None:
+    name = uncertain(world, "after")
+    decide(world, name, "ABORT", effects=effects)
+    world.settle(name, Status.FAILED)
+    assert ledger(world, name) == [("000002#0", "book_flight", status)]
+    assert "LookUp" not in [visit.state for visit in world.history(world.items(name, "STATE")[0]["lastUpdatedBy"])][-9:]
+
+
+def test_a_truth_that_comes_before_the_operators_answer_stays(world: World) -> None:
+    name = uncertain(world, "after")
+    with world.faults.held(name, "SettleFailed") as until_held:
+        answer(world, name, {"decision": "RETRY", "effects": [did_not(KEY)]})
+        until_held()
+        late = json.dumps(booked(world, name))
+        set_effect(world, name, status="COMMITTED", result=late)
+    assert world.settle(name)["status"] == Status.COMPLETED
+    assert world.items(name, "EFFECT#")[0]["result"] == late
+    assert calls(world, name) == 1
+
+
+def set_effect(world: World, name: str, **fields: str) -> None:
+    """Changes the agent's effect, as a call that was taken for dead does."""
+    world.stack.dynamodb.update_item(
+        TableName=world.stack.outputs.table_name,
+        Key={"agentId": {"S": name}, "record": {"S": KEY}},
+        UpdateExpression="SET " + ", ".join(f"#{field} = :{field}" for field in fields),
+        ExpressionAttributeNames={f"#{field}": field for field in fields},
+        ExpressionAttributeValues={f":{field}": {"S": value} for field, value in fields.items()},
+    )
+
+
+def test_an_answer_that_is_lost_on_its_way_is_asked_for_again(world: World) -> None:
+    name = uncertain(world, "after")
+    world.faults.put(Fault(agent_id=name, state="ReadAnswer", error="AccessDenied"))
+    question = refused_by_fault(world, name)
+    assert question.startswith("The answer could not be read (AccessDenied). Please answer again. Agent ")
+    decide(world, name, "RETRY", effects=[happened(KEY)])
+    assert world.settle(name)["status"] == Status.COMPLETED
+
+
+def refused_by_fault(world: World, name: str) -> str:
+    """Answers, and returns the question that is asked again because nothing could read the answer."""
+    before = world.stack.item(name, "OPERATOR")
+    answer(world, name, {"decision": "RETRY", "effects": [happened(KEY)]})
+    world.wait(name, lambda _: world.stack.item(name, "OPERATOR") != before)
+    after = world.stack.item(name, "OPERATOR")
+    assert after
+    return after["question"]
+
+
+@pytest.mark.parametrize(
+    "output", ['"RETRY"', "[1]", "7", "null", '{"decision": 7}', '{"decision": "RETRY", "note": 7}']
+)
+def test_an_answer_that_is_none_is_asked_for_again(world: World, output: str) -> None:
     name = fresh()
     world.faults.put(Fault(agent_id=name, state="ReadReply", error="AccessDenied"))
     world.start(scenario("straight_booking"), name)
     asked(world, name)
     first = world.stack.item(name, "OPERATOR")
     assert first
-    world.stack.stepfunctions.send_task_success(taskToken=first["token"], output=answer)
+    world.stack.stepfunctions.send_task_success(taskToken=first["token"], output=output)
     world.wait(name, lambda _: world.stack.item(name, "OPERATOR") != first)
     decide(world, name, "RETRY")
     assert world.settle(name)["status"] == Status.COMPLETED
