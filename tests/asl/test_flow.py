@@ -24,6 +24,13 @@ RECOVERIES = {
     ("agent_turn", "RouteEffect", "EffectKnown"): "the ledger knows the result of this call",
     ("agent_turn", "RouteFallback", "UseFallback"): "the definition names another model to ask",
     ("agent_turn", "RouteRefusal", "UseAlternative"): "nothing happened, and another tool may do it",
+    ("agent_turn", "CallReadTool", "NoteRead"): "the tool answered, and only its answer is too large",
+    ("agent_turn", "CallWriteTool", "NoteWrite"): "the tool acted, and only its answer is too large",
+    ("agent_turn", "CommitEffect", "NoteWrite"): "the tool acted, and only its answer is too large",
+    ("agent_turn", "CallTools", "ResultsTooLarge"): "every call has ended, and only their answers are too large",
+    ("agent_turn", "RouteTooLarge", "ResultsTooLarge"): "every call has ended, and only their answers are too large",
+    ("agent_recovery", "CallAgain", "NoteAnswer"): "the tool acted, and only its answer is too large",
+    ("agent_recovery", "CallUndo", "NoteUndo"): "the tool acted, and only its answer is too large",
     ("agent_recovery", "AskOwner", "TakeOver"): "an owner that nobody remembers does not run",
     ("agent_recovery", "TakeOver", "NothingToDo"): "somebody else has taken the agent over",
     (

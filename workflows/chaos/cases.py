@@ -30,6 +30,7 @@ Kind = Literal[
     "timeout_before",
     "timeout_after",
     "malformed",
+    "too_large",
     "uncaught",
     "aborted",
     "worker_before",
@@ -53,6 +54,7 @@ KINDS: dict[Kind, str] = {
     "timeout_before": "States.Timeout, and nothing had happened",
     "timeout_after": "States.Timeout, and the call had taken effect",
     "malformed": "the call took effect, and its answer is of no use",
+    "too_large": "what a service gets, or what a function or a model answers, is more than a state carries",
     "uncaught": "States.Runtime right after the state, which no Catch sees",
     "aborted": "the execution is stopped right after the state",
     "worker_before": "the function's process is killed before it acts",
@@ -69,6 +71,9 @@ KINDS: dict[Kind, str] = {
 DELIVERIES: tuple[Kind, ...] = ("twice", "lost", "late", "again")
 KILLS: tuple[Kind, ...] = ("killed_before", "killed_after")
 FOREVER = 1000
+TOO_LARGE = "States.DataLimitExceeded"
+ANSWERS = {"lambda", "aws-sdk:bedrockruntime"}
+"""The services whose answers may be too large; to the others it is the request that may be."""
 
 
 @dataclass(frozen=True)
@@ -281,6 +286,9 @@ WAYS: dict[str, Way] = {
     "agent_turn.ReserveEffect": BOOKING,
     "agent_turn.CallWriteTool": BOOKING,
     "agent_turn.CommitEffect": BOOKING,
+    "agent_turn.CommitNote": Way(
+        "straight_booking", (_at("agent_turn", "CommitEffect", "too_large"),), name="answer_too_large"
+    ),
     "agent_turn.FailEffect": Way("no_seats"),
     "agent_turn.DoubtEffect": UNKNOWN,
     "agent_turn.ReadEffect": Way(
@@ -456,6 +464,8 @@ def kinds_at(machine: Machine, state: State) -> Iterator[Kind]:
         "timeout_after",
     )
     yield from ("malformed", "uncaught", "aborted")
+    if any(TOO_LARGE in catcher["ErrorEquals"] for catcher in state.fields.get("Catch", [])):
+        yield "too_large"
     if _service(state) == "lambda":
         yield from ("worker_before", "worker_after")
     if machine.name == "agent_turn" and state.name not in NO_LEASE:
@@ -508,6 +518,7 @@ def fault_for(injection: Injection, agent_id: str, ledger: bool = True) -> Fault
         "timeout_before": {"error": "States.Timeout"},
         "timeout_after": {"error": "States.Timeout", "when": "after"},
         "malformed": _malformed(state, errors),
+        "too_large": {"error": TOO_LARGE, "when": "after" if _service(state) in ANSWERS else "before"},
         "uncaught": {"dies": "failed", "when": "left"},
         "aborted": {"dies": "stopped", "when": "left"},
         "worker_before": {"dies": "worker"},
