@@ -17,6 +17,7 @@ from botocore.credentials import Credentials
 from agent.definition import definition_key
 from agent.record import Status
 from tests.world import World, scenario, waiting
+from workflows.engines.faults import Fault
 
 pytestmark = pytest.mark.xdist_group("api")
 
@@ -340,7 +341,7 @@ def test_who_waits_for_something_else_takes_no_input(
     [
         ("POST", "/input", {"text": "Hello?"}),
         ("POST", "/decisions", {"decision": "APPROVE", "approvalId": "3"}),
-        ("POST", "/decisions", {"decision": "RETRY"}),
+        ("POST", "/decisions", {"decision": "RETRY", "questionId": "1"}),
         ("DELETE", "", None),
     ],
 )
@@ -386,8 +387,15 @@ def test_a_call_is_approved(world: World, door: Door) -> None:
 def test_an_operator_decides_once(world: World, door: Door) -> None:
     agent_id = world.play(scenario("done_in_words_only"))
     world.settle(agent_id, Status.WAITING_FOR_OPERATOR)
-    world.stack.item(agent_id, "OPERATOR")
-    path, decision = f"/agents/{agent_id}/decisions", {"decision": "ABORT", "note": "Enough."}
+    world.wait(agent_id, lambda _: world.stack.item(agent_id, "OPERATOR") is not None)
+    asked = door.send("GET", f"/agents/{agent_id}").body["operator"]
+    assert (asked["questionId"], asked["uncertain"]) == ("1", [])
+    assert f"Agent {agent_id} needs a decision" in asked["text"]
+    path = f"/agents/{agent_id}/decisions"
+    decision = {"questionId": asked["questionId"], "decision": "ABORT", "note": "Enough."}
+    assert_refused(door.send("POST", path, {"decision": "ABORT"}), 400, "RequestInvalid", "questionId is missing")
+    other = door.send("POST", path, {**decision, "questionId": "0"})
+    assert_refused(other, 409, "DecisionRefused", "is asking question 1 by now, and question 0 is closed")
     refused = door.send("POST", path, {"decision": "APPROVE", "approvalId": "3"})
     assert_refused(refused, 409, "DecisionRefused", "waits for no approval")
     answer = door.send("POST", path, decision)
@@ -400,10 +408,37 @@ def test_an_operator_decides_once(world: World, door: Door) -> None:
 def test_a_stale_question_cannot_be_answered(world: World, door: Door) -> None:
     agent_id = new()
     put_state(world, agent_id, Status.WAITING_FOR_OPERATOR)
-    path, decision = f"/agents/{agent_id}/decisions", {"decision": "RETRY"}
+    path, decision = f"/agents/{agent_id}/decisions", {"questionId": "7", "decision": "RETRY"}
     assert_refused(door.send("POST", path, decision), 409, "DecisionRefused", "in a moment")
-    put(world, agentId=agent_id, record="OPERATOR", token="used up long ago")
+    put(world, agentId=agent_id, record="OPERATOR", token="used up long ago", questionId="7")
     assert_refused(door.send("POST", path, decision), 409, "DecisionRefused", "Nothing was changed")
+
+
+def test_an_operator_says_of_each_uncertain_effect_whether_it_happened(world: World, door: Door) -> None:
+    agent_id = new()
+    world.faults.put(Fault(agent_id=agent_id, state="CallWriteTool", when="after", error="States.Timeout"))
+    world.faults.put(Fault(agent_id=agent_id, state="LookUp", error="AccessDenied"))
+    world.start(scenario("straight_booking"), agent_id)
+    world.settle(agent_id, Status.WAITING_FOR_OPERATOR)
+    world.wait(agent_id, lambda _: world.stack.item(agent_id, "OPERATOR") is not None)
+    asked = door.send("GET", f"/agents/{agent_id}").body["operator"]
+    [effect] = asked["uncertain"]
+    assert (effect["key"], effect["toolName"]) == ("EFFECT#000002#0", "book_flight")
+    assert effect["parameters"]["from_city"] == "New York"
+    path, decision = f"/agents/{agent_id}/decisions", {"questionId": asked["questionId"], "decision": "RETRY"}
+    words = ["RETRY needs to know of each uncertain effect", "EFFECT#000002#0, book_flight", "Nothing was changed"]
+    assert_refused(door.send("POST", path, decision), 409, "DecisionRefused", *words)
+    unknown = {**decision, "effects": [{"key": "EFFECT#000009#0", "happened": True}]}
+    assert_refused(door.send("POST", path, unknown), 409, "DecisionRefused", "no effect EFFECT#000009#0")
+    wrong = {**decision, "effects": [{"key": effect["key"], "happened": "yes"}]}
+    assert_refused(door.send("POST", path, wrong), 400, "RequestInvalid", "effects.0.happened")
+    said = {**decision, "effects": [{"key": effect["key"], "happened": True, "result": {"booking_id": "BK-7"}}]}
+    assert door.send("POST", path, said).status == 202
+    world.settle(agent_id, Status.COMPLETED)
+    assert [json.loads(item["result"]) for item in world.items(agent_id, "EFFECT")] == [{"booking_id": "BK-7"}]
+    [recovery] = [entry["recovery"] for entry in journal(door, agent_id) if entry["recovery"]]
+    assert (recovery["action"], recovery["source"]) == ("RETRY", "com.agent.api")
+    assert recovery["by"]
 
 
 def test_another_approval_cannot_be_decided(world: World, door: Door) -> None:
