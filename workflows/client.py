@@ -419,7 +419,7 @@ class Stack:
         if first > last:
             return []
         # The entry before tells whether the first one follows from what somebody decided.
-        ranges = [(step_record(first - 1), step_record(last)), ("INPUT#", "INPUT$")]
+        ranges = [(step_record(first - 1), step_record(last)), ("INPUT#", "INPUT$"), ("STATE", "STATE")]
         items = [
             item
             for start, end in ranges

@@ -14,7 +14,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from agent.caller import caller_of
+from agent.caller import Caller, caller_of
 from agent.conversation import Item
 from agent.journal import Entry, corrections, outcome_text
 from agent.record import FINISHED, SETTLED, Call, Outcome, PlanStep, Status, Verdict
@@ -129,7 +129,11 @@ class Screen:
                 mark = ("✓ ", "green") if approved else ("✗ ", "red")
                 self.console.print()
                 self.console.print(
-                    _grid([("decided", Text.assemble(mark, (entry.ruling.text, "bold")))], "", self._inset)
+                    _grid(
+                        [("decided", Text.assemble(mark, (entry.ruling.text, "bold"), _by(entry.ruling.caller)))],
+                        "",
+                        self._inset,
+                    )
                 )
             self.states(states)
             self._entry(entry, plan, blank=not (states or entry.ruling))
@@ -205,7 +209,7 @@ class Screen:
                 "tokens",
                 Text(f"{metadata.tokens.input:,} in, {metadata.tokens.output:,} out, ${metadata.cost_usd:.4f}"),
             ),
-            ("created", Text(_when(metadata.created_at))),
+            ("created", Text.assemble(_when(metadata.created_at), _by(view.caller))),
             ("updated", Text(_when(metadata.last_updated))),
         ]
         self.console.print(_grid(rows))
@@ -226,7 +230,10 @@ class Screen:
         """What was said."""
         looks = {"user": ("user", "bold"), "assistant": ("model", ""), "tool_output": ("tool", "dim")}
         rows = [
-            (looks[message.role][0], Text(_short(message.content), style=looks[message.role][1]))
+            (
+                looks[message.role][0],
+                Text.assemble((_short(message.content), looks[message.role][1]), _by(message.caller)),
+            )
             for message in view.context.conversation_history
         ]
         self.console.print(_grid(rows))
@@ -341,7 +348,7 @@ class Screen:
 
     def _entry(self, entry: Entry, plan: list[PlanStep], blank: bool) -> None:
         said: list[tuple[str, Text]] = [("child", Text(_short(text))) for text in entry.reported]
-        said += [("user", Text(text, style="bold")) for text in entry.heard]
+        said += [("user", Text.assemble((words.text, "bold"), _by(words.caller))) for words in entry.heard]
         decision = entry.decision
         if decision:
             model: list[Text] = [Text(text) for text in entry.said] if entry.uses or not decision.reflection else []
@@ -392,6 +399,11 @@ def print_json(value: Any) -> None:
     """Writes a JSON document as one line on stdout."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
     sys.stdout.flush()
+
+
+def _by(caller: Caller | None) -> tuple[str, str]:
+    """A caller behind what it said, in the background; nothing if the event named none."""
+    return (f"  {caller.text}" if caller else "", "dim")
 
 
 def _verdict(view: AgentView) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from agent.border import read_json, read_object
+from agent.caller import Caller, caller_of
 from agent.conversation import SYSTEM_NOTE, Item, reason
 from agent.record import CallResult, Decision, Model, Outcome, RecoveryAction, Status, Verdict
 from agent.turn import Usage
@@ -16,11 +17,19 @@ Role = Literal["user", "assistant", "tool_output"]
 _NOTHING: Mapping[str, Item] = MappingProxyType({})
 
 
+class Words(Model):
+    """What an agent was told."""
+
+    text: str
+    caller: Annotated[Caller | None, Field(description="The caller, if the event named one")] = None
+
+
 class Ruling(Model):
     """What was decided about calls that waited for approval."""
 
     decision: Verdict
     note: str
+    caller: Annotated[Caller | None, Field(description="The caller, if the event named one")] = None
 
     @property
     def text(self) -> str:
@@ -48,7 +57,7 @@ class Entry(Model):
     who: Literal["USER", "MODEL", "TOOLS", "RECOVERY"]
     at: str
     execution: Annotated[str, Field(description="The ARN of the execution that wrote it")]
-    heard: Annotated[list[str], Field(description="The user's words")] = []
+    heard: Annotated[list[Words], Field(description="The user's words")] = []
     ruling: Annotated[Ruling | None, Field(description="What was decided about the calls before")] = None
     reported: Annotated[list[str], Field(description="What came of the agents that it delegated to")] = []
     said: Annotated[list[str], Field(description="The model's words beside its decision")] = []
@@ -62,21 +71,27 @@ class Entry(Model):
     recovery: Recovery | None = None
 
 
-def read_entry(item: Item, inbox: Mapping[str, Item] = _NOTHING) -> Entry:
-    """Reads a STEP item. `inbox`: the agent's INPUT items by `record`, for what was heard.
+def read_entry(item: Item, others: Mapping[str, Item] = _NOTHING) -> Entry:
+    """Read a STEP item. `others`: the agent's STATE and INPUT items by `record`, for what was heard, and its callers.
 
     Raises ValueError, pydantic's among them, or KeyError if it is none.
     """
     step, at, execution = int(item["record"].removeprefix("STEP#")), item["at"], item["execution"]
     match item["who"]:
         case "USER":
-            return Entry(step=step, who="USER", at=at, execution=execution, heard=[item["text"]])
+            heard = [Words(text=item["text"], caller=caller_of(others["STATE"]) if "STATE" in others else None)]
+            return Entry(step=step, who="USER", at=at, execution=execution, heard=heard)
         case "TOOLS":
             return Entry(step=step, who="TOOLS", at=at, execution=execution, results=read_json(item["results"]))
         case "MODEL":
             messages = read_json(item["messages"])
-            inputs = [inbox[record] for record in read_json(item["inputs"]) if record in inbox]
-            heard = [read_object(each["detail"])["text"] for each in inputs if each["type"] == "AgentInputReceived"]
+            inputs = [others[record] for record in read_json(item["inputs"]) if record in others]
+            heard = [
+                Words(text=read_object(each["detail"])["text"], caller=caller_of(each))
+                for each in inputs
+                if each["type"] == "AgentInputReceived"
+            ]
+            words = [each.text for each in heard]
             told = [text for message in messages if message["Role"] == "user" for text in _texts(message["Content"])]
             reported = any(each["type"] == "AgentStateUpdated" for each in inputs)
             reply = [block for message in messages if message["Role"] == "assistant" for block in message["Content"]]
@@ -87,7 +102,7 @@ def read_entry(item: Item, inbox: Mapping[str, Item] = _NOTHING) -> Entry:
                 at=at,
                 execution=execution,
                 heard=heard,
-                reported=[text.removeprefix(f"{SYSTEM_NOTE} ") for text in told if text not in heard]
+                reported=[text.removeprefix(f"{SYSTEM_NOTE} ") for text in told if text not in words]
                 if reported
                 else [],
                 said=[block["Text"] for block in reply if "Text" in block],
@@ -103,11 +118,12 @@ def read_entry(item: Item, inbox: Mapping[str, Item] = _NOTHING) -> Entry:
 
 
 def read_journal(items: Iterable[Item]) -> list[Entry]:
-    """The entries among an agent's items, in order, with what the INPUT items among them say was heard."""
+    """Read the entries among an agent's items, in order. STATE and INPUT among them say what was heard, and callers."""
     found = list(items)
-    inbox = {item["record"]: item for item in found if item["record"].startswith("INPUT#")}
-    entries = (read_entry(item, inbox) for item in found if item["record"].startswith("STEP#"))
-    return list(_with_rulings(sorted(entries, key=lambda entry: entry.step), _rulings(inbox.values())))
+    others = {item["record"]: item for item in found if not item["record"].startswith("STEP#")}
+    entries = (read_entry(item, others) for item in found if item["record"].startswith("STEP#"))
+    inbox = [item for item in found if item["record"].startswith("INPUT#")]
+    return list(_with_rulings(sorted(entries, key=lambda entry: entry.step), _rulings(inbox)))
 
 
 def _rulings(inbox: Iterable[Item]) -> dict[str, Ruling]:
@@ -116,7 +132,7 @@ def _rulings(inbox: Iterable[Item]) -> dict[str, Ruling]:
     for item in sorted(inbox, key=lambda item: (item["time"], item["receivedAt"], item["record"])):
         if item["type"] == "AgentDecisionGiven":
             detail = read_object(item["detail"])
-            ruling = Ruling(decision=detail["decision"], note=detail.get("note", ""))
+            ruling = Ruling(decision=detail["decision"], note=detail.get("note", ""), caller=caller_of(item))
             rulings.setdefault(detail["approvalId"], ruling)
     return rulings
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from agent.border import read_object
+from agent.caller import Caller, caller_of
 from agent.conversation import NOT_CARRIED_OUT, Item, Ledger, known_result, reason
 from agent.definition import Definition
 from agent.journal import Entry, Role, Ruling, corrections, outcome_text, read_journal
@@ -36,11 +37,12 @@ class _Sparse(Model):
         return {name: value for name, value in handler(self).items() if value is not None}
 
 
-class Message(Model):
+class Message(_Sparse):
     """One thing that was said."""
 
     role: Role
     content: str
+    caller: Annotated[Caller | None, Field(description="Who said it, if the event named a caller")] = None
 
 
 class Context(Model):
@@ -148,6 +150,7 @@ class AgentView(_Sparse):
     definition_version: int
     status: Status
     goal: str
+    caller: Annotated[Caller | None, Field(description="Who started it, if the event named a caller")] = None
     result: str | None = None
     question: str | None = None
     approval: ApprovalView | None = None
@@ -181,6 +184,7 @@ def public_view(items: Iterable[Item], definition: Definition) -> AgentView:
         definition_version=int(state["definitionVersion"]),
         status=Status(state["status"]),
         goal=state["goal"],
+        caller=caller_of(state),
         result=message if state["status"] == Status.COMPLETED else None,
         question=_question(journal) if state["status"] == Status.WAITING_FOR_INPUT else None,
         approval=_approval(decision, state["waitsFor"]) if state["status"] == Status.WAITING_FOR_APPROVAL else None,
@@ -254,9 +258,9 @@ def _conversation(journal: list[Entry]) -> Iterator[Message]:
         if entry.ruling:
             # That nobody decided in time is nobody's word.
             role: Role = "tool_output" if entry.ruling.decision is Verdict.EXPIRE else "user"
-            yield Message(role=role, content=entry.ruling.text)
+            yield Message(role=role, content=entry.ruling.text, caller=entry.ruling.caller)
         yield from (Message(role="tool_output", content=text) for text in entry.reported)
-        yield from (Message(role="user", content=text) for text in entry.heard)
+        yield from (Message(role="user", content=words.text, caller=words.caller) for words in entry.heard)
         yield from (Message(role="assistant", content=text) for text in _spoken(entry))
         if entry.decision:
             yield from (Message(role="tool_output", content=text) for text in corrections(entry.decision))
@@ -274,7 +278,7 @@ def _cancelled(state: Item, items: list[Item]) -> Iterator[Message]:
     requests = [i for i in items if i["record"].startswith("INPUT#") and i["type"] == "AgentCancelRequested"]
     for item in requests:
         note = read_object(item["detail"]).get("note", "")
-        yield Message(role="user", content=f"CANCEL: {note}" if note else "CANCEL")
+        yield Message(role="user", content=f"CANCEL: {note}" if note else "CANCEL", caller=caller_of(item))
     if not requests and state["parent"]:
         yield Message(role="user", content=f"CANCEL: {state['parent']}, or an agent above it, has ended.")
 

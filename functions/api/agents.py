@@ -153,7 +153,7 @@ def cancel(agent_id: str, note: str, key: str | None, by: str) -> Cancelling:
             input=_short(effect["input"]),
             result=_short(effect["result"]),
         )
-        for effect in record.read_effects(agent_id)
+        for effect in record.read_kind(agent_id, "EFFECT#")
         if effect["status"] not in (EffectStatus.FAILED, EffectStatus.COMPENSATED)
     ]
     return Cancelling(agent_id=agent_id, status=status, standing=standing)

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import StringConstraints, ValidationError
 
+from agent import journal
 from agent.border import plain
 from agent.dynamodb import reading_client
-from agent.journal import read_entry
 from agent.record import Model, Status, step_record
 from api import record
 from api.problems import Refused, invalid, unknown_agent
@@ -61,22 +61,26 @@ def list_agents(status: Status | None, limit: int, token: str | None) -> AgentPa
 
 
 def read_journal(agent_id: str, after: int, limit: int) -> JournalPage:
-    """The entries after a step, in order. Raises Refused if there is no such agent."""
+    """Read the entries after a step, in order. Raises Refused if there is no such agent."""
+    state = record.read(agent_id, "STATE")
+    if state is None:
+        raise unknown_agent(agent_id)
+    # The entry before tells whether the first one follows from what was decided about calls.
+    before = 1 if after else 0
     answer = reading_client().query(
         TableName=os.environ["TABLE_NAME"],
         KeyConditionExpression="agentId = :agentId AND #record BETWEEN :first AND :last",
         ExpressionAttributeNames={"#record": "record"},
         ExpressionAttributeValues={
             ":agentId": {"S": agent_id},
-            ":first": {"S": step_record(after + 1)},
+            ":first": {"S": step_record(after + 1 - before)},
             ":last": {"S": step_record(LAST_STEP)},
         },
         ConsistentRead=True,
-        Limit=limit,
+        Limit=limit + before,
     )
-    entries = [read_entry(plain(item)) for item in answer["Items"]]
-    if not entries and record.read(agent_id, "STATE") is None:
-        raise unknown_agent(agent_id)
+    items = [state, *map(plain, answer["Items"]), *record.read_kind(agent_id, "INPUT#")]
+    entries = [entry for entry in journal.read_journal(items) if entry.step > after]
     more = entries and "LastEvaluatedKey" in answer
     return JournalPage(entries=entries, next_after=entries[-1].step if more else None)
 

@@ -29,16 +29,16 @@ def read(agent_id: str, name: str) -> dict[str, str] | None:
     return plain(answer["Item"]) if "Item" in answer else None
 
 
-def read_effects(agent_id: str) -> list[dict[str, str]]:
-    """The ledger of an agent."""
+def read_kind(agent_id: str, kind: str) -> list[dict[str, str]]:
+    """Read an agent's items of a kind: `EFFECT#` is its ledger, `INPUT#` its inbox."""
     pages = (
         reading_client()
         .get_paginator("query")
         .paginate(
             TableName=os.environ["TABLE_NAME"],
-            KeyConditionExpression="agentId = :agentId AND begins_with(#record, :effect)",
+            KeyConditionExpression="agentId = :agentId AND begins_with(#record, :kind)",
             ExpressionAttributeNames={"#record": "record"},
-            ExpressionAttributeValues={":agentId": {"S": agent_id}, ":effect": {"S": "EFFECT#"}},
+            ExpressionAttributeValues={":agentId": {"S": agent_id}, ":kind": {"S": kind}},
             ConsistentRead=True,
         )
     )

@@ -104,7 +104,10 @@ def test_an_agent_is_started_and_read(world: World, door: Door) -> None:
     assert read == world.stack.view(agent_id).dump()
     assert read["status"] == "COMPLETED"
     assert read["goal"] == prompt
-    assert read["context"]["conversationHistory"][0] == {"role": "user", "content": prompt}
+    caller = {"by": "arn:aws:iam::000000000000:root", "source": "com.agent.api", "verified": True}
+    assert read["caller"] == caller
+    assert read["context"]["conversationHistory"][0] == {"role": "user", "content": prompt, "caller": caller}
+    assert journal(door, agent_id)[0]["heard"] == [{"text": prompt, "caller": caller}]
     assert [entry["toolName"] for entry in read["plan"]] == ["book_flight"]
 
 
@@ -301,6 +304,10 @@ def test_a_question_is_answered(world: World, door: Door) -> None:
     answer = door.send("POST", f"/agents/{agent_id}/input", {"text": played.inputs[0]}, key=key)
     assert (answer.status, answer.body) == (202, {"agentId": agent_id, "status": "WAITING_FOR_INPUT"})
     world.settle(agent_id, Status.COMPLETED)
+    heard = [words for entry in journal(door, agent_id) for words in entry["heard"]]
+    assert [words["text"] for words in heard] == [played.prompt, played.inputs[0]]
+    # The agent was started on the bus, and is spoken to over HTTP.
+    assert [words["caller"]["verified"] for words in heard] == [False, True]
     again = door.send("POST", f"/agents/{agent_id}/input", {"text": played.inputs[0]}, key=key)
     assert (again.status, again.body["status"]) == (202, "COMPLETED")
     assert len(world.items(agent_id, "INPUT")) == 1
@@ -380,6 +387,10 @@ def test_a_call_is_approved(world: World, door: Door) -> None:
     assert len(world.bookings(agent_id)) == 1
     again = door.send("POST", path, decision, key=key)
     assert (again.status, again.body["status"]) == (202, "COMPLETED")
+    decided = next(entry for entry in journal(door, agent_id) if entry["ruling"])
+    assert decided["ruling"]["caller"]["by"] == "arn:aws:iam::000000000000:root"
+    after = door.get(f"/agents/{agent_id}/journal?after={decided['step'] - 1}")
+    assert after["entries"][0] == decided
     assert_refused(door.send("POST", path, {**decision, "decision": "REFUSE"}, key=key), 422, "KeyReused", key)
     assert_refused(door.send("POST", path, decision), 409, "DecisionRefused", "COMPLETED")
 

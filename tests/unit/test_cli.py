@@ -508,23 +508,39 @@ def test_a_run_with_an_approval_and_children(capsys: pytest.CaptureFixture[str])
         decided(4, delegated, said(use("u3", "delegate"))),
         {**done, "messages": json.dumps([told, said(use("u4", "complete"))])},
     ]
-    inbox = [ruled("2", "APPROVE"), reported("child-1"), came("e1", "AgentInputReceived", text="Hurry.")]
+    approved = {**ruled("2", "APPROVE", by="eve"), "source": "com.agent.api"}
+    inbox = [approved, reported("child-1"), came("e1", "AgentInputReceived", text="Hurry.", by="bob")]
     entries = read_journal([*({"at": NOON, "execution": "arn", "usage": usage, **item} for item in items), *inbox])
     Screen(Console(width=70, highlight=False)).change(Change(state(step="5"), entries), [(), ["CallTools"]])
     assert [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if line.strip()] == [
         "2 model I book.",
         '→ look(city="Paris")',
         '→ book(city="Paris") needs approval',
-        "decided ✓ APPROVE",
+        "decided ✓ APPROVE by eve",
         "CallTools",
         "3 tool ✓ look found true",
         "tool ✓ book found true",
         "4 model → helper: A detail.",
         "child-1",
         "5 child Found it.",
-        "user Hurry.",
+        "user Hurry. by bob (claimed)",
         "model Done.",
     ]
+
+
+def test_show_tells_by_whom(stack: Stack) -> None:
+    """Of the start and of what was said: a name that the API has verified, or a claim."""
+    heard = came("e1", "AgentInputReceived", text="Hurry.", by="bob")
+    asks = decided(2, decision("ASK_USER", message="When?"), said(use("u1", "ask_user")))
+    done = decided(3, decision("COMPLETE", message="Done."), said(use("u2", "complete")), inputs=("INPUT#e1",))
+    started = {**standing("COMPLETED", step="3"), "by": "orders", "source": "com.agent.api"}
+    store(stack, user(), asks, done, heard, started)
+    shown = [" ".join(line.split()) for line in run("show", "a-1").stdout.splitlines()]
+    assert any(line.startswith("created ") and line.endswith(" by orders") for line in shown)
+    assert "user Fly me to Paris. by orders" in shown
+    assert "user Hurry. by bob (claimed)" in shown
+    told = json.loads(run("show", "a-1", "--json").stdout)
+    assert told["caller"] == {"by": "orders", "source": "com.agent.api", "verified": True}
 
 
 def test_what_a_child_does_is_told_further_to_the_right(capsys: pytest.CaptureFixture[str]) -> None:

@@ -354,3 +354,27 @@ def test_a_record_that_holds_anything_is_shown() -> None:
     assert ("user", "\ufffd") in spoken(shown)
     assert shown.plan[0].result[0] == "\ufffd"
     json.dumps(shown.dump(), ensure_ascii=False).encode()
+
+
+def test_callers_are_shown_with_what_they_are_worth() -> None:
+    """The start, words, a decision and a cancellation: each by its own caller, verified or claimed."""
+    heard = {**arrived("e1", "Hurry."), "by": "bob", "source": "com.example.desk"}
+    ruling = {**ruled("2", "REFUSE"), "by": "arn:aws:iam::1:user/eve", "source": "com.agent.api"}
+    cancelled = {**cancelling("Enough."), "by": "ana", "source": "com.agent.workflow"}
+    asked = decided(2, decision("ASK_APPROVAL", calls=[call("u1", approval=True)], waits_for="2"))
+    answer = decided(3, decision("COMPLETE", message="I stop."), inputs=("INPUT#d1", "INPUT#e1"))
+    shown = view(
+        *(user(), asked, answer, heard, ruling, cancelled), status="CANCELLED", by="orders", source="com.agent.api"
+    )
+    assert shown.caller
+    assert shown.caller.text == "by orders"
+    callers = {m.content: m.caller.text for m in shown.context.conversation_history if m.caller}
+    assert callers == {
+        "Fly me to Paris.": "by orders",
+        "REFUSE": "by arn:aws:iam::1:user/eve",
+        "Hurry.": "by bob (claimed)",
+        "CANCEL: Enough.": "by ana (claimed)",
+    }
+    unnamed = view(user(), arrived("e1", "Hurry."), decided(2, decision("COMPLETE"), inputs=("INPUT#e1",)))
+    assert "caller" not in unnamed.dump()
+    assert all(set(message) == {"role", "content"} for message in unnamed.dump()["context"]["conversationHistory"])

@@ -1,0 +1,31 @@
+"""A caller's name, and what it is worth."""
+
+import pytest
+
+from agent.caller import Caller, caller_of
+
+
+@pytest.mark.parametrize(
+    ("by", "source", "text"),
+    [
+        ("arn:aws:iam::1:user/ana", "com.agent.api", "by arn:aws:iam::1:user/ana"),
+        ("ana", "com.agent.workflow", "by ana (claimed)"),
+        ("ana", "com.example.orders", "by ana (claimed)"),
+        ("ana", "com.agent.api.example", "by ana (claimed)"),
+        ("ana", "", "by ana (claimed)"),
+        ("x" * 257, "com.agent.workflow", f"by {'x' * 255}… (claimed)"),
+    ],
+)
+def test_only_the_api_vouches_for_a_name(by: str, source: str, text: str) -> None:
+    caller = caller_of({"by": by, "source": source})
+    assert caller
+    assert (caller.text, caller.source) == (text, source)
+
+
+def test_an_event_need_not_name_its_caller() -> None:
+    assert caller_of({"by": "", "source": "com.agent.api"}) is None
+
+
+def test_a_program_reads_whether_the_name_is_verified() -> None:
+    caller = Caller(by="ana", source="com.agent.api", verified=True)
+    assert caller.dump() == {"by": "ana", "source": "com.agent.api", "verified": True}
