@@ -1,6 +1,7 @@
 """Api: the routes of the HTTP API. What each of them does is in `agents.py` and `pages.py`."""
 
 import base64
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from aws_lambda_powertools.event_handler.openapi.params import Body, Header, Path, Query
 
+from agent.border import DEPTH, clean_text, nests_deeper
 from agent.events import AgentId as Id
 from agent.log import logger
 from agent.operator import NOTE_LIMIT
@@ -202,11 +204,6 @@ def _refuse_shape(error: RequestValidationError) -> Response[Problem]:
     return _problem(invalid(complaints(error.errors())))
 
 
-def _refuse_text(error: Exception) -> Response[Problem]:
-    """A body that is not even text, or that no JSON parser ends with."""
-    return _problem(invalid(f"The body cannot be read: {error}"))
-
-
 def _refuse_route(_error: NotFoundError) -> Response[Problem]:
     """A path or a method that is not there."""
     method, path = app.current_event.http_method, app.current_event.path
@@ -234,7 +231,8 @@ def _problem(refused: Refused) -> Response[Any]:
 
 
 def _as_dict(refused: Refused) -> dict[str, Any]:
-    problem = Problem(error=refused.error, message=str(refused))
+    # A message may repeat a part of the request.
+    problem = Problem(error=refused.error, message=clean_text(str(refused)))
     return {
         "statusCode": refused.status,
         "headers": {"content-type": "application/json", **refused.headers},
@@ -244,7 +242,6 @@ def _as_dict(refused: Refused) -> dict[str, Any]:
 
 app.exception_handler(Refused)(_problem)
 app.exception_handler(RequestValidationError)(_refuse_shape)
-app.exception_handler([UnicodeError, RecursionError])(_refuse_text)
 app.exception_handler(NotFoundError)(_refuse_route)
 app.exception_handler(Exception)(_fail)
 
@@ -263,17 +260,26 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 
 def _check_body(event: Mapping[str, Any]) -> None:
-    """Before anybody parses it. Raises Refused."""
-    body = event.get("body") or ""
-    size = len(base64.b64decode(body)) if event.get("isBase64Encoded") else len(body.encode(errors="surrogatepass"))
-    if size > BODY_LIMIT:
-        message = f"The body has {size} bytes; {BODY_LIMIT} are allowed. What is longer, let a tool fetch"
+    """Check a body's size, its kind and whether it can be read at all. Raises Refused."""
+    text = event.get("body") or ""
+    body = base64.b64decode(text) if event.get("isBase64Encoded") else text.encode(errors="surrogatepass")
+    if len(body) > BODY_LIMIT:
+        message = f"The body has {len(body)} bytes; {BODY_LIMIT} are allowed. What is longer, let a tool fetch"
         raise Refused(413, "BodyTooLarge", message)
     kind = event["headers"].get("content-type", "").partition(";")[0].strip().lower()
     if body and kind and kind != "application/json":
         raise Refused(
             415, "UnsupportedMediaType", f"The body is {kind}; send JSON, with content-type: application/json"
         )
+    try:
+        deep = nests_deeper(json.loads(body)) if body else False
+    except json.JSONDecodeError:
+        return  # what is wrong is told where, by the one who parses it
+    except (ValueError, RecursionError) as error:
+        # Not UTF-8, a number of 5,000 digits, lists without end.
+        raise invalid(f"The body cannot be read: {error}") from error
+    if deep:
+        raise invalid(f"The body nests more than {DEPTH} deep")
 
 
 def _caller() -> str:

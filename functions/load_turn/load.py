@@ -179,6 +179,9 @@ def _checked_state(claim: Claim, states: list[Item]) -> Item:
         raise InvalidRecord(f"`by` has more than {BY_LIMIT} characters. Send the caller's name, and nothing else.")
     if len(state["goal"].encode()) > GOAL_LIMIT:
         raise InvalidRecord(f"The goal has more than {GOAL_LIMIT} bytes. Send a short `goal` beside the long `prompt`.")
+    for name in ("depth", "tokenLimit", "costLimit"):
+        if not state[name].isdecimal():
+            raise InvalidRecord(f"{name} is {state[name]}. Send whole numbers in `parent`.")
     return state
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import permutations
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel, to_snake
 
 Carrier = Literal["turnstile", "partner"]
@@ -43,7 +43,7 @@ def _city(text: str) -> str:
     raise ValueError(f"no flights from or to {text!r}; known cities: {KNOWN_CITIES}")
 
 
-City = Annotated[str, AfterValidator(_city)]
+City = Annotated[str, StringConstraints(max_length=60), AfterValidator(_city)]
 
 
 class Trip(BaseModel):
@@ -68,7 +68,10 @@ class BookFlight(Trip):
     passengers: Annotated[int, Field(ge=1, le=SEATS, description="How many seats")] = 1
     flight_id: Annotated[
         str | None,
-        Field(description="A flight_id from get_flight_info; without it, the earliest flight with seats is booked"),
+        Field(
+            pattern=r"^[A-Z]{2}\d{3}#\d{4}-\d{2}-\d{2}$",
+            description="A flight_id from get_flight_info; without it, the earliest flight with seats is booked",
+        ),
     ] = None
 
 
@@ -77,7 +80,9 @@ class CancelFlight(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    booking_id: Annotated[str, Field(min_length=1, description="The booking_id that the booking returned")]
+    booking_id: Annotated[
+        str, Field(pattern=r"^BK-[A-Z2-7]{16}$", description="The booking_id that the booking returned")
+    ]
 
 
 class Flight(BaseModel):
@@ -120,8 +125,8 @@ class CallLookUp(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    key: Annotated[str, Field(description="The key that the call had")]
-    tool: Annotated[str, Field(description="The tool that was called")]
+    key: Annotated[str, Field(max_length=200, description="The key that the call had")]
+    tool: Annotated[str, Field(max_length=64, description="The tool that was called")]
     input: Annotated[dict[str, Any], Field(description="Its arguments")]
 
 

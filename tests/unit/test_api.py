@@ -1,5 +1,6 @@
 """The HTTP API apart from AWS: what follows from a key, how refusals are worded, and that its descriptions agree."""
 
+import base64
 import json
 import re
 from types import SimpleNamespace
@@ -246,3 +247,41 @@ def test_a_request_is_written_in_camel_case_only() -> None:
     assert StartAgent.model_validate({"prompt": "Hello", "agentId": "a"}).agent_id == "a"
     with pytest.raises(ValueError, match="agent_id"):
         StartAgent.model_validate({"prompt": "Hello", "agent_id": "a"})
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ('{"prompt": ' + "9" * 5000 + "}", "The body cannot be read: Exceeds the limit"),
+        ('{"prompt": "Fly", "limits": ' + "9" * 5000 + "}", "The body cannot be read: Exceeds the limit"),
+        ('{"prompt": ' + "[" * 300 + "]" * 300 + "}", "The body nests more than 32 deep"),
+        ('{"prompt": ' + "[" * 20_000 + "]" * 20_000 + "}", "The body cannot be read"),
+        ('{"prompt": "Fly", "\\ud83d": 1}', "unicode"),
+        ('{"prompt": 0.5}', "prompt"),
+        ('{"prompt": "Fly", "agentId": "' + "a" * 65 + '"}', "agentId"),
+        ('{"prompt": "Fly", "agent": "' + "a" * 5000 + '"}', "agent"),
+    ],
+    ids=["digits", "digits unasked", "deep", "endless", "half a character", "fraction", "long id", "long name"],
+)
+def test_a_body_that_nobody_can_read_is_refused(body: str, words: str) -> None:
+    status, told = answer(request("POST", "/agents", body))
+    assert (status, told["error"]) == (400, "RequestInvalid")
+    assert words in told["message"]
+    assert len(told["message"]) < 1000
+
+
+def test_a_body_that_is_not_even_text_is_refused() -> None:
+    body = base64.b64encode(b'{"prompt": "\xff"}').decode()
+    status, told = answer(request("POST", "/agents", body, isBase64Encoded=True))
+    assert (status, told["error"]) == (400, "RequestInvalid")
+
+
+def test_half_a_character_in_a_request_is_replaced() -> None:
+    asked = StartAgent.model_validate({"prompt": "\ud83d", "goal": "\udc00"})
+    assert (asked.prompt, asked.goal) == ("\ufffd", "\ufffd")
+    assert keys.request_id("a", asked)
+
+
+def test_half_a_character_in_a_path_is_answered() -> None:
+    status, told = answer(request("GET", "/\ud83d"))
+    assert (status, "/\ufffd" in told["message"]) == (404, True)

@@ -165,6 +165,12 @@ def test_a_goal_that_would_grow_every_checkpoint_is_refused() -> None:
         load(state(goal="ä" * 2049), user())
 
 
+@pytest.mark.parametrize("name", ["depth", "tokenLimit", "costLimit"])
+def test_a_share_that_is_no_whole_number_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRecord, match=f"{name} is 0.5"):
+        load(state(**{name: "0.5"}), user())
+
+
 def test_a_request_that_does_not_fit_says_so() -> None:
     with pytest.raises(ContextTooLarge, match="payload of 20"):
         load(state(), user(), *(decided(n, decision("PLAN"), said({"Text": "x" * 100_000})) for n in (2, 3)))

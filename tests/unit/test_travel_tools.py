@@ -418,8 +418,8 @@ def test_two_who_cancel_at_once_give_the_seats_back_once(monkeypatch: pytest.Mon
 
 
 def test_an_unknown_booking_is_rejected() -> None:
-    with pytest.raises(ToolRejected, match="no booking 'BK-NONE'"):
-        call(cancel_flight, booking_id="BK-NONE")
+    with pytest.raises(ToolRejected, match="no booking 'BK-AAAAAAAAAAAAAAAA'"):
+        call(cancel_flight, booking_id="BK-AAAAAAAAAAAAAAAA")
 
 
 def test_a_booking_whose_flight_is_gone_stays_as_it_is() -> None:
@@ -477,3 +477,28 @@ def test_a_cancellation_is_found_by_its_booking() -> None:
     assert look_up("cancel_flight", **undo) == {"happened": False, "result": {}}
     cancelled = call(cancel_flight, undo["key"], booking_id=booking["booking_id"])
     assert look_up("cancel_flight", **undo) == {"happened": True, "result": cancelled}
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "wrong"),
+    [
+        (cancel_flight, {"booking_id": "x" * 5000}, "booking_id"),
+        (cancel_flight, {"booking_id": ""}, "booking_id"),
+        (book_flight, {**TRIP, "flight_id": "x" * 5000}, "flight_id"),
+        (book_flight, {**TRIP, "from_city": "x" * 5000}, "from_city"),
+        (book_flight, {**TRIP, "date": "9" * 5000}, "date"),
+    ],
+    ids=["booking", "no booking", "flight", "city", "date"],
+)
+def test_what_is_too_long_to_be_one_is_rejected(tool: Any, arguments: dict[str, Any], wrong: str) -> None:
+    with pytest.raises(ToolRejected, match=f"Wrong arguments for .*: {wrong}: ") as rejected:
+        call(tool, **arguments)
+    assert len(str(rejected.value)) < 1000
+    assert sold() == {}
+
+
+@pytest.mark.parametrize("name", ["key", "tool"])
+def test_a_look_up_of_what_is_too_long_to_be_one_is_rejected(name: str) -> None:
+    about = {"key": "k", "tool": "book_flight", "input": {}, name: "x" * 5000}
+    with pytest.raises(ToolRejected, match=f"Wrong arguments for find_booking: {name}: "):
+        find_booking({"agentId": "a", "key": "k#LOOKUP", "input": about}, None)
