@@ -121,7 +121,7 @@ def decide_operator(agent_id: str, given: OperatorDecision, by: str) -> Accepted
     answer = {**given.dump(), "by": by, "source": API_SOURCE}
     del answer["questionId"]
     try:
-        read = read_answer(answer, record.read_effects(agent_id))
+        read = read_answer(answer, record.read_kind(agent_id, "EFFECT#"))
     except AnswerRefused as refusal:
         raise _no_decision(agent_id, f"cannot be moved by this: {refusal}. Nothing was changed") from refusal
     client = record.stepfunctions()
