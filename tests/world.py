@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from agent.conversation import Item
 from agent.events import SOURCE, AgentRequested
-from agent.record import FINISHED, SETTLED, Status
+from agent.record import FINISHED, SETTLED, Child, Decision, Status, child_id, step_record
 from tools.flights import VOID
 from workflows.client import Stack
 from workflows.engines.faults import Faults
@@ -121,6 +121,47 @@ class World:
         }
         arn = getattr(self.stack.outputs, f"{machine}_arn")
         return self.stack.stepfunctions.start_execution(stateMachineArn=arn, input=json.dumps(event))["executionArn"]
+
+    def delegate(self, parent: str, prompt: str, place: int = 0, **more: Any) -> dict[str, Any]:
+        """Write a decision of an agent that delegates to travel; return the request that asks for the child.
+
+        `place`: how many other children the decision names before this one.
+        """
+        step = 2
+        limits = {"depth": 1, "tokens": 100_000, "cost_micro_usd": 1_000_000}
+        children = [
+            Child(
+                tool_use_id="u1",
+                agent_id=child_id(parent, step, index),
+                agent="travel",
+                goal="A flight",
+                prompt=prompt,
+                step=step_record(step),
+                place=index,
+                **limits | more,
+            )
+            for index in range(place + 1)
+        ]
+        decision = Decision(
+            action="DELEGATE",
+            status=Status.PLANNING_COMPLETE,
+            closes_as=Status.WAITING_FOR_AGENT,
+            waits_for=str(step),
+            children=children,
+            results_record=step_record(step + 1),
+        )
+        self.stack.dynamodb.put_item(
+            TableName=self.stack.outputs.table_name,
+            Item={
+                "agentId": {"S": parent},
+                "record": {"S": step_record(step)},
+                "who": {"S": "MODEL"},
+                "decision": {"S": json.dumps(decision.dump())},
+            },
+        )
+        asked = children[place]
+        named = {"agentId": parent, "step": asked.step, "place": place}
+        return {"agentId": asked.agent_id, "requestId": asked.agent_id, "parent": named}
 
     def visited(self, agent_id: str) -> list[Visit]:
         """Every visit of a state in the agent's turns; the iterations of a Map one after the other."""

@@ -27,15 +27,6 @@ By = Annotated[
 ]
 
 
-class Parent(Model):
-    """Who delegated, and what a child may use up. Without a parent: no id, and zero throughout."""
-
-    agent_id: Annotated[str, Field(description="The parent's id")] = ""
-    depth: Annotated[int, Field(ge=0, description="How many agents are above")] = 0
-    tokens: Annotated[int, Field(ge=0, description="Tokens in and out at most; 0 for no more than its own limit")] = 0
-    cost_micro_usd: Annotated[int, Field(ge=0, description="Millionths of a US dollar at most, alike")] = 0
-
-
 class AgentRequested(Model):
     """Starts an agent."""
 
@@ -44,8 +35,27 @@ class AgentRequested(Model):
     agent: Annotated[AgentId | None, Field(description="A registered definition; the stack's default otherwise")] = None
     agent_id: Annotated[AgentId | None, Field(description="The new agent's id; the event's id otherwise")] = None
     request_id: GivenId = None
-    parent: Annotated[Parent | None, Field(description="The agent that delegates, if one does")] = None
     by: By = ""
+
+
+class Parent(Model):
+    """Where a child is named: in a decision of its parent."""
+
+    agent_id: Annotated[AgentId, Field(description="The parent's id")]
+    step: Annotated[
+        str,
+        StringConstraints(pattern=r"^STEP#[0-9]{6}$"),
+        Field(description="The `record` of the decision", examples=["STEP#000002"]),
+    ]
+    place: Annotated[int, Field(ge=0, description="The place among the decision's children", examples=[0])]
+
+
+class ChildRequested(Model):
+    """Starts a child: what an AgentRequested with a `parent` carries. Everything else is read from the decision."""
+
+    agent_id: Annotated[AgentId, Field(description="The child's id, which must be the one in the decision")]
+    request_id: GivenId = None
+    parent: Parent
 
 
 class AgentStateUpdated(Model):
@@ -110,4 +120,4 @@ EVENTS: dict[str, type[Model]] = {
         AgentError,
     )
 }
-"""By detail-type."""
+"""By detail-type. An AgentRequested with a `parent` is a ChildRequested."""

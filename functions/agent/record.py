@@ -184,6 +184,8 @@ class Child(Model):
     agent: Annotated[str, Field(description="Its definition")]
     goal: str
     prompt: str
+    step: Annotated[str, Field(description="The `record` of the decision that names it", examples=["STEP#000002"])]
+    place: Annotated[int, Field(ge=0, description="Its place among the children of that decision", examples=[0])]
     depth: Annotated[int, Field(ge=1, description="How many agents are above it")]
     tokens: Annotated[int, Field(ge=1, description="What it may use up at most: a share of what its parent has left")]
     cost_micro_usd: Annotated[int, Field(ge=1)]

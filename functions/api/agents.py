@@ -17,6 +17,8 @@ from api import keys, record
 from api.problems import Refused, invalid, unknown_agent
 from api.shapes import Accepted, ApprovalDecision, Cancelling, Effect, OperatorDecision, StartAgent
 
+RESERVED = ("child-", "key-")
+"""How the ids begin that follow from a parent's decision, or from an Idempotency-Key."""
 SHORT = 500
 """Characters of an effect's arguments or result."""
 
@@ -26,6 +28,11 @@ def start(request: StartAgent, key: str | None, by: str) -> Accepted:
     if len((request.prompt if request.goal is None else request.goal).encode()) > GOAL_LIMIT:
         what = "prompt, which is the goal too," if request.goal is None else "goal"
         raise invalid(f"{what} has more than {GOAL_LIMIT} bytes; give a short goal beside a long prompt")
+    if request.agent_id and request.agent_id.startswith(RESERVED):
+        raise invalid(
+            f"agentId begins with {' or '.join(RESERVED)}: such ids belong to agents that another agent delegates to "
+            "or that are named after an Idempotency-Key. Use another one, or none"
+        )
     agent_id = request.agent_id or keys.agent_id_for(key)
     request_id = keys.request_id(key, request)
     if request.agent_id or key:

@@ -176,7 +176,7 @@ def find_stale(client: "DynamoDBClient", table: str, now: datetime, patience: Pa
 
 
 def _waits_in_vain(client: "DynamoDBClient", table: str, parent: Item) -> list[Item]:
-    """The children that a parent waits for and whose end it has not heard of, and itself if one does not exist."""
+    """Find the children whose end a waiting parent has not heard of, and the parent if one of them does not exist."""
     if parent.get("status") != Status.WAITING_FOR_AGENT or not parent["waitsFor"].isdecimal():
         return []
     # Not those of a delegation before: some of them may never have been started, and nobody waits for them.
@@ -185,9 +185,10 @@ def _waits_in_vain(client: "DynamoDBClient", table: str, parent: Item) -> list[I
     stale: list[Item] = []
     for child_id in [child["agentId"] for child in children]:
         child = _state(client, table, child_id)
-        if not child and parent not in stale:
-            stale.append(parent)
-        elif child and child["status"] in FINISHED and not _read(client, table, parent["agentId"], f"INPUT#{child_id}"):
+        # An agent of that id with another parent is no child: nothing that it announces is news for this parent.
+        if child.get("parent") != parent["agentId"]:
+            stale += [parent] if parent not in stale else []
+        elif child["status"] in FINISHED and not _read(client, table, parent["agentId"], f"INPUT#{child_id}"):
             stale.append(child)
     return stale
 

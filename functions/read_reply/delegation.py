@@ -3,7 +3,7 @@
 from pydantic import ValidationError
 
 from agent.built_in import Delegation
-from agent.record import Answer, Child, Decision, Status, child_id
+from agent.record import Answer, Child, Decision, Status, child_id, step_record
 from agent.turn import Asked, Usage
 from read_reply.decisions import decide, fingerprint, invalid, wrong, wrong_arguments
 from read_reply.reply import ToolUse
@@ -38,6 +38,8 @@ def delegate(asked: Asked, uses: list[ToolUse], usage: Usage) -> Decision:
                 agent=part.agent,
                 goal=part.goal,
                 prompt=part.prompt,
+                step=step_record(agent.step + 1),
+                place=index,
                 depth=agent.depth + 1,
                 # With nothing left, the limits end this turn before a child is started.
                 tokens=max(1, tokens // shares),

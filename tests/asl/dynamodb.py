@@ -12,6 +12,18 @@ from workflows.machines import Machine, State
 STATE = json.dumps({"S": "STATE"})
 ENTRY = "a ledger entry"
 """`Request.record` of every ledger entry, whatever path its key comes by."""
+JOURNAL = "a journal entry"
+"""`Request.record` of every entry of a journal."""
+_JOURNAL_KEYS = {
+    json.dumps(key)
+    for key in (
+        {"S": "STEP#000001"},
+        {"S.$": "$.step.record"},
+        {"S.$": "$.decision.resultsRecord"},
+        {"S.$": "$.record"},
+        {"S.$": "$.detail.parent.step"},
+    )
+}
 _ENTRY_KEYS = {
     json.dumps({"S.$": path})
     for path in ("$.call.key", "$.effect.key", "$.effect.undoes", "$.undo.key", "$.undo.undoKey")
@@ -40,6 +52,8 @@ class Request:
     def record(self) -> str:
         """The item's `record` as the machine gives it, as JSON: the same text is the same kind of item."""
         record = json.dumps((self.fields.get("Key") or self.fields["Item"])["record"])
+        if record in _JOURNAL_KEYS:
+            return JOURNAL
         return ENTRY if record in _ENTRY_KEYS else record
 
     @property

@@ -280,6 +280,8 @@ class Flow:
             # Of what the second may replace, no more is known than that it is there.
             kept = values[0].fields if values[1].closed else dict.fromkeys(values[0].fields, NOTHING)
             return Shape({**kept, **values[1].fields})
+        if expression.startswith("States.ArrayGetItem("):
+            return values[0].items or NOTHING
         if expression.startswith("States.StringToJson("):
             return values[0].text or NOTHING
         return NOTHING

@@ -7,7 +7,7 @@ from typing import Any
 from ministack.services import stepfunctions
 from pydantic import ValidationError
 
-from agent.events import EVENTS
+from agent.events import EVENTS, ChildRequested
 from agent.record import Child, Status
 from load_watch.load import Stale
 from tests.asl.dynamodb import STATE, writes
@@ -45,6 +45,8 @@ CHILD = Child(
     agent="travel",
     goal="A flight",
     prompt="Book a flight.",
+    step="STEP#000002",
+    place=0,
     depth=1,
     tokens=1000,
     cost_micro_usd=1000,
@@ -56,6 +58,8 @@ CARRIED: dict[str, dict[str, Any]] = {
     "agent_watch": {"agent": STALE.dump(), "failure": {"error": "TurnDied", "message": "It ended."}},
 }
 """What each machine carries where it puts an event on the bus."""
+DETAILS = EVENTS | {"AgentRequested": ChildRequested}
+"""What a machine puts on the bus, by detail-type: the only agents that machines ask for are children."""
 
 
 def details_are_the_contracts(machine: Machine) -> Iterator[str]:
@@ -63,7 +67,7 @@ def details_are_the_contracts(machine: Machine) -> Iterator[str]:
         for entry in task.fields.get("Parameters", {}).get("Entries", []):
             detail = json.dumps(stepfunctions._resolve_params_obj(entry["Detail"], CARRIED[machine.name]))
             try:
-                EVENTS[entry["DetailType"]].model_validate_json(detail, strict=True)
+                DETAILS[entry["DetailType"]].model_validate_json(detail, strict=True)
             except ValidationError as error:
                 for wrong in error.errors():
                     place = ".".join(map(str, wrong["loc"]))

@@ -1,6 +1,7 @@
 """Every path that a machine reads is there, whichever way the execution came."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,12 +9,12 @@ from botocore.model import StructureShape
 from pydantic import BaseModel
 
 from agent import errors
-from agent.record import CallResult
+from agent.record import CallResult, Decision
 from agent.turn import Reading, Turn
 from load_recovery.shapes import Situation
 from load_watch.load import Watch
 from tests.asl import template
-from tests.asl.dynamodb import STATE, Request, created, writes
+from tests.asl.dynamodb import JOURNAL, STATE, Request, created, writes
 from tests.asl.services import called
 from tests.asl.shapes import NOTHING, Flow, Maybe, Shape, meet, of_model, of_value, record
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
@@ -36,6 +37,8 @@ ATTRIBUTES = REGISTERED | {
     for kind, item in created(MACHINES.values()).items()
 }
 """What every item of a kind has, at any time, with types."""
+SOMETIMES: dict[str, dict[str, type[BaseModel]]] = {JOURNAL: {"decision": Decision}}
+"""The attributes that only some items of a kind have: JSON of a model, as text."""
 ENVELOPE = {"version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail"}
 """What every event from EventBridge has."""
 
@@ -101,11 +104,13 @@ def _result(task: State) -> Shape:
 
 def _item(request: Request) -> Shape:
     """An item that exists: all of its attributes, or those that the request asks for."""
-    attributes = ATTRIBUTES[request.record]
+    attributes, models = ATTRIBUTES[request.record], SOMETIMES.get(request.record, {})
     if "ProjectionExpression" in request.fields:
         asked = {request.attribute(token) for token in request.tokens}
         attributes = {name: type_ for name, type_ in attributes.items() if name in asked}
-    return _stored(attributes)
+        models = {name: model for name, model in models.items() if name in asked}
+    maybe = {name: Maybe(record({"S": Shape(text=of_model(model))})) for name, model in models.items()}
+    return replace(_stored(attributes), maybe=maybe)
 
 
 def _stored(attributes: dict[str, str]) -> Shape:
@@ -165,7 +170,11 @@ THE_EVENT = (
     Broken(paths_are_proven, "agent_start", "FillDefaults", _read("goal.$", "$.detail.goal")),
     Broken(paths_are_proven, "agent_start", "FillDefaults", _read("agentId.$", "$.eventId")),
     Broken(paths_are_proven, "agent_start", "CheckPrompt", lambda s: s["Choices"][0]["Not"]["And"].pop(0)),
-    Broken(paths_are_proven, "agent_start", "CheckRequest", lambda s: s["Choices"][1]["And"].pop(2)),
+    Broken(paths_are_proven, "agent_start", "CheckParent", lambda s: s["Choices"][0]["And"].pop(2)),
+    Broken(
+        paths_are_proven, "agent_start", "RouteEntry", lambda s: s.update(Default="ReadChildren"), named="ReadChildren"
+    ),
+    Broken(paths_are_proven, "agent_start", "FillChild", _read("a.$", "$.child.name")),
     Broken(paths_are_proven, "agent_input", "CheckWords", lambda s: s.update(Default="KeepWords"), named="KeepWords"),
     Broken(paths_are_proven, "agent_input", "CheckDecision", lambda s: s["Choices"][0]["And"].pop(3)),
     Broken(paths_are_proven, "agent_input", "CheckNews", lambda s: s["Choices"][0]["And"].pop(0)),

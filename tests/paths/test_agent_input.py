@@ -36,7 +36,7 @@ def heard(world: World, child: str) -> dict[str, Any]:
 def child_of(world: World, parent: str, status: Status = Status.COMPLETED) -> str:
     """A child that has used something up."""
     used = {"inputTokens": 700, "outputTokens": 80, "costMicroUsd": 9}
-    return standing(world, status, f"child-{uuid.uuid4().hex}", parent=parent, **used)
+    return standing(world, status, fresh("below"), parent=parent, **used)
 
 
 def state_of(world: World, agent_id: str) -> Item:

@@ -300,12 +300,10 @@ def test_an_undo_that_fails_goes_to_the_operator_with_what_stands(world: World) 
 
 
 def test_a_child_that_was_undone_fails_and_says_what_a_user_would_be_asked(world: World) -> None:
-    name = fresh()
     world.register("travel", {})
-    above = standing(world, Status.WAITING_FOR_AGENT)
-    parent = {"agentId": above, "depth": 1, "tokens": 100_000, "costMicroUsd": 1_000_000}
-    detail = {"prompt": scenario("undo_then_another").prompt, "agentId": name, "parent": parent}
-    assert world.run("agent_start", detail)["status"] == "SUCCEEDED"
+    request = world.delegate(standing(world, Status.WAITING_FOR_AGENT), scenario("undo_then_another").prompt)
+    name = request["agentId"]
+    assert world.run("agent_start", request)["status"] == "SUCCEEDED"
     assert world.settle(name)["status"] == Status.FAILED
     assert decisions(world, name) == [("COMPENSATE", "GivenUp")]
     entry = world.items(name, "STEP#")[-1]

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.world import World
+from agent.record import Status, child_id
+from tests.paths.test_agent_watch import standing
+from tests.world import World, waiting
 from workflows.client import UnknownAgent
 from workflows.engines.faults import Fault
 
-PARENT: dict[str, Any] = {"agentId": "agent-0", "depth": 2, "tokens": 5000, "costMicroUsd": 70000}
+PARENT: dict[str, Any] = {"agentId": "agent-0", "step": "STEP#000002", "place": 0}
+MOON = "Book a flight from New York to the moon."
 
 
 def fresh() -> str:
@@ -35,13 +38,19 @@ def assert_no_record(world: World, agent_id: str) -> None:
         ({"prompt": "Fly", "by": None}, "RequestInvalid", "as strings where they are given"),
         ({"prompt": "Fly", "requestId": 7}, "RequestInvalid", "as strings where they are given"),
         ({"prompt": "Fly", "requestId": ""}, "RequestInvalid", "a `requestId` that is not empty"),
-        ({"prompt": "Fly", "parent": "agent-0"}, "RequestInvalid", "takes a `parent` with all of"),
-        ({"prompt": "Fly", "parent": None}, "RequestInvalid", "takes a `parent` with all of"),
-        ({"prompt": "Fly", "parent": {"agentId": "agent-0"}}, "RequestInvalid", "takes a `parent` with all of"),
-        ({"prompt": "Fly", "parent": {**PARENT, "agentId": 7}}, "RequestInvalid", "`agentId`, a string"),
-        ({"prompt": "Fly", "parent": {**PARENT, "depth": "1"}}, "RequestInvalid", "numbers that are not negative"),
-        ({"prompt": "Fly", "parent": {**PARENT, "tokens": -1}}, "RequestInvalid", "numbers that are not negative"),
-        ({"prompt": "Fly", "parent": {**PARENT, "costMicroUsd": None}}, "RequestInvalid", "that are not negative"),
+        ({"prompt": "Fly", "parent": "agent-0"}, "RequestInvalid", "a `parent` with all of"),
+        ({"prompt": "Fly", "parent": {"agentId": "agent-0"}}, "RequestInvalid", "a `parent` with all of"),
+        (
+            {"prompt": "Fly", "parent": {"agentId": "a", "depth": 1, "tokens": 9, "costMicroUsd": 9}},
+            "RequestInvalid",
+            "",
+        ),
+        ({"parent": {**PARENT, "agentId": 7}}, "RequestInvalid", "a `parent` with all of"),
+        ({"parent": {**PARENT, "agentId": ""}}, "RequestInvalid", "a `parent` with all of"),
+        ({"parent": {**PARENT, "step": 2}}, "RequestInvalid", "a `parent` with all of"),
+        ({"parent": {**PARENT, "step": "STATE"}}, "RequestInvalid", "a `parent` with all of"),
+        ({"parent": {**PARENT, "place": "0"}}, "RequestInvalid", "a `parent` with all of"),
+        ({"parent": PARENT}, "RequestInvalid", "No decision of agent agent-0 at STEP#000002, place 0, delegates to"),
         ({"prompt": "Fly", "agent": "nobody"}, "DefinitionUnknown", "No agent named nobody is registered."),
     ],
 )
@@ -61,7 +70,7 @@ def test_an_id_cannot_reach_into_the_definitions(world: World) -> None:
 
 def test_a_request_delivered_twice_makes_one_agent(world: World) -> None:
     event_id = str(uuid.uuid4())
-    detail = {"prompt": "Book a flight from New York to the moon."}
+    detail = {"prompt": MOON}
     first, second = (world.run("agent_start", detail, event_id) for _ in range(2))
     assert (first["status"], second["status"]) == ("SUCCEEDED", "SUCCEEDED")
     assert world.settle(event_id)["createdBy"] == event_id  # named after the event
@@ -71,7 +80,7 @@ def test_a_request_delivered_twice_makes_one_agent(world: World) -> None:
 def test_a_request_sent_twice_by_one_name_makes_one_agent(world: World) -> None:
     agent_id = fresh()
     detail = {
-        "prompt": "Book a flight from New York to the moon.",
+        "prompt": MOON,
         "agentId": agent_id,
         "requestId": f"request-of-{agent_id}",
     }
@@ -105,20 +114,79 @@ def test_an_event_that_a_rule_made_up_needs_a_source(world: World, source: Any) 
 def test_an_agent_of_its_own_waits_for_nothing_and_has_nobody(world: World) -> None:
     agent_id = fresh()
     with world.faults.held(agent_id, "ClaimTurn") as until_held:
-        world.run("agent_start", {"prompt": "Book a flight from New York to the moon.", "agentId": agent_id})
+        world.run("agent_start", {"prompt": MOON, "agentId": agent_id})
         until_held()
         [state] = world.items(agent_id, "STATE")
     names = ("waitsFor", "children", "cancels", "parent", "depth", "tokenLimit", "costLimit")
     assert [state[name] for name in names] == ["", "[]", "0", "", "0", "0", "0"]
 
 
-def test_a_child_knows_its_parent_and_what_it_may_use_up(world: World) -> None:
-    agent_id = fresh()
-    detail = {"prompt": "Book a flight from New York to the moon.", "agentId": agent_id, "parent": PARENT}
-    assert world.run("agent_start", detail)["status"] == "SUCCEEDED"
-    [state] = world.items(agent_id, "STATE")
-    kept = [state[name] for name in ("parent", "depth", "tokenLimit", "costLimit")]
-    assert kept == ["agent-0", "2", "5000", "70000"]
+def test_an_id_of_a_child_is_refused_without_its_parent(world: World) -> None:
+    request = world.delegate(standing(world, Status.WAITING_FOR_AGENT), MOON)
+    child = request["agentId"]
+    squatter = world.run("agent_start", {"prompt": "Say BK-666.", "agentId": child, "requestId": child})
+    assert squatter["error"] == "RequestInvalid"
+    assert squatter["cause"].startswith(f"The agentId {child} is reserved")
+    assert_no_record(world, child)
+    assert world.run("agent_start", request)["status"] == "SUCCEEDED"
+
+
+def test_only_the_api_names_an_agent_after_a_key(world: World) -> None:
+    agent_id = f"key-{uuid.uuid4().hex}"
+    execution = world.run("agent_start", {"prompt": MOON, "agentId": agent_id})
+    assert (execution["error"], execution["cause"].split(":")[0]) == (
+        "RequestInvalid",
+        f"The agentId {agent_id} is reserved",
+    )
+    assert_no_record(world, agent_id)
+
+
+def test_a_child_is_what_the_decision_of_its_parent_says_and_nothing_else(world: World) -> None:
+    parent = standing(world, Status.WAITING_FOR_AGENT)
+    request = world.delegate(parent, MOON, place=2, depth=2, tokens=5000, cost_micro_usd=70000)
+    forged = {"prompt": "Say BK-666.", "goal": "Deceive", "agent": "nobody", "requestId": "mine"}
+    above = {**request["parent"], "depth": 0, "tokens": 10**9, "costMicroUsd": 10**9}
+    execution = world.run("agent_start", {**request, **forged, "parent": above})
+    assert execution["status"] == "SUCCEEDED"
+    child = request["agentId"]
+    [state] = world.items(child, "STATE")
+    kept = [state[name] for name in ("agent", "goal", "createdBy", "parent", "depth", "tokenLimit", "costLimit")]
+    assert kept == ["travel", "A flight", child, parent, "2", "5000", "70000"]
+    assert world.items(child, "STEP#000001")[0]["text"] == MOON
+    # The parent's own request finds the agent there.
+    assert world.run("agent_start", request)["status"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"place": 1},
+        {"place": 3},
+        {"place": -1},
+        {"place": 0.5},
+        {"place": 10**20},
+        {"step": "STEP#000001"},
+        {"step": "STEP#000003"},
+        {"step": "STEP#2"},
+        {"agentId": "agent-0"},
+    ],
+)
+def test_a_child_that_no_decision_names_is_refused(world: World, forged: dict[str, Any]) -> None:
+    parent = standing(world, Status.WAITING_FOR_AGENT)
+    request = world.delegate(parent, MOON, place=2)
+    execution = world.run("agent_start", {**request, "prompt": "Fly", "parent": {**request["parent"], **forged}})
+    assert (execution["status"], execution["error"]) == ("FAILED", "RequestInvalid")
+    assert execution["cause"].endswith(f"delegates to an agent {request['agentId']}.")
+    assert_no_record(world, request["agentId"])
+
+
+def test_a_decision_that_does_not_delegate_names_no_child(world: World) -> None:
+    asked = waiting(world)
+    child = child_id(asked, 2, 0)
+    parent = {"agentId": asked, "step": "STEP#000002", "place": 0}
+    execution = world.run("agent_start", {"prompt": "Fly", "agentId": child, "parent": parent})
+    assert execution["error"] == "RequestInvalid"
+    assert_no_record(world, child)
 
 
 def test_a_long_prompt_beside_a_goal_is_carried_once(world: World) -> None:
@@ -131,7 +199,7 @@ def test_a_long_prompt_beside_a_goal_is_carried_once(world: World) -> None:
 
 def test_an_id_that_is_taken_is_refused(world: World) -> None:
     agent_id = fresh()
-    detail = {"prompt": "Book a flight from New York to the moon.", "agentId": agent_id}
+    detail = {"prompt": MOON, "agentId": agent_id}
     assert world.run("agent_start", detail)["status"] == "SUCCEEDED"
     before = world.settle(agent_id)
     execution = world.run("agent_start", {**detail, "prompt": "Something else"})
@@ -144,7 +212,7 @@ def test_an_id_that_is_taken_is_refused(world: World) -> None:
 def test_a_write_whose_answer_is_lost_makes_one_agent(world: World, when: Any) -> None:
     agent_id = fresh()
     world.faults.put(Fault(agent_id=agent_id, state="CreateAgent", when=when, error="States.Timeout"))
-    execution = world.run("agent_start", {"prompt": "Book a flight from New York to the moon.", "agentId": agent_id})
+    execution = world.run("agent_start", {"prompt": MOON, "agentId": agent_id})
     assert execution["status"] == "SUCCEEDED"
     assert world.settle(agent_id)["error"] == "GivenUp"
 
@@ -152,7 +220,7 @@ def test_a_write_whose_answer_is_lost_makes_one_agent(world: World, when: Any) -
 def test_a_conflict_with_another_request_is_waited_out(world: World) -> None:
     agent_id = fresh()
     world.faults.put(Fault(agent_id=agent_id, state="CreateAgent", error="DynamoDb.TransactionCanceledException"))
-    execution = world.run("agent_start", {"prompt": "Book a flight from New York to the moon.", "agentId": agent_id})
+    execution = world.run("agent_start", {"prompt": MOON, "agentId": agent_id})
     assert execution["status"] == "SUCCEEDED"
     assert "Pause" in [visit.state for visit in world.history(execution["executionArn"])]
     assert world.settle(agent_id)["error"] == "GivenUp"
@@ -160,7 +228,7 @@ def test_a_conflict_with_another_request_is_waited_out(world: World) -> None:
 
 def test_a_goal_of_its_own_is_kept_apart_from_the_prompt(world: World) -> None:
     agent_id = fresh()
-    detail = {"prompt": "Book a flight from New York to the moon.", "goal": "The moon", "agentId": agent_id}
+    detail = {"prompt": MOON, "goal": "The moon", "agentId": agent_id}
     world.run("agent_start", detail)
     state = world.settle(agent_id)
     assert (state["goal"], world.items(agent_id, "STEP#000001")[0]["text"]) == ("The moon", detail["prompt"])

@@ -294,7 +294,7 @@ def test_two_runs_at_once_remind_once(world: World) -> None:
 
 
 def test_an_end_that_the_parent_has_not_heard_of_is_announced_again(world: World) -> None:
-    child = standing(world, Status.FAILED, f"child-{uuid.uuid4().hex}", outputTokens=80)
+    child = standing(world, Status.FAILED, fresh("below"), outputTokens=80)
     parent = family(world, child)
     change(world, child, parent=parent)
     ended, states = watch(world)
@@ -308,8 +308,8 @@ def test_an_end_that_the_parent_has_not_heard_of_is_announced_again(world: World
 
 
 def test_a_parent_whose_child_was_never_made_asks_for_it_again(world: World) -> None:
-    child = standing(world, Status.PLANNING, f"child-{uuid.uuid4().hex}")
-    parent = family(world, child, f"child-{uuid.uuid4().hex}")
+    child = standing(world, Status.PLANNING, fresh("below"))
+    parent = family(world, child, fresh("below"))
     ended, states = watch(world)
     assert (ended, states.count("WakeParent")) == ("SUCCEEDED", 1)
     [state] = world.items(parent, "STATE")
@@ -318,7 +318,7 @@ def test_a_parent_whose_child_was_never_made_asks_for_it_again(world: World) -> 
 
 
 def test_a_parent_that_has_gone_on_meanwhile_is_left_alone(world: World) -> None:
-    parent = family(world, f"child-{uuid.uuid4().hex}")
+    parent = family(world, fresh("below"))
     with world.faults.held(parent, "WakeParent") as until_held:
         execution = world.deliver("agent_watch", {})
         until_held()
@@ -330,7 +330,10 @@ def test_a_parent_that_has_gone_on_meanwhile_is_left_alone(world: World) -> None
 
 
 def test_a_parent_whose_children_work_is_left_alone(world: World) -> None:
-    parent = family(world, *(standing(world, each) for each in (Status.PLANNING, Status.WAITING_FOR_INPUT)))
+    children = [standing(world, each) for each in (Status.PLANNING, Status.WAITING_FOR_INPUT)]
+    parent = family(world, *children)
+    for child in children:
+        change(world, child, parent=parent)
     before = world.items(parent)
     assert watch(world) == ("SUCCEEDED", ["FindStale", "RouteFound", "NothingStale"])
     assert world.items(parent) == before

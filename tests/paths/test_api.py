@@ -15,7 +15,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from agent.definition import definition_key
-from agent.record import Status
+from agent.record import Status, child_id
 from tests.world import World, scenario, waiting
 from workflows.engines.faults import Fault
 
@@ -130,6 +130,12 @@ def test_an_id_is_given_once(world: World, door: Door) -> None:
     agent_id = waiting(world)
     answer = door.send("POST", "/agents", {"prompt": ANSWER, "agentId": agent_id})
     assert_refused(answer, 409, "AgentExists", agent_id)
+
+
+@pytest.mark.parametrize("agent_id", [child_id("a-1", 2, 0), "key-0123456789abcdef"])
+def test_an_id_that_only_turnstile_gives_is_refused(door: Door, agent_id: str) -> None:
+    answer = door.send("POST", "/agents", {"prompt": ANSWER, "agentId": agent_id})
+    assert_refused(answer, 400, "RequestInvalid", "agentId begins with child- or key-", "Use another one, or none")
 
 
 @pytest.mark.parametrize("path", ["", "/journal"])

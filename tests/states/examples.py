@@ -14,12 +14,12 @@ from botocore.model import ListShape, MapShape, Shape, StringShape, StructureSha
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from agent.events import EVENTS
+from agent.events import EVENTS, ChildRequested
 from tests.asl import template
 from tests.asl.dynamodb import STATE, Request, writes
 from tests.asl.services import called
 from tests.asl.support import MACHINES
-from tests.asl.test_paths import ATTRIBUTES, ENVELOPE, GIVES
+from tests.asl.test_paths import ATTRIBUTES, ENVELOPE, GIVES, SOMETIMES
 from tools.flights import Booking, CallOutcome
 from workflows.machines import Machine, State
 
@@ -74,6 +74,7 @@ def execution_input(machine: Machine) -> Any:
         detail |= STATUS_CHANGE if pattern["source"] == ["aws.states"] else {}
         for name in pattern["detail-type"]:
             detail |= of_model(EVENTS[name]) if name in EVENTS else {}
+            detail |= of_model(ChildRequested) if name == "AgentRequested" else {}
     return dict.fromkeys(ENVELOPE, TEXT) | {"detail": detail}
 
 
@@ -106,7 +107,10 @@ def _payload(parameters: dict[str, Any]) -> Any:
 def _item(request: Request) -> dict[str, Any]:
     attributes = ATTRIBUTES[request.record]
     asked = {request.attribute(token) for token in request.tokens} if "ProjectionExpression" in request.fields else None
-    return _stored(request.record, {name: kind for name, kind in attributes.items() if asked is None or name in asked})
+    item = _stored(request.record, {name: kind for name, kind in attributes.items() if asked is None or name in asked})
+    models = SOMETIMES.get(request.record, {}).items()
+    texts = {name: json.dumps(of_model(model)) for name, model in models if asked is None or name in asked}
+    return item | {name: {"S": text} for name, text in texts.items()}
 
 
 def _stored(record: str, attributes: dict[str, str]) -> dict[str, Any]:
@@ -144,6 +148,8 @@ def _fields(model: type[BaseModel], around: tuple[type[BaseModel], ...]) -> dict
 
 def _value(annotation: Any, info: FieldInfo | None, around: tuple[type[BaseModel], ...]) -> Any:
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if info and info.examples:
+        return info.examples[0]
     if origin is Annotated:
         return _value(arguments[0], info, around)
     if origin is Literal:

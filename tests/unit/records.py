@@ -158,13 +158,15 @@ def cancelling(note: str = "", event_id: str = "c1") -> Item:
     return came(event_id, "AgentCancelRequested", agentId="a-1", note=note)
 
 
-def child(use_id: str, agent_id: str = "child-1") -> Child:
+def child(use_id: str, agent_id: str = "child-1", place: int = 0) -> Child:
     return Child(
         tool_use_id=use_id,
         agent_id=agent_id,
         agent="helper",
         goal="A detail.",
         prompt="See to it.",
+        step="STEP#000002",
+        place=place,
         depth=1,
         tokens=1000,
         cost_micro_usd=1000,

@@ -165,6 +165,12 @@ def test_a_parent_of_children_that_do_not_exist_is_found_once(stack: Stack) -> N
     assert (agent.agent_id, agent.status, agent.waits_for) == ("lost", Status.WAITING_FOR_AGENT, "4")
 
 
+def test_an_agent_in_the_place_of_a_child_is_not_announced(stack: Stack) -> None:
+    family(stack, a=Status.COMPLETED, b=Status.COMPLETED)
+    place(stack, "a", Status.COMPLETED, minutes=1)
+    assert who(stack) == ["b", "parent"]
+
+
 def test_a_parent_that_waits_for_nothing_does_not_stop_the_watch(stack: Stack) -> None:
     place(stack, "odd", Status.WAITING_FOR_AGENT)
     place(stack, "odder", Status.WAITING_FOR_AGENT, state={"waitsFor": "1"})
@@ -266,9 +272,9 @@ def test_a_stuck_parent_behind_more_than_one_run_looks_at_is_found(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(load, "LOOKS", 10)
-    place(stack, "child", Status.PLANNING, minutes=1)
     for number in range(45):
-        delegate(stack, f"p-{number:02d}", "child", minutes=90)
+        place(stack, f"c-{number:02d}", Status.PLANNING, minutes=1, state={"parent": f"p-{number:02d}"})
+        delegate(stack, f"p-{number:02d}", f"c-{number:02d}", minutes=90)
     delegate(stack, "p-99", "missing")
     seen = []
     for run in range(5):

@@ -475,6 +475,8 @@ def test_the_id_of_a_child_follows_from_its_parent_and_the_call() -> None:
     ids = [child.agent_id for child in delegated(*uses).decision.children]
     expected = [hashlib.sha256(f"a-1#000002#{index}".encode()).hexdigest()[:32] for index in (0, 1)]
     assert ids == [f"child-{digest}" for digest in expected]
+    places = [(child.step, child.place) for child in delegated(*uses).decision.children]
+    assert places == [("STEP#000002", 0), ("STEP#000002", 1)]
     assert all(re.fullmatch(AGENT_ID, child) for child in ids)
     assert ids == [child.agent_id for child in delegated(*uses).decision.children]
     assert not set(ids) & {child.agent_id for child in delegated(*uses, step=2).decision.children}

@@ -575,14 +575,26 @@ def test_an_owner_whose_execution_has_ended() -> None:
 # ---- Parents and their children
 
 
+NOW = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
+CHILD = state(
+    agent="helper", goal="A detail.", parent="a-1", depth="1", tokenLimit="1000", costLimit="1000", children='["a-1"]'
+)
+"""STATE of a child that a-1 delegates to, and which is the parent of a-1 where a test is about a child."""
+
+
 def family(parent: Record, **children: tuple[str, str]) -> list[tuple[str, str, str]]:
     """What is told at noon of a parent, and of children by status and time of their last change."""
     states = {
-        name.replace("_", "-"): state(status=status, lastUpdated=updated)
+        # If the record is a child's, these are above it.
+        name.replace("_", "-"): {
+            **CHILD,
+            "parent": "" if parent["STATE"]["parent"] else "a-1",
+            "status": status,
+            "lastUpdated": updated,
+        }
         for name, (status, updated) in children.items()
     }
-    now = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
-    found = family_findings(parent.values(), states.get, now)
+    found = family_findings(parent.values(), lambda name, record: states.get(name) if record == "STATE" else None, NOW)
     return [(each.agent_id, each.kind.value, each.record) for each in found]
 
 
@@ -631,6 +643,42 @@ def test_a_child_does_not_end_by_itself() -> None:
     assert family(orphan(cancels="1"), **going_on) == []
     by_a_recovery = record(user(), recovered(2, "CANCEL"), status="CANCELLED", parent="child-1")
     assert family(by_a_recovery, **going_on) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"parent": ""},
+        {"parent": "a-2"},
+        {"agent": "other"},
+        {"goal": "Another."},
+        {"depth": "0"},
+        {"tokenLimit": "0"},
+        {"costLimit": "9"},
+    ],
+)
+def test_an_agent_in_the_place_of_a_child(changes: dict[str, str]) -> None:
+    squatter = {**CHILD, **changes, "status": "COMPLETED", "lastUpdated": LONG_AGO}
+    items = {("child-1", "STATE"): squatter, ("child-2", "STATE"): {**CHILD, "status": "PLANNING"}}
+    news = delegating() if changes.get("parent") is not None else delegating(reported("child-1"))
+    (found,) = family_findings(news.values(), lambda *key: items.get(key), NOW)
+    assert (found.agent_id, found.kind, found.record) == ("child-1", Kind.CHILD_FOREIGN, "STATE")
+    [(name, value)] = changes.items()
+    assert f"not the child that a-1 delegates to at STEP#000002: its {name} is {value}" in found.text
+
+
+def test_a_child_that_was_asked_something_else() -> None:
+    items = {("child-1", "STATE"): {**CHILD, "status": "PLANNING"}, ("child-1", "STEP#000001"): user("Say BK-666.")}
+    (found,) = family_findings(delegating().values(), lambda *key: items.get(key), NOW)
+    assert (found.agent_id, found.kind, found.record) == ("child-1", Kind.CHILD_FOREIGN, "STEP#000001")
+
+
+def test_an_agent_that_names_a_parent_which_does_not_know_it() -> None:
+    stranger = record(user(), status="PLANNING", nextAction="PLANNING", parent="a-9")
+    items = {("a-9", "STATE"): {**CHILD, "children": '["child-1"]'}}
+    (found,) = family_findings(stranger.values(), lambda *key: items.get(key), NOW)
+    assert (found.agent_id, found.kind, found.record) == ("a-1", Kind.CHILD_FOREIGN, "STATE")
+    assert "no decision of a-9 delegates to it" in found.text
 
 
 def test_a_record_without_a_journal_has_no_family_to_tell_of() -> None:
@@ -794,9 +842,12 @@ def test_a_dead_owner_and_a_foreign_booking(stack: Stack, states: Stubber, agent
 @pytest.mark.parametrize("agent_id", [None, "a-1"])
 def test_the_states_of_children_are_read(stack: Stack, agent_id: str | None) -> None:
     store(stack, delegating(reported("child-2")))
-    store(stack, record(user(), status="PLANNING", nextAction="PLANNING"), "child-1")
+    below = {"parent": "a-1", "agent": "helper", "goal": "A detail.", "depth": "1"}
+    below |= {"tokenLimit": "1000", "costLimit": "1000"}
+    asked_for = user("See to it.")
+    store(stack, record(asked_for, status="PLANNING", nextAction="PLANNING", **below), "child-1")
     assert verify(stack, agent_id).findings == []
-    store(stack, record(user(), recovered(2, "CANCEL"), cancelling(), status="CANCELLED"), "child-1")
+    store(stack, record(asked_for, recovered(2, "CANCEL"), cancelling(), status="CANCELLED", **below), "child-1")
     (found,) = verify(stack, agent_id).findings
     assert (found.agent_id, found.kind, found.record) == ("a-1", Kind.CHILD_UNHEARD, "INPUT#child-1")
     assert found.text.startswith("The agent waits for child-1, which is CANCELLED, but has not heard of it. ")

@@ -119,15 +119,17 @@ class Bench:
         self.stack.stepfunctions.start_execution(stateMachineArn=arn, input=json.dumps({"agentId": agent_id}))
 
     def crowd(self, prefix: str) -> list[Item]:
-        """Puts parents beside an agent that wait for a child at work, more than two runs of agent_watch look at.
+        """Put parents beside an agent that each wait for a child at work, more than two runs of agent_watch look at.
 
         Returns the items, for `remove`.
         """
-        child = {"agentId": f"{prefix}-child", "record": "STATE", "status": Status.WAITING_FOR_INPUT}
-        items: list[Item] = [child]
+        items: list[Item] = []
         for number in range(2 * LOOKS + 1):
-            parent, decision = f"{prefix}-{number}", {"children": [{"agentId": child["agentId"]}]}
+            parent, child = f"{prefix}-{number}", f"{prefix}-{number}-child"
+            decision = {"children": [{"agentId": child}]}
+            at_work = {"record": "STATE", "status": Status.WAITING_FOR_INPUT, "parent": parent}
             state = {"record": "STATE", "status": Status.WAITING_FOR_AGENT, "lastUpdated": LONG_AGO, "waitsFor": "2"}
+            items.append({"agentId": child, **at_work})
             items.append({"agentId": parent, **state})
             items.append({"agentId": parent, "record": step_record(2), "decision": json.dumps(decision)})
         self._write(items, lambda item: {"PutRequest": {"Item": {name: {"S": item[name]} for name in item}}})

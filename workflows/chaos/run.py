@@ -480,13 +480,15 @@ class Life:
         if not (self._guards.ledger and self._guards.tool):
             return
         effects: list[Item] = []
-        states = {each["agentId"]: each for each in family}
         for each in family:
             items = self._bench.stack.read_agent(each["agentId"])
             owner = each["owner"].partition("#")[0]
             over = {} if owner == FREE or (now := self._bench.status(owner)) == "RUNNING" else {owner: now}
             effects += [item for item in items if item["record"].startswith("EFFECT#")]
-            for finding in (*findings(items, over), *family_findings(items, states.get, dt.datetime.now(dt.UTC))):
+            for finding in (
+                *findings(items, over),
+                *family_findings(items, self._bench.stack.item, dt.datetime.now(dt.UTC)),
+            ):
                 yield f"{finding.kind} at {finding.record} of {finding.agent_id}: {finding.text}"
         for finding in booking_findings(bookings, effects):
             yield f"{finding.kind} at {finding.record}: {finding.text}"

@@ -1,21 +1,24 @@
 """Parents and their children: whether they know of each other."""
 
 import datetime as dt
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Iterator
 
 from agent.conversation import Item
 from agent.family import deserted
-from agent.journal import read_journal
-from agent.record import FINISHED, Status
+from agent.journal import Entry, read_journal
+from agent.record import FINISHED, Child, Status, step_record
 from workflows.verify.kinds import Finding, Kind
 from workflows.verify.stored import State
 
+ReadItem = Callable[[str, str], Item | None]
+"""Read an item by its agent's id and its `record`; None if it does not exist."""
 NEWS_SECONDS = 60
 """How long a child's news may be on its way, and its start."""
 
 
-def family_findings(items: Iterable[Item], read_state: Callable[[str], Item | None], now: dt.datetime) -> list[Finding]:
-    """What is inconsistent between an agent and those above and below it, whose STATE `read_state` finds.
+def family_findings(items: Iterable[Item], read: ReadItem, now: dt.datetime) -> list[Finding]:
+    """Find what is inconsistent between an agent and the agents above and below it.
 
     A child that is not there yet, or whose news has not come, is told `NEWS_SECONDS` later.
     """
@@ -25,29 +28,80 @@ def family_findings(items: Iterable[Item], read_state: Callable[[str], Item | No
         state, entries = State.model_validate(record["STATE"]), read_journal(found)
     except (KeyError, TypeError, ValueError):
         return []  # told already
-    agent_id, recovery = record["STATE"]["agentId"], entries[-1].recovery if entries else None
-    asked_to = state.cancels > 0 or (recovery is not None and recovery.action == "CANCEL")
-    by_itself = state.status is Status.CANCELLED and state.parent != "" and not asked_to
-    if by_itself and not deserted(record["STATE"], lambda above: read_state(above) or {}):
+    agent_id = record["STATE"]["agentId"]
+    strangers = [*_unnamed(agent_id, state, read), *_strangers(agent_id, entries, read)]
+    if _ended_by_itself(record["STATE"], state, entries, read):
         what = f"The agent is CANCELLED, but nobody asked for that, and {state.parent} goes on"
-        return [Finding.of(agent_id, Kind.STATUS_WRONG, "STATE", what)]
+        return [*strangers, Finding.of(agent_id, Kind.STATUS_WRONG, "STATE", what)]
     if state.status is not Status.WAITING_FOR_AGENT:
-        return []
-    late = now - dt.timedelta(seconds=NEWS_SECONDS)
+        return strangers
     open_one = (entry.decision for entry in entries if entry.decision and entry.decision.waits_for == state.waits_for)
     children = [child.agent_id for decision in open_one for child in decision.children]
     awaited = [child for child in children if f"INPUT#{child}" not in record]
     if children and not awaited:
         what = f"The agent waits for {', '.join(children)}, but has heard of all of them, and nobody wakes it"
-        return [Finding.of(agent_id, Kind.AGENT_LOST, "STATE", what)]
-    missing = []
+        return [*strangers, Finding.of(agent_id, Kind.AGENT_LOST, "STATE", what)]
+    return [*strangers, *_unheard(agent_id, state, awaited, read, now - dt.timedelta(seconds=NEWS_SECONDS))]
+
+
+def _ended_by_itself(item: Item, state: State, entries: list[Entry], read: ReadItem) -> bool:
+    """Tell whether a child is CANCELLED although no request says so and its parent goes on."""
+    recovery = entries[-1].recovery if entries else None
+    asked_to = state.cancels > 0 or (recovery is not None and recovery.action == "CANCEL")
+    if state.status is not Status.CANCELLED or state.parent == "" or asked_to:
+        return False
+    return not deserted(item, lambda above: read(above, "STATE") or {})
+
+
+def _unnamed(agent_id: str, state: State, read: ReadItem) -> Iterator[Finding]:
+    """Find out whether the agent names a parent that has not delegated to it."""
+    parent = read(state.parent, "STATE") if state.parent else None
+    if parent and json.dumps(agent_id) not in parent.get("children", ""):
+        what = f"The agent says that {state.parent} is its parent, but no decision of {state.parent} delegates to it"
+        yield Finding.of(agent_id, Kind.CHILD_FOREIGN, "STATE", what)
+
+
+def _strangers(agent_id: str, entries: list[Entry], read: ReadItem) -> Iterator[Finding]:
+    """Compare the children that exist with the decisions that name them."""
+    for child in (child for entry in entries if entry.decision for child in entry.decision.children):
+        state = read(child.agent_id, "STATE")
+        if state is None:
+            continue
+        decided = _decided(agent_id, child)
+        wrong = [f"{name} is {state.get(name)}" for name, value in decided.items() if state.get(name) != value]
+        if wrong:
+            what = (
+                f"The agent is not the child that {agent_id} delegates to at {child.step}: its {', its '.join(wrong)}"
+            )
+            yield Finding.of(child.agent_id, Kind.CHILD_FOREIGN, "STATE", what)
+        first = read(child.agent_id, step_record(1))
+        if first and first.get("text") != child.prompt:
+            what = f"The agent was not asked what {agent_id} delegates to it at {child.step}"
+            yield Finding.of(child.agent_id, Kind.CHILD_FOREIGN, step_record(1), what)
+
+
+def _decided(agent_id: str, child: Child) -> dict[str, str]:
+    """Return what STATE of a child must have."""
+    return {
+        "parent": agent_id,
+        "agent": child.agent,
+        "goal": child.goal,
+        "depth": str(child.depth),
+        "tokenLimit": str(child.tokens),
+        "costLimit": str(child.cost_micro_usd),
+    }
+
+
+def _unheard(agent_id: str, state: State, awaited: list[str], read: ReadItem, late: dt.datetime) -> Iterator[Finding]:
+    """Find the children that were never made, and the ends that the agent has not heard of."""
     for child in awaited:
-        now_is = read_state(child)
+        now_is = read(child, "STATE")
         if now_is is None:
             if state.last_updated < late:
                 what = f"{agent_id} waits for it, but there is no such agent"
-                missing.append(Finding.of(child, Kind.CHILD_MISSING, "STATE", what))
-        elif now_is["status"] in FINISHED and dt.datetime.fromisoformat(now_is["lastUpdated"]) < late:
+                yield Finding.of(child, Kind.CHILD_MISSING, "STATE", what)
+            continue
+        ended = now_is["status"] in FINISHED and dt.datetime.fromisoformat(now_is["lastUpdated"]) < late
+        if ended and now_is["parent"] == agent_id:
             what = f"The agent waits for {child}, which is {now_is['status']}, but has not heard of it"
-            missing.append(Finding.of(agent_id, Kind.CHILD_UNHEARD, f"INPUT#{child}", what))
-    return missing
+            yield Finding.of(agent_id, Kind.CHILD_UNHEARD, f"INPUT#{child}", what)

@@ -30,6 +30,7 @@ class Kind(StrEnum):
     EFFECT_TWICE = "EFFECT_TWICE"
     EFFECT_UNAPPROVED = "EFFECT_UNAPPROVED"
     CHILD_UNDECIDED = "CHILD_UNDECIDED"
+    CHILD_FOREIGN = "CHILD_FOREIGN"
     CHILD_MISSING = "CHILD_MISSING"
     CHILD_UNHEARD = "CHILD_UNHEARD"
     SEATS_WRONG = "SEATS_WRONG"
@@ -63,6 +64,7 @@ ADVICE: Mapping[Kind, str] = {
     Kind.EFFECT_TWICE: _LOOK + ", and undo one of them",
     Kind.EFFECT_UNAPPROVED: _FOREIGN,
     Kind.CHILD_UNDECIDED: _FOREIGN,
+    Kind.CHILD_FOREIGN: _FOREIGN,
     Kind.CHILD_MISSING: "agent_watch lets its parent start it again; look at the executions of AgentStart if not",
     Kind.CHILD_UNHEARD: "agent_watch announces it again; look at the executions of AgentInput if not",
     Kind.SEATS_WRONG: "Correct the flight by hand: the bookings are what was sold",

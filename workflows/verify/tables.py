@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from agent.border import plain
 from agent.conversation import Item
@@ -25,10 +25,14 @@ def look(stack: Stack, agent_id: str | None) -> Verdict:
     records = [record for _, record in sorted(by_agent.items())]
     over = _over(stack, items)
     found = [finding for record in records for finding in findings(record, over)]
-    states = {item["agentId"]: item for item in items if item["record"] == "STATE"}
+    known = {(item["agentId"], item["record"]): item for item in items}
+
+    def read(other_id: str, record: str) -> Item | None:
+        return known.get((other_id, record)) if agent_id is None else stack.item(other_id, record)
+
     now = dt.datetime.now(dt.UTC)
     for record in records:
-        found += family_findings(record, states.get if agent_id is None else _read_state(stack), now)
+        found += family_findings(record, read, now)
     effects = [item for item in items if item["record"].startswith("EFFECT#")]
     bookings = _scan(stack, outputs.bookings_table_name)
     if agent_id:
@@ -37,10 +41,6 @@ def look(stack: Stack, agent_id: str | None) -> Verdict:
     else:
         found += inventory_findings(_scan(stack, outputs.flights_table_name), bookings, effects)
     return Verdict(agents=len(records), findings=found)
-
-
-def _read_state(stack: Stack) -> Callable[[str], Item | None]:
-    return lambda agent_id: stack.item(agent_id, "STATE")
 
 
 def _over(stack: Stack, items: Iterable[Item]) -> dict[str, str]:
