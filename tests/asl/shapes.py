@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from workflows.machines import Machine, Scope, State
 
-CONTEXT = {"$$.Execution.Id", "$$.Execution.StartTime", "$$.State.EnteredTime"}
+CONTEXT = {"$$.Execution.Id", "$$.Execution.RedriveCount", "$$.Execution.StartTime", "$$.State.EnteredTime"}
 """What every engine has in the context object; `$$.Map.Item.Value` besides, in an ItemSelector, and `$$.Task.Token`, in
 a Task that waits for it."""
 _PATH = re.compile(r"\$\$?(?:\.[\w-]+|\[[*\d]+\])*")

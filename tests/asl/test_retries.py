@@ -1,6 +1,7 @@
 """What is tried again: only what may pass by itself, all of it, in bounds, and everywhere alike."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -103,6 +104,15 @@ def the_same_errors_are_retried_alike(machine: Machine) -> Iterator[str]:
             yield problem(machine, state, "sort the errors of this Retry, so that equal ones look equal")
 
 
+def a_redriven_execution_calls_no_tool_that_writes(machine: Machine) -> Iterator[str]:
+    fence = re.compile(r"States\.ArrayGetItem\(States\.Array\(\$\.\w+\.function\), \$\$\.Execution\.RedriveCount\)")
+    for task in machine.tasks():
+        if _may_write(task) and not fence.fullmatch(task.fields["Parameters"]["FunctionName.$"]):
+            yield problem(
+                machine, task, "name the function as item RedriveCount of a list of one: a redrive must not call it"
+            )
+
+
 def _worth_a_retry(task: State) -> set[str]:
     if _may_write(task):
         return NOTHING_HAPPENED
@@ -128,6 +138,10 @@ def _retried(state: State) -> set[str]:
     return {name for retrier in state.fields.get("Retry", []) for name in retrier["ErrorEquals"]}
 
 
+def _call(function: str) -> Callable[[dict[str, Any]], object]:
+    return lambda state: state["Parameters"].update({"FunctionName.$": function})
+
+
 def _retriers(machine: Machine) -> Iterator[tuple[State, dict[str, Any]]]:
     for state in machine.states():
         for retrier in state.fields.get("Retry", []):
@@ -139,6 +153,7 @@ def _retriers(machine: Machine) -> Iterator[tuple[State, dict[str, Any]]]:
     nothing_else_is_retried,
     retries_are_bounded,
     the_same_errors_are_retried_alike,
+    a_redriven_execution_calls_no_tool_that_writes,
 )
 def test_rule(rule: Rule, machine: Machine) -> None:
     assert_holds(rule, machine)
@@ -159,6 +174,19 @@ def _retry(state: dict[str, Any]) -> dict[str, Any]:
 
 
 @catches(
+    *(
+        Broken(
+            a_redriven_execution_calls_no_tool_that_writes,
+            machine,
+            path,
+            _call(f"{item}.function"),
+        )
+        for machine, path, item in (
+            ("agent_turn", "CallTools/CallWriteTool", "$.call"),
+            ("agent_recovery", "SettleEffects/CallAgain", "$.effect"),
+            ("agent_recovery", "Compensate/CallUndo", "$.undo"),
+        )
+    ),
     Broken(transient_errors_are_retried, "agent_turn", "AskModel", lambda s: s.pop("Retry")),
     Broken(transient_errors_are_retried, "agent_turn", "LoadTurn", lambda s: _retry(s)["ErrorEquals"].pop(0)),
     Broken(transient_errors_are_retried, "agent_start", "CreateAgent", lambda s: _retry(s)["ErrorEquals"].pop(0)),

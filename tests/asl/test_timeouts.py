@@ -1,5 +1,6 @@
 """No task waits for ever, and none gives up on a function that still runs."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -21,7 +22,8 @@ UNBOUNDED = {"agent_recovery": "how long it waits for a person is set with the s
 
 def tasks_time_out(machine: Machine) -> Iterator[str]:
     for task in machine.tasks():
-        function = task.fields.get("Parameters", {}).get("FunctionName.$", "").removesuffix(".function")
+        named = re.search(r"(\$\.[\w.]+)\.function\b", task.fields.get("Parameters", {}).get("FunctionName.$", ""))
+        function = named[1] if named else ""
         fitting = PATIENCE if task.waits_for_token else f"{function}.timeoutSeconds" if function in CALLS else None
         if "TimeoutSeconds" in task.fields and not fitting:
             continue

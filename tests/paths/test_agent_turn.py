@@ -8,10 +8,16 @@ from typing import Any
 import pytest
 
 from agent.events import AgentRequested
-from agent.record import Status
+from agent.record import SETTLED, Status
 from tests.world import TRAVEL, World, scenario, waiting
-from workflows.engines.faults import Fault
+from workflows.client import Stack
+from workflows.engines import template
+from workflows.engines.embedded import Embedded
+from workflows.engines.faults import Fault, Faults
+from workflows.local import TEMPLATE
 from workflows.registry import register
+from workflows.scenarios import load_scenarios
+from workflows.scripted_model import ScriptedModel
 
 WRITES = ["ClaimTurn", "CheckpointDecision", "ReserveEffect", "CommitEffect", "CheckpointResults", "CloseTurn"]
 BUSY = "DynamoDb.ProvisionedThroughputExceededException"
@@ -36,6 +42,24 @@ def turn_of(world: World, agent_id: str) -> str:
     """The execution that works on the agent."""
     state = world.wait(agent_id, lambda state: state["owner"] != "NONE")
     return state["owner"].split("#")[0]
+
+
+# ---- A redrive
+
+
+def test_a_redriven_execution_calls_no_tool_that_writes(tmp_path: Path) -> None:
+    """No engine here can redrive: this one says of every execution that it was redriven once."""
+    with pytest.MonkeyPatch.context() as patch, ScriptedModel(load_scenarios()) as model:
+        patch.setattr(template, "NO_REDRIVE", (template.NO_REDRIVE[0], "1"))
+        with Embedded.start(model=model.url, folder=tmp_path / "engine", wait_scale=0) as engine:
+            engine.deploy(TEMPLATE)
+            world = World(Stack.embedded(engine), Faults(tmp_path), engine.client)
+            agent_id = world.start(scenario("straight_booking"), fresh())
+            world.until(lambda: world.items(agent_id, "EFFECT#"), seconds=60)
+            world.wait(agent_id, lambda state: int(state["errorCount"]) > 0 or state["status"] in SETTLED, seconds=60)
+            assert [visit.error for visit in world.visited(agent_id) if visit.state == "CallWriteTool"] != []
+            assert world.bookings(agent_id) == []
+            assert [item["status"] for item in world.items(agent_id, "EFFECT#")].count("COMMITTED") == 0
 
 
 # ---- The claim

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from tests.states import examples
+from workflows.engines.template import NO_REDRIVE
 from workflows.machines import SUBSTITUTION, Machine, Scope, State
 
 MAP_ITEM = "$$.Map.Item.Value"
@@ -42,7 +43,7 @@ class Walk:
     @cached_property
     def definition(self) -> str:
         """The whole definition, with something in every place that the template fills."""
-        return SUBSTITUTION.sub(_filled, json.dumps(self.machine.definition))
+        return SUBSTITUTION.sub(_filled, json.dumps(self.machine.definition).replace(*NO_REDRIVE))
 
     def test(self, path: str, result: Any = None, error: str = "", retries: int = 0, data: Any = None) -> Answer:
         """Tests a state with what comes to it, or with other data.

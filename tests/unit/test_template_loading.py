@@ -63,6 +63,14 @@ def test_a_definition_keeps_its_content(project: Path) -> None:
     assert json.loads(package(project).objects["machine.asl.json"]) == yaml.safe_load(MACHINE)
 
 
+def test_what_no_engine_here_knows_of_a_redrive_is_filled_in(project: Path) -> None:
+    state = {"Type": "Pass", "Parameters": {"a.$": "States.Array($$.Execution.RedriveCount)"}, "End": True}
+    text = yaml.safe_dump({"StartAt": "Only", "States": {"Only": state}})
+    (project.parent / "asl" / "machine.asl.yaml").write_text(text, "utf-8")
+    definition = json.loads(package(project).objects["machine.asl.json"])
+    assert definition["States"]["Only"]["Parameters"] == {"a.$": "States.Array(0)"}
+
+
 def test_the_code_is_zipped_as_it_stands(project: Path) -> None:
     with zipfile.ZipFile(io.BytesIO(package(project).objects["functions.zip"])) as archive:
         assert archive.namelist() == ["tool/handler.py"]

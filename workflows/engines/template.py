@@ -4,7 +4,8 @@ The files themselves stay as AWS gets them. What is adapted while loading is thi
 
 1. What `sam package` does: a `CodeUri` folder becomes a zip in a bucket, a `DefinitionUri` file an object in it. The
    definition goes there as JSON, because MiniStack reads no YAML; its content is the same.
-2. Resources of the `UNKNOWN_TYPES` are left out, with the outputs that point at them.
+2. `$$.Execution.RedriveCount` becomes 0: MiniStack has no RedriveExecution and no such field.
+3. Resources of the `UNKNOWN_TYPES` are left out, with the outputs that point at them.
 """
 
 import io
@@ -25,6 +26,8 @@ BUCKET = "turnstile-artifacts"
 UNKNOWN_TYPES = (
     "AWS::CloudWatch::CompositeAlarm",  # MiniStack 1.5.33 refuses the whole stack for one unknown type
 )
+NO_REDRIVE = ("$$.Execution.RedriveCount", "0")
+"""What a definition says of redrives, and what stands for it where no execution can be redriven."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def package(path: Path) -> Package:
         if isinstance(uri, str):
             definition = load_definition(path.parent / uri, wanted_by=f"{path}: Resources.{name}")
             key = f"{Path(uri).name.removesuffix('.yaml')}.json"
-            objects[key] = json.dumps(definition).encode()
+            objects[key] = json.dumps(definition).replace(*NO_REDRIVE).encode()
             resource["Properties"]["DefinitionUri"] = {"Bucket": BUCKET, "Key": key}
     return Package(without_unknown_types(template), objects)
 
