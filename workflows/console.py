@@ -223,6 +223,8 @@ class Screen:
                 what.append(f"\n{entry.error}", style="red")
             if entry.undo_error:
                 what.append(f"\n{entry.undo_error}", style="red")
+            if entry.unsettled:
+                what.append(f"\nnot settled: {entry.unsettled}", style="red")
             table.add_row(str(entry.step), what, entry.status)
         self.console.print(Padding(table, (0, 0, 0, 2)))
 
@@ -308,6 +310,8 @@ class Screen:
                 rows.append(("stands", _call_text(each.tool_name or "", each.parameters or {}).append(*doubt)))
                 if each.undo_error:
                     rows.append(("", Text(each.undo_error, style="red")))
+                if each.unsettled:
+                    rows.append(("", Text(f"not settled: {each.unsettled}", style="red")))
         if view.status not in FINISHED:
             rows.append(("", Text("has yet to stop")))
         elif len(rows) == 1:

@@ -67,6 +67,10 @@ class PlanEntry(_Sparse):
     ]
     result: Any = None
     error: str | None = None
+    unsettled: Annotated[
+        str | None,
+        Field(description="The key of the call, or of its undo, of which it is not known whether it happened"),
+    ] = None
     undo_error: Annotated[
         str | None, Field(description="Why the last attempt to undo it did not succeed, or is not known to have")
     ] = None
@@ -308,6 +312,7 @@ def _calls(journal: list[Entry], ledger: Ledger, after: int) -> Iterator[PlanEnt
                 status=refused or _undoing(call, ledger) or (result.outcome if result else _begun(call, ledger)),
                 result=result.value if result and done else None,
                 error=ruling.text if ruling and refused else outcome_text(result) if result and not done else None,
+                unsettled=_unsettled(call, ledger, attempts),
                 undo_error=_undo_error(call, attempts),
             )
 
@@ -331,6 +336,18 @@ def _undoing(call: Call, ledger: Ledger) -> str:
             return status
         tried = tried.alternative
     return ""
+
+
+def _unsettled(call: Call, ledger: Ledger, attempts: Mapping[str, list[Item]]) -> str | None:
+    """Return the key of the call, of its alternative or of an undo whose end is not known; None if there is none."""
+    tried: Call | None = call
+    while tried:
+        entries = [ledger[tried.key], *attempts.get(tried.key, [])] if tried.key in ledger else []
+        for entry in entries:
+            if entry["status"] == EffectStatus.UNCERTAIN:
+                return entry["record"]
+        tried = tried.alternative
+    return None
 
 
 def _undo_error(call: Call, attempts: Mapping[str, list[Item]]) -> str | None:

@@ -1,5 +1,6 @@
 """Final is final: what comes late, twice or from the watch leaves an ended agent as it is."""
 
+import json
 import time
 import uuid
 
@@ -9,7 +10,9 @@ from agent.record import Status
 from tests.paths.test_agent_recovery import asked, decide, decisions
 from tests.paths.test_agent_watch import set_state
 from tests.world import World, scenario
+from workflows.client import StackError
 from workflows.engines.faults import Fault
+from workflows.settle import settle
 from workflows.verify import findings
 
 
@@ -63,3 +66,26 @@ def test_a_watch_that_read_the_record_before_the_end_revives_nothing(world: Worl
     assert decisions(world, agent_id) == [(answer, "AccessDenied")]
     assert findings(world.items(agent_id)) == []
     world.assert_sound(agent_id)
+
+
+def test_late_truth_comes_into_the_ledger_of_an_agent_that_was_aborted(world: World) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="CallWriteTool", when="after", error="States.Timeout"))
+    world.faults.put(Fault(agent_id=name, state="LookUp", error="AccessDenied"))
+    world.start(scenario("straight_booking"), name)
+    asked(world, name)
+    decide(world, name, "ABORT")
+    ended = world.settle(name, Status.FAILED)
+    [call] = world.stack.view(name).plan
+    assert (call.status, call.unsettled) == ("UNCERTAIN", "EFFECT#000002#0")
+    [booking] = world.bookings(name)
+    settle(world.stack, name, "EFFECT#000002#0", True, json.dumps({"booking_id": booking["bookingId"]}))
+    [call] = world.stack.view(name).plan
+    assert (call.status, call.unsettled) == ("COMMITTED", None)
+    assert call.result == {"booking_id": booking["bookingId"]}
+    assert world.items(name, "STATE") == [ended]
+    assert findings(world.items(name)) == []
+    with pytest.raises(StackError, match="is settled already: it is COMMITTED"):
+        settle(world.stack, name, "EFFECT#000002#0", False)
+    world.assert_inventory_agrees()
+    world.assert_sound(name)

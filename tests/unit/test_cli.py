@@ -355,6 +355,7 @@ def test_cancelling_tells_what_stands_of_what_the_children_did(stack: Stack) -> 
         "nothing that it did stands",
         "agent b-1 FAILED",
         'stands book(city="Paris") UNCERTAIN',
+        "not settled: EFFECT#000002#0",
         "agent b-2 PLANNING",
         "has yet to stop",
     ]

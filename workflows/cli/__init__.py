@@ -34,6 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": operators.verify,
     "decide": operators.decide,
     "resume": operators.resume,
+    "settle": operators.settle,
     "chaos": development.chaos,
 }
 """Every command, in the order in which the help tells of them."""

@@ -12,6 +12,7 @@ from workflows.console import Screen, print_json
 from workflows.operator import decide as give_decision
 from workflows.operator import resume as send_to_recovery
 from workflows.operator import wait_for_decision, wait_for_recovery
+from workflows.settle import settle as settle_call
 from workflows.verify import verify as look_for_inconsistencies
 
 
@@ -88,3 +89,22 @@ def resume(
         return
     wait_for_recovery(target, before, sent)
     common.follow(target, agent, as_json, since=before.step)
+
+
+def settle(
+    agent: AgentArgument,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The call's key in the ledger, as 'EFFECT#000002#0'.")],
+    happened: Annotated[bool, typer.Option("--happened/--not", help="Whether the call took effect.")],
+    result: Annotated[
+        str,
+        typer.Argument(metavar="RESULT", help="With --happened: what the call gave, as JSON.", show_default=False),
+    ] = "",
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell the ledger of a finished agent whether an uncertain call took effect. The agent stays finished."""
+    settled = settle_call(common.connect(stack), agent, key, happened, result)
+    words = f"{settled.key} ({settled.tool}) of agent {agent} is {settled.status} now."
+    if settled.effect:
+        words += f" {settled.effect}, which it was to undo, is {settled.effect_status}."
+    common.tell(as_json, settled.dump(), words)

@@ -56,8 +56,8 @@ ADVICE: Mapping[Kind, str] = {
     Kind.INPUT_TWICE: _FOREIGN,
     Kind.INPUT_UNHEARD: "Whatever is said to it next with `turnstile input {agent}` brings it in",
     Kind.CONVERSATION_BROKEN: _FOREIGN,
-    Kind.EFFECT_UNSETTLED: "Find out from the tool's own records whether it happened; unless the agent is finished, "
-    + _RESUME,
+    Kind.EFFECT_UNSETTLED: "Find out from the tool's own records whether it happened. If the agent is finished, tell "
+    "the ledger with `turnstile settle {agent} KEY --happened|--not`; otherwise " + _RESUME,
     Kind.EFFECT_UNDECIDED: _LOOK,
     Kind.EFFECT_MISSING: _LOOK,
     Kind.EFFECT_CONTRADICTED: _LOOK,
