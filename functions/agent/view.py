@@ -42,7 +42,7 @@ class Message(_Sparse):
 
     role: Role
     content: str
-    caller: Annotated[Caller | None, Field(description="Who said it, if the event named a caller")] = None
+    caller: Annotated[Caller | None, Field(description="The caller that said it, if the event named one")] = None
 
 
 class Context(Model):
@@ -154,7 +154,7 @@ class AgentView(_Sparse):
     definition_version: int
     status: Status
     goal: str
-    caller: Annotated[Caller | None, Field(description="Who started it, if the event named a caller")] = None
+    caller: Annotated[Caller | None, Field(description="The caller that started it, if the event named one")] = None
     result: str | None = None
     question: str | None = None
     approval: ApprovalView | None = None

@@ -1,12 +1,13 @@
 """Which role may put events under which Source, and which rules take them: template.yaml, evaluated as IAM does."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_document
 
-from agent.events import API_SOURCE, SOURCE
+from agent.events import API_SOURCE, EVENTS, SOURCE
 from tests.asl.support import ROOT
 from workflows.engines.template import load_template
 
@@ -34,7 +35,7 @@ def senders() -> dict[str, dict[str, Any]]:
     return found
 
 
-def decision(sender: dict[str, Any], source: str, principal: str = API) -> str:
+def decision(sender: dict[str, Any], source: str, principal: str = API, kind: str = "AgentRequested") -> str:
     """What becomes of an event under a Source: the sender's own statement and the bus's policy together."""
     statements = [{**sender, "Resource": "*"}, *({**each, "Resource": BUS} for each in BUS_POLICY["Statement"])]
     context = EvalContext(
@@ -44,7 +45,7 @@ def decision(sender: dict[str, Any], source: str, principal: str = API) -> str:
         action="events:PutEvents",
         resource_arn=BUS,
         region="us-east-1",
-        service_context={"events:source": [source]},
+        service_context={"events:source": [source], "events:detail-type": kind},
     )
     return str(evaluate(context, [parse_policy_document({"Version": "2012-10-17", "Statement": statements})]).decision)
 
@@ -62,6 +63,22 @@ def test_the_bus_takes_the_source_of_the_api_from_the_api_alone(source: str) -> 
     administrator = "arn:aws:iam::123456789012:role/Administrator"
     assert decision(ADMINISTRATOR, source, administrator) == ("Deny" if source == API_SOURCE else "Allow")
     assert decision(ADMINISTRATOR, source, API) == "Allow"
+
+
+@pytest.mark.parametrize(
+    ("number", "kinds"),
+    [
+        (0, {"AgentRequested"}),
+        (1, {"AgentRequested", "AgentInputReceived", "AgentCancelRequested"}),
+        (2, {"AgentDecisionGiven"}),
+    ],
+)
+def test_the_statements_of_the_page_let_senders_do_what_it_says(number: int, kinds: set[str]) -> None:
+    page = (ROOT / "docs/ways-in.md").read_text("utf-8")
+    statement = json.loads(re.findall(r"```json\n(.*?)```", page, re.DOTALL)[number])
+    sender = "arn:aws:iam::123456789012:role/Sender"
+    assert {kind for kind in EVENTS if decision(statement, SOURCE, sender, kind) == "Allow"} == kinds
+    assert not [kind for kind in EVENTS if decision(statement, API_SOURCE, sender, kind) == "Allow"]
 
 
 def test_the_policy_names_the_bus_and_no_other() -> None:
