@@ -21,7 +21,7 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
         reminders=int(os.environ["OPERATOR_REMINDERS"]),
     )
     situation = load_recovery(taken, read_agent(taken.agent_id), read_definition, read_above, operator)
-    if not taken.tried:  # a recovery asks a second time once it has tried
+    if not taken.tried and not taken.order:  # a recovery loads again once it has tried to settle, undo or ask
         _count(situation.error)
     return situation.dump()
 

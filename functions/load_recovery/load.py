@@ -233,16 +233,17 @@ def _calls_end_by(state: Item, open_effects: list[Item], definition: Definition)
     A function ends by its own timeout after the last attempt has begun. The last attempt begins before the agent was
     taken over, because a lease is taken from an execution that has ended. It also begins within CALL_ATTEMPTS of the
     reservation, unless a recovery before this one has called again (`onUnknown: retry`): no entry says when that was.
+    What this recovery has called itself, to undo an effect, was called since it took the agent over.
     """
     taken_over = _moment(state["lastUpdated"])
     ends = [taken_over]
     for item in open_effects:
         tool = _tool(definition, item["tool"])
         seconds = timedelta(seconds=tool.timeout_seconds + TIMEOUT_MARGIN)
-        last_attempt = taken_over
-        if tool.on_unknown != "retry":
-            called = _moment(item["reservedAt"]) + RESERVATION
-            last_attempt = min(taken_over, called + (CALL_ATTEMPTS - 1) * seconds + CALL_PAUSES)
+        called = _moment(item["reservedAt"]) + RESERVATION
+        last_attempt = called + (CALL_ATTEMPTS - 1) * seconds + CALL_PAUSES
+        if item["owner"] != state["owner"]:
+            last_attempt = taken_over if tool.on_unknown == "retry" else min(taken_over, last_attempt)
         ends.append(last_attempt + seconds)
     # A part of a second counts as a whole one, so that the wait does not end before the call.
     return (max(ends) + timedelta(microseconds=999_999)).strftime("%Y-%m-%dT%H:%M:%SZ")

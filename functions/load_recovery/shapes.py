@@ -14,7 +14,9 @@ class Taken(Model):
     agent_id: str
     owner: str
     tried: Annotated[bool, Field(description="Whether this recovery has tried to settle what is unsettled")]
-    order: Annotated[str, Field(description="What the operator decided; empty before")]
+    order: Annotated[
+        str, Field(description="What the operator decided; ASK if the operator is to be asked what becomes of an undo")
+    ]
     note: Annotated[str, Field(description="The operator's words")]
     by: Annotated[str, Field(description="The operator's name; empty before")]
     source: Annotated[str, Field(description="Which way the operator's answer came; empty before")]

@@ -167,15 +167,15 @@ def _without(rule: int, *texts: str) -> Any:
 
 
 @catches(
-    Broken(failures_of_a_turn_are_classified, "agent_recovery", "ClassifyError", _without(6, "GivenUp")),
-    Broken(failures_of_a_turn_are_classified, "agent_recovery", "ClassifyError", _without(4, "EffectUncertain")),
-    Broken(what_may_pass_is_tried_again, "agent_recovery", "ClassifyError", _without(4, "Sandbox.*")),
-    Broken(what_may_pass_is_tried_again, "agent_recovery", "ClassifyError", _without(4, "EventBridge.*")),
+    Broken(failures_of_a_turn_are_classified, "agent_recovery", "ClassifyError", _without(8, "GivenUp")),
+    Broken(failures_of_a_turn_are_classified, "agent_recovery", "ClassifyError", _without(6, "EffectUncertain")),
+    Broken(what_may_pass_is_tried_again, "agent_recovery", "ClassifyError", _without(6, "Sandbox.*")),
+    Broken(what_may_pass_is_tried_again, "agent_recovery", "ClassifyError", _without(6, "EventBridge.*")),
     Broken(
         what_may_pass_is_tried_again,
         "agent_recovery",
         "ClassifyError",
-        _without(4, "BedrockRuntime.ThrottlingException"),
+        _without(6, "BedrockRuntime.ThrottlingException"),
     ),
     Broken(
         decisions_are_routed,
@@ -184,7 +184,7 @@ def _without(rule: int, *texts: str) -> Any:
         lambda s: s["Choices"].pop(3),
         named="ClassifyError",
     ),
-    Broken(decisions_are_routed, "agent_recovery", "ClassifyError", lambda s: s["Choices"].pop(3)),
+    Broken(decisions_are_routed, "agent_recovery", "ClassifyError", lambda s: s["Choices"].pop(5)),
     Broken(nothing_goes_on_while_it_is_unsettled, "agent_recovery", "RouteUnsettled", lambda s: s["Choices"].pop()),
     Broken(
         nothing_goes_on_while_it_is_unsettled,

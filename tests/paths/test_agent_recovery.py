@@ -268,6 +268,7 @@ def test_an_undo_that_dies_half_way_is_settled_with_its_effect(world: World, sta
 def test_an_undo_whose_end_is_not_known_says_why(world: World) -> None:
     name = fresh()
     world.faults.put(Fault(agent_id=name, state="CallUndo", error="AccessDenied"))
+    world.faults.put(Fault(agent_id=name, state="LookUp", error="AccessDenied"))
     compensating(world, name)
     asked(world, name)
     [_, undo] = world.items(name, "EFFECT#")
@@ -290,10 +291,48 @@ def test_an_undo_that_fails_goes_to_the_operator_with_what_stands(world: World) 
     fault = world.faults.put(Fault(agent_id=name, state="CallUndo", error="AccessDenied", times=100))
     compensating(world, name)
     question = asked(world, name)
-    assert "COMPENSATING book_flight" in question
+    # The look-up has settled what the attempt did: nothing.
+    assert "COMMITTED    book_flight" in question
+    assert "FAILED       cancel_flight" in question
     fault.unlink()
-    decide(world, name, "COMPENSATE", effects=[did_not("EFFECT#000002#0#UNDO#1")])
+    decide(world, name, "COMPENSATE")
     world.settle(name, Status.WAITING_FOR_INPUT)
+    assert [booking["status"] for booking in world.bookings(name)] == ["CANCELLED"]
+    world.assert_inventory_agrees()
+    world.assert_sound(name)
+
+
+def test_an_undo_whose_end_is_unknown_is_looked_up_and_needs_no_operator(world: World) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="CallUndo", when="after", error="Lambda.Unknown"))
+    compensating(world, name)
+    world.settle(name, Status.WAITING_FOR_INPUT)
+    assert ledger(world, name) == [
+        ("000002#0", "book_flight", "COMPENSATED"),
+        ("000002#0#UNDO#1", "cancel_flight", "COMMITTED"),
+    ]
+    assert "What was done is undone: book_flight." in world.items(name, "STEP#")[-1]["question"]
+    assert [booking["status"] for booking in world.bookings(name)] == ["CANCELLED"]
+    world.assert_sound(name)
+
+
+@pytest.mark.parametrize("undone", [True, False])
+def test_an_operator_says_what_became_of_an_undo(world: World, undone: bool) -> None:
+    name = fresh()
+    world.faults.put(
+        Fault(agent_id=name, state="CallUndo", when="after" if undone else "before", error="Lambda.Unknown")
+    )
+    world.faults.put(Fault(agent_id=name, state="LookUp", error="AccessDenied"))
+    compensating(world, name)
+    key = f"{KEY}#UNDO#1"
+    assert f"--not '{key}'" in asked(world, name)
+    assert f"Missing: {key}, cancel_flight" in refused(world, name, {"decision": "COMPENSATE"})
+    decide(world, name, "COMPENSATE", effects=[happened(key) if undone else did_not(key)])
+    world.settle(name, Status.WAITING_FOR_INPUT)
+    attempts = [("000002#0#UNDO#1", "COMMITTED")]
+    if not undone:
+        attempts = [("000002#0#UNDO#1", "FAILED"), ("000002#0#UNDO#2", "COMMITTED")]
+    assert [(record, status) for record, _, status in ledger(world, name)] == [("000002#0", "COMPENSATED"), *attempts]
     assert [booking["status"] for booking in world.bookings(name)] == ["CANCELLED"]
     world.assert_inventory_agrees()
     world.assert_sound(name)
@@ -440,7 +479,7 @@ def test_a_truth_that_comes_before_the_operators_answer_stays(world: World) -> N
         until_held()
         late = json.dumps(booked(world, name))
         set_effect(world, name, status="COMMITTED", result=late)
-    assert world.settle(name)["status"] == Status.COMPLETED
+    world.settle(name, Status.COMPLETED)
     assert world.items(name, "EFFECT#")[0]["result"] == late
     assert calls(world, name) == 1
 

@@ -241,6 +241,7 @@ def effect(record: str, status: str, tool: str = "book", **fields: str) -> Item:
         "status": status,
         "tool": tool,
         "function": f"turnstile-tool-{tool}",
+        "owner": "arn:turn#t",
         "input": '{"city": "Paris"}',
         "result": '{"id": "B-1"}' if status in ("COMMITTED", "COMPENSATING", "COMPENSATED") else "",
         "error": "",

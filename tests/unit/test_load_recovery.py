@@ -166,6 +166,13 @@ def test_a_recovery_waits_until_the_last_attempt_of_a_call_must_have_ended(
     assert datetime.fromisoformat(situation.calls_end_by) == TAKEN_OVER + timedelta(seconds=waits)
 
 
+def test_what_this_recovery_has_called_itself_was_called_since_it_took_over() -> None:
+    reserved = (TAKEN_OVER + timedelta(seconds=60)).isoformat()
+    situation = load(effect(FIRST, "UNCERTAIN", "mail", reservedAt=reserved, owner=CLAIM.owner))
+    ends = TAKEN_OVER + timedelta(seconds=60 + LAST_ATTEMPT + MAIL_SECONDS)
+    assert datetime.fromisoformat(situation.calls_end_by) == ends
+
+
 @pytest.mark.parametrize("before", [0, LAST_ATTEMPT, 30 * 24 * 3600])
 def test_a_recovery_before_this_one_may_have_called_again_until_it_lost_the_lease(before: int) -> None:
     tools = [tool.model_copy(update={"on_unknown": "retry"}) if tool.name == "mail" else tool for tool in TOOLS]

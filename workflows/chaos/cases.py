@@ -335,9 +335,6 @@ WAYS: dict[str, Way] = {
     "agent_recovery.FailUndo": Way(
         "book_then_give_up", (_at("agent_recovery", "CallUndo", "flooded"),), name="undo_refused"
     ),
-    "agent_recovery.ReloadForOperator": Way(
-        "book_then_give_up", (_at("agent_recovery", "CallUndo", "permanent"),), name="not_undone"
-    ),
     "agent_recovery.NotifyOperator": Way(
         HAPPENED.play, HAPPENED.leads, operator="COMPENSATE", name="happened_then_undone"
     ),
