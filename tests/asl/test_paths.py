@@ -210,14 +210,13 @@ THE_TABLE = (
         paths_are_proven,
         "agent_notify",
         "RouteAgent",
-        lambda s: s["Choices"][1]["And"].pop(0),
-        named="ListChildren",
+        lambda s: s["Choices"].pop(0),
     ),
     Broken(
         paths_are_proven,
         "agent_notify",
         "RouteAgent",
-        _read("Variable", "$.state.Item.childs.S", "Choices", 1, "And", 0),
+        _read("Variable", "$.state.Item.childs.S", "Choices", 3, "And", 0, "Not"),
     ),
     Broken(paths_are_proven, "agent_publish", "PublishRecords/RouteRecord", lambda s: s["Choices"].pop(0)),
     Broken(

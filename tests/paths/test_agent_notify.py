@@ -2,7 +2,6 @@
 
 import json
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -58,11 +57,12 @@ def states_of(world: World, execution: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("status", TOLD)
 def test_the_queue_has_it_with_attributes_to_filter_by(world: World, status: Status) -> None:
-    name = fresh("told")
-    execution = world.run("agent_notify", changed(name, status, parent="agent-0"), kind="AgentStateUpdated")
+    name = standing(world, status, fresh("told"), parent="agent-0", step=7)
+    # Step and parent are the record's.
+    execution = world.run("agent_notify", changed(name, status, parent="agent-9"), kind="AgentStateUpdated")
     assert execution["status"] == "SUCCEEDED"
     message = received(world, world.stack.outputs.agent_changes_url, name)
-    assert json.loads(message["Body"]) == {"agentId": name, "status": status, "step": 5, "parent": "agent-0"}
+    assert json.loads(message["Body"]) == {"agentId": name, "status": status, "step": 7, "parent": "agent-0"}
     attributes = {key: value["StringValue"] for key, value in message["MessageAttributes"].items()}
     assert attributes == {"agentId": name, "status": status}
 
@@ -74,12 +74,13 @@ def test_an_agent_that_ends_is_told_of_by_itself(world: World) -> None:
 
 
 def test_an_approver_learns_what_to_decide_and_how(world: World, operator: Callable[[str], dict[str, Any]]) -> None:
-    agent_id = standing(world, Status.WAITING_FOR_APPROVAL, waitsFor="4", goal="A flight for {} & me")
+    agent_id = standing(world, Status.WAITING_FOR_APPROVAL, waitsFor="4", goal="A flight\u202e\x1b[2J")
     detail = changed(agent_id, Status.WAITING_FOR_APPROVAL)
     assert world.run("agent_notify", detail, kind="AgentStateUpdated")["status"] == "SUCCEEDED"
     message = operator(agent_id)
     assert message["Subject"] == f"Turnstile: agent {agent_id} needs an approval"
-    assert f"Agent {agent_id} waits for the approval 4.\n\nGoal: A flight for {{}} & me\n" in message["Message"]
+    assert message["Message"].startswith(f"Agent {agent_id} waits for the approval 4.\n\nSee what it wants to do with")
+    assert "flight" not in message["Message"]
     assert f"turnstile approve {agent_id} 4 [--refuse]" in message["Message"]
     attributes = {key: value["Value"] for key, value in message["MessageAttributes"].items()}
     assert attributes == {"agentId": agent_id, "approvalId": "4"}
@@ -106,9 +107,24 @@ def test_an_approver_who_was_not_told_is_told_when_half_of_the_time_is_over(
 def test_who_was_decided_about_meanwhile_asks_nobody(world: World) -> None:
     agent_id = standing(world, Status.PLANNING, waitsFor="4")
     execution = world.run("agent_notify", changed(agent_id, Status.WAITING_FOR_APPROVAL), kind="AgentStateUpdated")
-    assert execution["status"] == "SUCCEEDED"
-    assert "NotifyApprover" not in states_of(world, execution)
-    received(world, world.stack.outputs.agent_changes_url, agent_id)
+    assert states_of(world, execution) == ["ReadAgent", "RouteAgent", "NothingToTell"]
+
+
+@pytest.mark.parametrize("status", TOLD)
+def test_a_status_that_is_not_the_records_is_told_to_nobody(world: World, status: Status) -> None:
+    """An event that was forged, or came too late."""
+    others = [other for other in (Status.PLANNING, Status.WAITING_FOR_AGENT, *TOLD) if other != status]
+    parent, children = family(world, others[0])
+    for other in others:
+        change(world, parent, status=other)
+        execution = world.run("agent_notify", changed(parent, status, children=3), kind="AgentStateUpdated")
+        assert states_of(world, execution) == ["ReadAgent", "RouteAgent", "NothingToTell"]
+    assert [world.items(child, "STATE")[0]["cancels"] for child in children] == ["0", "0", "0"]
+
+
+def test_an_agent_that_does_not_exist_is_told_of_to_nobody(world: World) -> None:
+    execution = world.run("agent_notify", changed(fresh("nobody"), Status.COMPLETED), kind="AgentStateUpdated")
+    assert states_of(world, execution) == ["ReadAgent", "RouteAgent", "NothingToTell"]
 
 
 # ---- Children
@@ -118,7 +134,7 @@ def family(world: World, status: Status) -> tuple[str, list[str]]:
     """A parent with a child that works, one that waits, and one that is done."""
     parent = standing(world, status)
     stands = [Status.PLANNING, Status.WAITING_FOR_INPUT, Status.COMPLETED]
-    children = [standing(world, each, f"child-{uuid.uuid4().hex}", parent=parent) for each in stands]
+    children = [standing(world, each, fresh("below"), parent=parent) for each in stands]
     change(world, parent, children=json.dumps(children))
     return parent, children
 
