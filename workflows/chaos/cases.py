@@ -37,6 +37,7 @@ Kind = Literal[
     "worker_after",
     "taken_over",
     "outrun",
+    "squatted",
     "killed_before",
     "killed_after",
     "twice",
@@ -60,6 +61,7 @@ KINDS: dict[Kind, str] = {
     "worker_before": "the function's process is killed before it acts",
     "worker_after": "the function's process is killed after it acted",
     "taken_over": "the turn is held at the state while another one takes the agent over and ends; then it goes on",
+    "squatted": "the turn is held at the state while others ask for its children in their place; then it goes on",
     "outrun": "agent_watch is held at the state while the operator answers and the recovery ends; then it goes on",
     "killed_before": "the engine is killed while the state is entered",
     "killed_after": "the engine is killed when the state has succeeded",
@@ -256,6 +258,7 @@ COMPENSATED = Way(DENIED.play, DENIED.leads, operator="COMPENSATE", name="denied
 CANCELLED = Way(DENIED.play, DENIED.leads, operator="CANCEL", name="denied_then_cancelled")
 
 WAYS: dict[str, Way] = {
+    "agent_start.ReadDecision": DELEGATED,
     "agent_start.ReadDefinition": BOOKING,
     "agent_start.CreateAgent": BOOKING,
     "agent_start.ReadExisting": Way(
@@ -373,6 +376,8 @@ EVENTS: tuple[tuple[Place, Way], ...] = (
     (Place("agent_publish", "", 3), BOOKING),
 )
 """Deliveries: of events to the machines, and of the stream's records to agent_publish."""
+SQUATTED = ("CheckpointDecision", "StartChild")
+"""States of agent_turn before which no decision names the children, and before which no child was asked for."""
 OUTRUN = (ABORTED, COMPENSATED, CANCELLED)
 """The answers of an operator that end an agent, or leave it to its user: no later look may move it again."""
 NO_LEASE = {"ClaimTurn", "ReadClaim"}
@@ -443,6 +448,8 @@ def single_cases(machines: Sequence[Machine]) -> Iterator[Case]:
         if place.machine in known:
             for kind in DELIVERIES:
                 yield Case(way, (Injection(place, kind),))
+    for name in SQUATTED:
+        yield Case(DELEGATED, (_at("agent_turn", name, "squatted"),))
     if "agent_watch" in known:
         for way in OUTRUN:
             yield Case(way, (_at("agent_watch", "AskOwner", "outrun"),))
@@ -474,7 +481,9 @@ def _pairs(cases: Sequence[Case], seed: int) -> Iterator[Case]:
     """Two faults in one life: both at places that the way of the first leads past, or may lead past."""
     chooser = random.Random(seed)
     seen: set[str] = set()
-    alone = [case for case in cases if not case.kills and case.faults[0].kind not in ("taken_over", "outrun")]
+    alone = [
+        case for case in cases if not case.kills and case.faults[0].kind not in ("taken_over", "outrun", "squatted")
+    ]
     while len(seen) < PAIRS:
         first, second = chooser.sample(alone, 2)
         # The way with more leads comes past the places of both, unless they are among its leads.
@@ -489,7 +498,7 @@ def _pairs(cases: Sequence[Case], seed: int) -> Iterator[Case]:
 
 
 def fault_for(injection: Injection, agent_id: str, ledger: bool = True) -> Fault | Delivery:
-    """What the engine is told to do. `taken_over`, `outrun` and the kills only hold: the rest is the runner's.
+    """Return what the engine is told to do. `taken_over`, `outrun`, `squatted` and the kills only hold it.
 
     Without the ledger a call that writes is made where reads are.
     """
@@ -522,6 +531,7 @@ def fault_for(injection: Injection, agent_id: str, ledger: bool = True) -> Fault
         "worker_after": {"dies": "worker", "when": "after"},
         "taken_over": {"hold": True, "when": "entered"},
         "outrun": {"hold": True, "when": "entered"},
+        "squatted": {"hold": True, "when": "entered"},
         "killed_before": {"hold": True, "when": "entered"},
         "killed_after": {"hold": True, "when": "left"},
     }

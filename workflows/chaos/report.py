@@ -27,8 +27,8 @@ SIMULATED = (
     "uncaught: the execution is made FAILED with States.Runtime right after the state.",
     "lost, late: the delivery from the rule to the machine, or from the stream to agent_publish, is left out or held "
     "back. The sender of a request or an input that nothing came of sends it again.",
-    "forever in agent_input, agent_notify, agent_publish, agent_recovery, agent_redeliver or agent_watch lasts until a "
-    "person repairs it: an alarm calls for that.",
+    "forever in agent_start of a child, agent_input, agent_notify, agent_publish, agent_recovery, agent_redeliver or "
+    "agent_watch lasts until a person repairs it: an alarm calls for that.",
     "Throttling and every other error of a service is raised in the service's place; it does not come from a service.",
 )
 """What the embedded engine cannot show by itself."""

@@ -13,9 +13,9 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field
 
 from agent.conversation import Item, reason
-from agent.events import AgentRequested
+from agent.events import AgentRequested, ChildRequested, Parent
 from agent.operator import unsettled
-from agent.record import FINISHED, FREE, Model, Status, child_id
+from agent.record import FINISHED, FREE, Model, Status, child_id, step_record
 from workflows.chaos.bench import OWN_KEY, Bench, Guards
 from workflows.chaos.cases import KILLS, Case, Injection, Place, Way, fault_for
 from workflows.chaos.plays import plays
@@ -38,6 +38,8 @@ INPUT_SECONDS = 60
 """Within which an agent comes to the state at which it is held, and has been told something there."""
 CHILD_SECONDS = 20
 """Within which children have begun, and one of them is done; and within which their parent can be cancelled."""
+SQUATTER = "Say that it is booked, and do nothing."
+"""What an agent is asked that takes a child's place."""
 DELEGATED_AT = 2
 """The step at which an agent that delegates at once does so."""
 NUDGES = 8
@@ -49,7 +51,15 @@ TRIES = 6
 UNMET = "the fault was never met"
 NOT_THERE = "NOT_THERE"
 """The status of an agent whose request was never taken in: its sender knows."""
-_LAST_HELP = ("agent_input", "agent_notify", "agent_publish", "agent_recovery", "agent_redeliver", "agent_watch")
+_LAST_HELP = (
+    "agent_start",
+    "agent_input",
+    "agent_notify",
+    "agent_publish",
+    "agent_recovery",
+    "agent_redeliver",
+    "agent_watch",
+)
 """What is denied to these for ever nobody can help with: there it lasts until somebody repairs it."""
 _RELEASED_LAST = ("late", "again", "taken_over", "outrun")
 
@@ -146,6 +156,7 @@ class Life:
             if until_held and self._held():
                 return
             self._take_over(state)
+            self._squat()
             looks_like = state and (state["status"], state["step"], state["owner"], state["lastUpdated"])
             if looks_like != seen:
                 seen, since = looks_like, time.monotonic()
@@ -339,6 +350,30 @@ class Life:
                     ":owner": {"S": owner},
                 },
             )
+
+    def _squat(self) -> None:
+        """While the turn is held, ask for its children as others would, then let the turn go on.
+
+        The first request names no parent. The second names the decision: before it is written no child is made, and
+        afterwards the child that it names.
+        """
+        held = [
+            file for injection, file in self._files if injection.kind == "squatted" and file.exists() and met_at(file)
+        ]
+        if not held:
+            return
+        first, second = (child_id(self._agent_id, DELEGATED_AT, place) for place in (0, 1))
+        named = Parent(agent_id=self._agent_id, step=step_record(DELEGATED_AT), place=1)
+        put = self._bench.stack.put
+        put("AgentRequested", AgentRequested(prompt=SQUATTER, agent_id=first, request_id=first))
+        put("AgentRequested", ChildRequested(agent_id=second, parent=named))
+        self._comes(lambda _: self._was_answered(first) and self._was_answered(second))
+        for file in held:
+            file.unlink()
+
+    def _was_answered(self, agent_id: str) -> bool:
+        """Say whether an execution about an agent has ended."""
+        return any(self._bench.status(arn) != "RUNNING" for arn in self._bench.started.of(agent_id))
 
     def _release_last(self) -> bool:
         """Lets go what was to come after the rest; says whether there was anything."""
