@@ -151,11 +151,11 @@ def book(request: BookFlight, carrier: Carrier, key: str) -> Booking:
     raise ToolRejected(f"The last seats on {flight.flight_id} have just been sold. {offer.advice()}")
 
 
-def cancel(booking_id: str) -> Booking:
-    """Cancels a booking and gives its seats back; a booking that is cancelled already is returned as it is.
+def cancel(booking_id: str, key: str) -> Booking:
+    """Cancel a booking and give its seats back; a booking that is cancelled already is returned as it is.
 
-    Raises ToolRejected if there is no such booking, ToolUnavailable if nothing happened and it may be tried again,
-    ToolOutcomeUnknown if the answer was lost.
+    Raises ToolRejected if there is no such booking, or if a look-up has denied the call with this key, ToolUnavailable
+    if nothing happened and it may be tried again, ToolOutcomeUnknown if the answer was lost.
     """
     booking = _find(booking_id)
     if booking is None:
@@ -176,8 +176,15 @@ def cancel(booking_id: str) -> Booking:
         }
     }
     give_back = _move_seats(booking.flight_id, booking.passengers, "seatsSold", "seatsLeft")
+    not_denied: TransactWriteItemTypeDef = {
+        "ConditionCheck": {
+            "TableName": os.environ["BOOKINGS_TABLE"],
+            "Key": to_item({"booking_id": _booking_id(key)}),
+            "ConditionExpression": "attribute_not_exists(bookingId)",
+        }
+    }
     try:
-        refused = _transact([mark, give_back])
+        refused = _transact([mark, give_back, not_denied])
     except ToolOutcomeUnknown:
         known = _look_up(booking_id)
         if known and known.status == "CANCELLED":
@@ -187,21 +194,23 @@ def cancel(booking_id: str) -> Booking:
         return booking.model_copy(update={"status": "CANCELLED"})
     if "Item" in refused[0]:
         return Booking.model_validate(from_item(refused[0]["Item"]))
+    if refused[2]["Code"] == "ConditionalCheckFailed":
+        raise ToolRejected("This call was given up before it arrived; nothing was cancelled")
     raise ToolRejected(f"Nothing was cancelled: the inventory has not sold {booking.passengers} of {booking.flight_id}")
 
 
 def find_call(request: CallLookUp) -> CallOutcome:
-    """Whether a booking was made under a call's key, or whether a cancellation's booking is cancelled.
+    """Find out whether a booking was made under a call's key, or whether a cancellation's booking is cancelled.
 
-    A booking that is not there is made impossible before that is said, so that it stays true: a call that is still on
-    its way finds its place taken. Raises ToolUnavailable if the inventory does not answer.
+    Make impossible what is denied: a VOID record takes the call's place, so that a call that is still on its way does
+    nothing when it arrives. Raises ToolUnavailable if the inventory does not answer.
     """
+    booking = _find_or_void(request.key)
+    happened = booking is not None
     if request.tool == "cancel_flight":
+        # Read after the VOID record is there: from then on this call cancels nothing.
         booking = _find(str(request.input.get("booking_id")))
         happened = booking is not None and booking.status == "CANCELLED"
-    else:
-        booking = _find_or_void(request.key)
-        happened = booking is not None
     result = booking.model_dump(mode="json") if booking and happened else {}
     return CallOutcome(happened=happened, result=result)
 

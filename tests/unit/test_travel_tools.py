@@ -412,7 +412,7 @@ def test_cancelling_gives_the_seats_back_once() -> None:
 
 def test_two_who_cancel_at_once_give_the_seats_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
     booking = call(book_flight, "k1", **TRIP)
-    before_writing(monkeypatch, lambda: inventory.cancel(booking["booking_id"]))
+    before_writing(monkeypatch, lambda: inventory.cancel(booking["booking_id"], "k2"))
     assert call(cancel_flight, "k2", booking_id=booking["booking_id"]) == booking | {"status": "CANCELLED"}
     assert sold() == {}
 
@@ -474,9 +474,23 @@ def test_a_call_that_is_on_its_way_finds_its_place_taken(monkeypatch: pytest.Mon
 def test_a_cancellation_is_found_by_its_booking() -> None:
     booking = call(book_flight, **TRIP)
     undo = {"key": "a#EFFECT#000002#0#UNDO#1", "booking_id": booking["booking_id"]}
-    assert look_up("cancel_flight", **undo) == {"happened": False, "result": {}}
     cancelled = call(cancel_flight, undo["key"], booking_id=booking["booking_id"])
     assert look_up("cancel_flight", **undo) == {"happened": True, "result": cancelled}
+
+
+def test_a_cancellation_that_was_denied_cancels_nothing_when_it_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    booking = call(book_flight, **TRIP)
+    first, second = (
+        {"key": f"a#EFFECT#000002#0#UNDO#{number}", "booking_id": booking["booking_id"]} for number in (1, 2)
+    )
+    answers: list[object] = []
+    before_writing(monkeypatch, lambda: answers.append(look_up("cancel_flight", **first)))
+    with pytest.raises(ToolRejected, match="given up before it arrived; nothing was cancelled"):
+        call(cancel_flight, first["key"], booking_id=booking["booking_id"])
+    assert answers == [{"happened": False, "result": {}}]
+    assert look_up("cancel_flight", **first) == {"happened": False, "result": {}}
+    # The next attempt has a key of its own.
+    assert call(cancel_flight, second["key"], booking_id=booking["booking_id"])["status"] == "CANCELLED"
 
 
 @pytest.mark.parametrize(
