@@ -1,7 +1,7 @@
 """What a recovery has to know, told by nothing but the record. Pure."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -66,8 +66,7 @@ def load_recovery(
         for item in reversed(standing)
         if (undo := _undo(item, attempts_to_undo.get(item["record"], []), definition))
     ]
-    told = _told_of_undone(steps)
-    undone = [item for item in effects if item["status"] == EffectStatus.COMPENSATED and _step(item) > told]
+    undone = _untold(effects, attempts_to_undo, steps)
     undoable = {undo.key for undo in compensations}
     answered = "answer" in taken.model_fields_set
     answer, refusal = _hear(taken.answer, found, definition) if answered else (None, "")
@@ -104,6 +103,7 @@ def load_recovery(
             effects,
             refusal,
             needed={item["record"]: _needed(item, definition) for item in open_effects},
+            untold=undone,
             undone=[*undone, *(item for item in standing if item["record"] in undoable)],
             kept=[item for item in standing if item["record"] not in undoable],
         ),
@@ -115,13 +115,15 @@ def _attempts(steps: list[Item]) -> int:
     return next((place for place, item in enumerate(reversed(steps)) if item["who"] != "RECOVERY"), 0)
 
 
-def _step(item: Item) -> int:
-    return int(item["record"].split("#")[1])
-
-
-def _told_of_undone(steps: list[Item]) -> int:
-    """The last step that told of effects that were undone; 0 if none did."""
-    return max((_step(item) for item in steps if item.get("action") == "COMPENSATE"), default=0)
+def _untold(effects: list[Item], attempts: Mapping[str, list[Item]], steps: list[Item]) -> list[Item]:
+    """Return the effects that were undone since a recovery last spoke to the model: it tells of all that is undone."""
+    spoke = max((_moment(item["at"]) for item in steps if item["who"] == "RECOVERY" and item["text"]), default=None)
+    return [
+        item
+        for item in effects
+        if item["status"] == EffectStatus.COMPENSATED
+        and (not spoke or any(_moment(undo["settledAt"]) > spoke for undo in attempts.get(item["record"], [])[-1:]))
+    ]
 
 
 def _next_question(items: list[Item]) -> str:

@@ -83,6 +83,7 @@ class Undo(Model):
 class Texts(Model):
     """What people and the model are told."""
 
+    retry: Annotated[str, Field(description="To the model, before the turn goes on; empty if there is nothing to tell")]
     replan: Annotated[str, Field(description="To the model, before it plans again")]
     compensated: Annotated[str, Field(description="To the model, once everything is undone")]
     question: Annotated[str, Field(description="To the user, then; of a child, to its parent")]

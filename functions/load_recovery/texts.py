@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from agent.conversation import Item, reason
 from agent.operator import describe, unsettled
+from agent.record import EffectStatus, undoes
 from load_recovery.shapes import Texts
 
 _DECISIONS = """RETRY       the turn goes on from its journal
@@ -21,6 +22,7 @@ TOO_LARGE = "States.DataLimitExceeded"
 _AGAIN = "Make a new plan and go on."
 _LESS = "Answer in fewer words, ask for less with each call, or make fewer calls at once."
 _WHY_LENGTH = 2_000
+_UNDO_WHY_LENGTH = 200
 _REFUSAL_LENGTH = 5_000
 _MESSAGE_LENGTH = 30_000
 """Characters: four bytes each at most, in a payload of 256 KiB."""
@@ -31,6 +33,7 @@ def texts(
     ledger: Sequence[Item],
     refusal: str,
     needed: Mapping[str, Sequence[str]],
+    untold: Sequence[Item],
     undone: Iterable[Item],
     kept: Iterable[Item],
 ) -> Texts:
@@ -41,12 +44,14 @@ def texts(
         ledger: all of its effects.
         refusal: why the operator's last answer does not count; empty if there was none, or if it counts.
         needed: by the key of an uncertain effect, the fields of its result that its compensation takes.
+        untold: what is undone already, and the model has not been told.
         undone: what is undone once nothing is left to undo.
         kept: what stands then.
     """
     agent_id, error = state["agentId"], state["error"]
     why = _sentence(reason(state["errorMessage"])[:_WHY_LENGTH])
-    done = "\n".join(f"  {item['status']:<12} {item['tool']} {item['input']}" for item in ledger) or "  nothing"
+    done = "\n".join(f"  {item['status']:<12} {item['tool']} {item['input']}{_because(item)}" for item in ledger)
+    done = done or "  nothing"
     was_undone = f"What was done is undone: {_names(undone)}."
     stands = f" What cannot be undone stands: {names}." if (names := _names(kept)) else ""
     instead = " What shall I do instead?"
@@ -62,8 +67,11 @@ def texts(
         f"{_DECISIONS}\n\n"
         f"What was done:\n{done}\n"
     )
+    gone = f"Undone since, so that it does not stand any more: {_names(untold)}." if untold else ""
     return Texts(
-        replan=f"The last attempt failed: {error}: {why} {_LESS if error == TOO_LARGE else _AGAIN}",
+        retry=gone,
+        replan=f"The last attempt failed: {error}: {why} {f'{gone} ' if gone else ''}"
+        f"{_LESS if error == TOO_LARGE else _AGAIN}",
         compensated=f"You could not go on: {error}: {why} {was_undone}{stands} "
         "The user is asked for an alternative; start again from what the user says.",
         # A child is not told otherwise: its parent decides what is done instead.
@@ -71,6 +79,14 @@ def texts(
         subject=f"Turnstile: agent {agent_id} needs a decision"[:100],
         operator=operator if len(operator) <= _MESSAGE_LENGTH else f"{operator[:_MESSAGE_LENGTH]} …",
     )
+
+
+def _because(item: Item) -> str:
+    """Say why an undo did nothing, or why its end is not known; empty for anything else."""
+    open_or_failed = item["status"] in (EffectStatus.FAILED, EffectStatus.UNCERTAIN)
+    if not (open_or_failed and undoes(item["record"]) and item["error"]):
+        return ""
+    return f": {item['error']}: {reason(item['errorMessage'])[:_UNDO_WHY_LENGTH]}"
 
 
 def _uncertain(effects: Sequence[Item], needed: Mapping[str, Sequence[str]]) -> str:

@@ -270,7 +270,7 @@ WHAT_IS_CARRIED = (
         lambda s: s.update(Default="UseFallback"),
         named="UseFallback",
     ),
-    Broken(paths_are_proven, "agent_recovery", "TryAgain", _read("text.$", "$.texts.retry")),
+    Broken(paths_are_proven, "agent_recovery", "TryAgain", _read("text.$", "$.texts.again")),
     Broken(paths_are_proven, "agent_recovery", "WaitForCalls", lambda s: s.update(TimestampPath="$.callsEnd")),
     Broken(paths_are_proven, "agent_recovery", "SettleEffects/CallAgain", _read("a.$", "$.effect.arguments")),
     Broken(

@@ -222,6 +222,7 @@ def recovered(step: int, action: str = "RETRY", **fields: str) -> Item:
     return {
         "record": step_record(step),
         "who": "RECOVERY",
+        "at": f"2026-01-01T00:{step:02d}:00.000Z",
         "action": action,
         "status": LEFT[action],
         "reason": "TurnDied",
@@ -247,5 +248,6 @@ def effect(record: str, status: str, tool: str = "book", **fields: str) -> Item:
         "error": "",
         "errorMessage": "",
         "reservedAt": "2026-01-01T00:00:00.000Z",
+        "settledAt": "2026-01-01T00:00:30.000Z",
         **fields,
     }

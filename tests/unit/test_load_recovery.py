@@ -271,11 +271,43 @@ def test_the_pause_grows_and_has_an_end() -> None:
     assert pauses == [1, 2, 4, 8, LONGEST_BACK_OFF]
 
 
-def test_what_was_undone_is_told_once() -> None:
-    undone = effect(THIRD, "COMPENSATED")
-    assert load(user(), undone).undone
-    assert not load(user(), undone, recovered(5, "COMPENSATE", text="Undone.")).undone
-    assert load(user(), recovered(3, "COMPENSATE", text="Undone."), undone).undone  # another one, and an older word
+def undone(record: str, at: str) -> list[Item]:
+    """Return the entries of an effect that a second attempt has undone."""
+    return [
+        effect(record, "COMPENSATED"),
+        effect(f"{record}#UNDO#1", "FAILED", "unbook", settledAt="2026-01-01T00:00:01.000Z"),
+        effect(f"{record}#UNDO#2", "COMMITTED", "unbook", settledAt=at),
+    ]
+
+
+@pytest.mark.parametrize("action", ["COMPENSATE", "REPLAN", "RETRY"])
+def test_what_was_undone_is_told_once(action: str) -> None:
+    before, after = undone(FIRST, "2026-01-01T00:04:59Z"), undone(FIRST, "2026-01-01T00:05:00.001+00:00")
+    assert load(user(), *before).undone
+    assert load(user(), *before, recovered(5, action)).undone  # it told nothing
+    assert not load(user(), *before, recovered(5, action, text="Undone.")).undone
+    # The effect is older than what was told, and its undo is not.
+    assert load(user(), *after, recovered(5, action, text="Undone.")).undone
+
+
+def test_a_turn_that_goes_on_is_told_what_does_not_stand_any_more() -> None:
+    gone = "Undone since, so that it does not stand any more: book."
+    texts = load(*undone(FIRST, NOW), effect(SECOND, "COMMITTED", "mail"), **FAILURE).texts
+    assert texts.retry == gone
+    assert texts.replan == f"The last attempt failed: ToolUnavailable: No seats. {gone} Make a new plan and go on."
+    told = load(*undone(FIRST, NOW), recovered(6, text="Undone."), **FAILURE).texts
+    assert (told.retry, gone in told.replan) == ("", False)
+    assert load(effect(FIRST, "COMMITTED"), **FAILURE).texts.retry == ""
+
+
+@pytest.mark.parametrize("status", ["FAILED", "UNCERTAIN"])
+def test_the_operator_reads_why_an_undo_did_not_work(status: str) -> None:
+    cause = json.dumps({"errorMessage": "Too late." + "!" * 5_000})
+    undo = effect(f"{FIRST}#UNDO#1", status, "unbook", error="ToolRejected", errorMessage=cause)
+    lines = load(effect(FIRST, "COMMITTED"), undo, **FAILURE).texts.operator.splitlines()
+    [line] = [line for line in lines if line.startswith(f"  {status:<12} unbook")]
+    assert line.startswith(f'  {status:<12} unbook {{"city": "Paris"}}: ToolRejected: Too late.!')
+    assert len(line) < 300
 
 
 def test_words_that_no_decision_has_seen() -> None:
