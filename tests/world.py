@@ -1,17 +1,22 @@
 """The real machines with the real handlers on a local stack, and what a test asks of them."""
 
 import json
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
+
+import yaml
 
 from agent.conversation import Item
 from agent.events import SOURCE, AgentRequested
 from agent.record import FINISHED, SETTLED, Child, Decision, Status, child_id, step_record
 from tools.flights import VOID
+from workflows.chaos.tools import shortened
 from workflows.client import Stack
 from workflows.engines.faults import Faults
 from workflows.registry import read_agent_file, register
@@ -20,7 +25,19 @@ from workflows.trace import Visit, visits
 
 T = TypeVar("T")
 
-TRAVEL = AGENTS / "travel" / "agent.yaml"
+_FILES = tempfile.TemporaryDirectory(prefix="turnstile-agents-")
+
+
+@cache
+def short_calls(path: Path) -> Path:
+    """Write a copy of an agent.yaml whose tools end soon: a recovery waits as long as a call may run."""
+    content = shortened(yaml.safe_load(path.read_text("utf-8")))
+    copy = Path(_FILES.name) / f"{content['name']}.yaml"
+    copy.write_text(yaml.safe_dump(content), "utf-8")
+    return copy
+
+
+TRAVEL = short_calls(AGENTS / "travel" / "agent.yaml")
 
 
 @dataclass(frozen=True)
@@ -46,7 +63,7 @@ class World:
         for delegate in read_agent_file(path).delegates:
             if delegate.name != agent:
                 self.register(delegate.name, {})
-        register(self.stack, path, limits)
+        register(self.stack, short_calls(path), limits)
 
     def play(self, scenario: Scenario, name: str = "") -> str:
         """Plays a scenario to its end, with the user's answers and what is decided; returns the agent's id."""
@@ -73,7 +90,7 @@ class World:
             self.ended(state["lastUpdatedBy"])
         return state
 
-    def wait(self, agent_id: str, condition: Callable[[Item], bool], seconds: float = 20) -> Item:
+    def wait(self, agent_id: str, condition: Callable[[Item], bool], seconds: float = 40) -> Item:
         """Waits for STATE to be as asked."""
         deadline = time.monotonic() + seconds
         while True:

@@ -47,7 +47,7 @@ def local_stack(
         agent: the sample agent to register, by its folder's name, after those that it delegates to.
         limits: limits that differ from its own, in camelCase.
         on_progress: gets a few words for each thing that is ready.
-        wait_scale: what waits and retry intervals in the machines are multiplied by.
+        wait_scale: what retry intervals and waits for seconds are multiplied by. A wait until a moment is kept.
         start: what starts the engine.
 
     Raises:

@@ -36,6 +36,8 @@ KEY_IS_SURE = timedelta(days=KEY_KNOWN_DAYS - 1)
 """Since the reservation; after it no call is made again by its key."""
 _DENIED_BY_LOOK_UP = "The call was cut off before it took effect."
 _DENIED_BY_OPERATOR = "The operator says that the call did not take effect."
+_FUNCTION_ENDED = {"States.DataLimitExceeded", "States.Timeout"}
+"""Of the errors of Step Functions itself. A task waits TIMEOUT_MARGIN longer than its function may run."""
 _STANDING = {EffectStatus.COMMITTED, EffectStatus.COMPENSATING}
 
 
@@ -236,11 +238,14 @@ def _calls_end_by(state: Item, open_effects: list[Item], definition: Definition)
     taken over, because a lease is taken from an execution that has ended. It also begins within CALL_ATTEMPTS of the
     reservation, unless a recovery before this one has called again (`onUnknown: retry`): no entry says when that was.
     What this recovery has called itself, to undo an effect, was called since it took the agent over.
+    A call whose end the machine has seen is not waited for.
     """
     taken_over = _moment(state["lastUpdated"])
     ends = [taken_over]
     for item in open_effects:
         tool = _tool(definition, item["tool"])
+        if _has_ended(item, tool):
+            continue
         seconds = timedelta(seconds=tool.timeout_seconds + TIMEOUT_MARGIN)
         called = _moment(item["reservedAt"]) + RESERVATION
         last_attempt = called + (CALL_ATTEMPTS - 1) * seconds + CALL_PAUSES
@@ -249,6 +254,16 @@ def _calls_end_by(state: Item, open_effects: list[Item], definition: Definition)
         ends.append(last_attempt + seconds)
     # A part of a second counts as a whole one, so that the wait does not end before the call.
     return (max(ends) + timedelta(microseconds=999_999)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _has_ended(item: Item, tool: Tool) -> bool:
+    """Say whether the error of an effect tells that its function ended: by an exception, or by its own timeout.
+
+    It does not if Lambda failed to answer. And not for `retry`: a recovery may have called again since.
+    """
+    error = item["error"]
+    silent = not error or error.startswith("Lambda.") or (error.startswith("States.") and error not in _FUNCTION_ENDED)
+    return not silent and tool.on_unknown != "retry"
 
 
 def _moment(text: str) -> datetime:

@@ -20,6 +20,27 @@ UNBOUNDED = {"agent_recovery": "how long it waits for a person is set with the s
 """Standard machines without a timeout of their own."""
 
 
+GUARDS = {("agent_recovery", "WaitForCalls"): "until then a call may still act"}
+"""The waits that correctness depends on, and why: until a moment, which no engine of the tests cuts short."""
+PAUSES = {
+    ("agent_input", "Pause"): "the agent moves",
+    ("agent_recovery", "BackOff"): "it goes better later",
+    ("agent_start", "Pause"): "two requests met",
+}
+"""The other waits: for seconds, which the engines of the tests scale."""
+
+
+def what_guards_waits_until_a_moment(machine: Machine) -> Iterator[str]:
+    for state in machine.states():
+        if state.type != "Wait":
+            continue
+        place, seconds = (machine.name, state.path), any(name.startswith("Seconds") for name in state.fields)
+        if place not in GUARDS | PAUSES:
+            yield problem(machine, state, f"say in {__name__} whether correctness depends on this wait")
+        elif seconds == (place in GUARDS):
+            yield problem(machine, state, "wait for TimestampPath where correctness depends on it, else for seconds")
+
+
 def tasks_time_out(machine: Machine) -> Iterator[str]:
     for task in machine.tasks():
         named = re.search(r"(\$\.[\w.]+)\.function\b", task.fields.get("Parameters", {}).get("FunctionName.$", ""))
@@ -52,7 +73,7 @@ def machines_time_out(machine: Machine) -> Iterator[str]:
         yield problem(machine, None, "add TimeoutSeconds: a Standard execution may run for a year")
 
 
-@holds(tasks_time_out, functions_end_first, machines_time_out)
+@holds(tasks_time_out, functions_end_first, machines_time_out, what_guards_waits_until_a_moment)
 def test_rule(rule: Rule, machine: Machine) -> None:
     assert_holds(rule, machine)
 
@@ -100,6 +121,18 @@ def test_every_machine_without_a_timeout_needs_none(name: str, monkeypatch: pyte
 
 
 @catches(
+    Broken(
+        what_guards_waits_until_a_moment,
+        "agent_recovery",
+        "WaitForCalls",
+        lambda s: s.update(SecondsPath=s.pop("TimestampPath")),
+    ),
+    Broken(
+        what_guards_waits_until_a_moment,
+        "agent_recovery",
+        "BackOff",
+        lambda s: s.update(TimestampPath=s.pop("SecondsPath")),
+    ),
     Broken(tasks_time_out, "agent_turn", "LoadTurn", lambda s: s.pop("TimeoutSeconds")),
     Broken(tasks_time_out, "agent_turn", "CallTools/CallReadTool", lambda s: s.update(TimeoutSecondsPath="$.call.x")),
     Broken(

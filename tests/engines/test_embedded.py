@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_a_rule_starts_a_machine(sample: Sample) -> None:
     wait_for(lambda: "by event" in sample.notes(), "the work that the event asked for")
 
 
-def test_parameters_reach_the_stack_and_waits_are_scaled(tmp_path: Path) -> None:
+def test_parameters_reach_the_stack_and_pauses_are_scaled_but_moments_are_waited_for(tmp_path: Path) -> None:
     template = yaml.safe_load("""
         Parameters: { Name: { Type: String } }
         Resources:
@@ -94,15 +95,26 @@ def test_parameters_reach_the_stack_and_waits_are_scaled(tmp_path: Path) -> None
               RoleArn: arn:aws:iam::000000000000:role/none
               StateMachineName: !!str wait
               DefinitionString: '{"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 600, "End": true}}}'
+          Moment:
+            Type: AWS::StepFunctions::StateMachine
+            Properties:
+              RoleArn: arn:aws:iam::000000000000:role/none
+              StateMachineName: !!str moment
+              DefinitionString: >-
+                {"StartAt": "W", "States": {"W": {"Type": "Wait", "TimestampPath": "$.at", "End": true}}}
           Queue: { Type: AWS::SQS::Queue, Properties: { QueueName: { Ref: Name } } }
         Outputs:
           WaitArn: { Value: { Ref: Wait } }
+          MomentArn: { Value: { Ref: Moment } }
           Queue: { Value: { "Fn::GetAtt": [Queue, QueueName] } }
     """)
     (tmp_path / "template.yaml").write_text(json.dumps(template))
     with Embedded.start(folder=tmp_path, wait_scale=0) as engine:
         assert engine.deploy(tmp_path / "template.yaml", parameters={"Name": "given"})["Queue"] == "given"
         assert Sample(engine).run("Wait", {})["status"] == "SUCCEEDED"
+        moment = datetime.now(UTC) + timedelta(seconds=2)
+        ended = Sample(engine).run("Moment", {"at": moment.isoformat()})
+        assert (ended["status"], ended["stopDate"] >= moment) == ("SUCCEEDED", True)
 
 
 def test_a_taken_port_is_named(tmp_path: Path) -> None:

@@ -293,6 +293,7 @@ class TestPollPipesOften:
         (ministack_child.keep_history, 1),
         (ministack_child.record_maps, 1),
         (ministack_child.name_errors_as_aws, 1),
+        (ministack_child.wait_until_moments, 1),
         (ministack_child.keep_message_attributes, 1),
         (ministack_child.poll_pipes_often, 1),
     ],

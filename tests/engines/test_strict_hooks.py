@@ -3,6 +3,7 @@
 import importlib
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -79,6 +80,16 @@ def test_waits_are_scaled(alone: Strict) -> None:
     assert alone.run("Wait", {"StartAt": "W", "States": {"W": wait}})["status"] == "SUCCEEDED"
 
 
+def test_a_moment_is_waited_for(alone: Strict) -> None:
+    for ahead in (0.4, 2.0, -LONG):
+        moment = datetime.now(UTC) + timedelta(seconds=ahead)
+        wait = {"Type": "Wait", "Timestamp": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "End": True}
+        assert (
+            alone.run(f"Moment{ahead > 0}{ahead > 1}", {"StartAt": "W", "States": {"W": wait}})["status"] == "SUCCEEDED"
+        )
+        assert datetime.now(UTC) >= moment
+
+
 def test_retries_are_scaled(alone: Strict) -> None:
     retry = [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": LONG, "MaxAttempts": 2}]
     call = {"Type": "Task", "Resource": FUNCTION, "Retry": retry, "End": True}
@@ -127,6 +138,7 @@ def test_mocks_number_the_invocations_of_a_state(alone: Strict) -> None:
     [
         (lambda _: strict_child.use_endpoint("http://nobody"), "asl.utils.boto_client", "boto_client_for"),
         (lambda _: strict_child.scale_waits(0), f"{WAIT}.wait_function", "WaitFunction._wait_interval"),
+        (lambda _: strict_child.scale_waits(0), f"{WAIT}.timestamp", "Timestamp"),
         (lambda _: strict_child.parse_once(), "asl.parse.asl_parser", "AmazonStateLanguageParser.parse"),
         *((lambda _: strict_child.parse_once(), module, "parse") for module in strict_child.PATHS),
         (strict_child.answer_mocks, "backend.execution", "ExecutionWorker"),

@@ -7,9 +7,14 @@ import pytest
 
 from tests.limits import within_limits
 from tests.world import World
+from workflows.chaos.plays import plays
+from workflows.chaos.tools import shorten
 from workflows.engines.faults import FOLDER, Faults
 from workflows.local import local_stack
 from workflows.scenarios import load_scenarios
+
+TWO_WRITES = plays()["two_writes"].scenario
+"""Two notes in one reply, the second of which is written late."""
 
 
 @pytest.fixture
@@ -27,7 +32,10 @@ def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         environment.setenv(FOLDER, str(folder))
         engine = tmp_path_factory.mktemp("engine")
         with (
-            local_stack(load_scenarios(), engine, "travel", {}, lambda _: None, wait_scale=0) as local,
+            local_stack([*load_scenarios(), TWO_WRITES], engine, "travel", {}, lambda _: None, wait_scale=0) as local,
             within_limits(local.stack.stepfunctions),
         ):
-            yield World(local.stack, Faults(folder), local.engine.client)
+            shorten(local.stack)
+            made = World(local.stack, Faults(folder), local.engine.client)
+            made.register("travel", {})
+            yield made

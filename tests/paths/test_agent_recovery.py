@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,11 +12,14 @@ import yaml
 
 from agent.conversation import fold
 from agent.events import AgentRequested
-from agent.record import Status
+from agent.record import SETTLED, Status
 from tests.limits import within_limits
+from tests.paths.conftest import TWO_WRITES
 from tests.paths.test_agent_notify import operator
 from tests.paths.test_agent_watch import set_state, standing
 from tests.world import TRAVEL, World, scenario
+from workflows.chaos.plays import write_clerk
+from workflows.chaos.tools import acts, deploy_note, shorten
 from workflows.client import Stack
 from workflows.engines.embedded import Embedded
 from workflows.engines.faults import FOLDER, Fault, Faults
@@ -221,6 +225,38 @@ def test_a_second_call_that_is_rejected_is_told_in_the_tools_own_words(world: Wo
     [entry] = [item for item in world.items(name, "EFFECT#") if item["record"] == KEY]
     assert (entry["status"], entry["error"]) == ("FAILED", "ToolRejected")
     assert "The call was refused and nothing happened: A fault on purpose" in told_the_model(world, name)
+
+
+# ---- Two writes in one reply, the turn stopped while the slow one still runs
+
+
+@pytest.fixture(scope="module")
+def _clerk(shared_world: World, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An agent whose tool is from elsewhere and acts at every call, with a look-up."""
+    deploy_note(shared_world.client)
+    register(shared_world.stack, write_clerk(tmp_path_factory.mktemp("clerk")))
+
+
+@pytest.mark.usefixtures("_clerk")
+def test_the_ledger_denies_no_call_that_acts_afterwards(world: World) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="CommitEffect", when="left", dies="stopped"))
+    request = AgentRequested(prompt=TWO_WRITES.prompt, agent="clerk", agent_id=name)
+    world.stack.wait_for(world.stack.request(request))
+    state = world.wait(name, lambda state: state["status"] in SETTLED)
+    assert ledger(world, name) == [("000002#0", "note", "COMMITTED"), ("000002#1", "note", "COMMITTED")]
+    assert acts(world.client, name) == [f"{name}#EFFECT#000002#{place}" for place in (0, 1)]
+    assert state["status"] == Status.COMPLETED
+    world.assert_sound(name)
+
+
+def test_nothing_is_waited_for_if_the_end_of_the_call_was_seen(world: World) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="CallWriteTool", when="after", error="States.Timeout"))
+    world.play(scenario("straight_booking"), name)
+    [recovery] = [e for e in world.stack.executions(world.items(name)) if e.machine.endswith("AgentRecovery")]
+    [wait] = [visit for visit in world.history(recovery.arn) if visit.state == "WaitForCalls"]
+    assert datetime.fromisoformat(wait.input["callsEndBy"]) <= wait.entered + timedelta(seconds=1)
 
 
 # ---- Undone
@@ -609,6 +645,7 @@ def test_an_operator_who_never_answers_is_reminded_and_then_the_agent_fails(tmp_
         environment.setenv(FOLDER, str(folder))
         with Embedded.start(model=model.url, folder=tmp_path / "engine", wait_scale=0) as engine:
             engine.deploy(TEMPLATE, parameters={"OperatorReminderSeconds": "1", "OperatorReminders": "1"})
+            shorten(Stack.embedded(engine))
             world = World(Stack.embedded(engine), Faults(folder), engine.client)
             name = fresh()
             world.faults.put(Fault(agent_id=name, state="ReadReply", error="AccessDenied"))

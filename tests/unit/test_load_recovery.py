@@ -178,7 +178,8 @@ def test_a_recovery_before_this_one_may_have_called_again_until_it_lost_the_leas
     tools = [tool.model_copy(update={"on_unknown": "retry"}) if tool.name == "mail" else tool for tool in TOOLS]
     found = definition().model_copy(update={"tools": tools})
     reserved = TAKEN_OVER - timedelta(seconds=before)
-    situation = load_with(found, effect(FIRST, "UNCERTAIN", "mail", reservedAt=reserved.isoformat()))
+    seen = {"reservedAt": reserved.isoformat(), "error": "States.Timeout"}
+    situation = load_with(found, effect(FIRST, "UNCERTAIN", "mail", **seen))
     assert datetime.fromisoformat(situation.calls_end_by) == TAKEN_OVER + timedelta(seconds=MAIL_SECONDS)
 
 
@@ -191,6 +192,25 @@ def test_an_undo_is_waited_for_like_a_call() -> None:
 def test_a_part_of_a_second_is_waited_for() -> None:
     situation = load(effect(FIRST, "RESERVED", reservedAt=NOW), lastUpdated="2026-01-01T00:05:00.001Z")
     assert situation.calls_end_by == "2026-01-01T00:05:16Z"
+
+
+@pytest.mark.parametrize(
+    ("error", "waits"),
+    [
+        ("", True),
+        ("Lambda.Unknown", True),
+        ("Lambda.ServiceException", True),
+        ("States.Permissions", True),
+        ("States.Timeout", False),
+        ("States.DataLimitExceeded", False),
+        ("ToolOutcomeUnknown", False),
+        ("Runtime.ExitError", False),
+        ("KeyError", False),
+    ],
+)
+def test_a_call_whose_end_was_seen_is_not_waited_for(error: str, waits: bool) -> None:
+    seen = effect(FIRST, "UNCERTAIN", reservedAt=NOW, error=error)
+    assert (load(seen).calls_end_by > NOW) == waits
 
 
 def test_a_call_that_has_ended_is_not_waited_for() -> None:

@@ -26,6 +26,7 @@ from agent.record import FREE, Status, step_record
 from load_watch.load import LOOKS
 from tools.flights import sample_flights, utc_today
 from workflows.chaos.plays import plays, write_agents
+from workflows.chaos.tools import SAMPLE, deploy_note, shorten
 from workflows.client import Stack
 from workflows.engines.embedded import Embedded
 from workflows.engines.errors import EngineError
@@ -41,8 +42,6 @@ SEATS = 1_000_000
 """Of a flight that has any: the cases shall not take them from each other."""
 DIES_WITHIN = 30
 """Seconds that the engine may take to keep its data and die."""
-TOOLS = ("book_flight", "book_flight_partner", "cancel_flight")
-"""The sample's tools that write."""
 OWN_KEY = "!"
 """What stands between a call's key and what an attempt of its own adds, without the tool's guard."""
 _UNGUARDED = f'''"""Calls a tool under a key that no other attempt has."""
@@ -259,6 +258,8 @@ def bench(folder: Path, guards: Guards, template: Path = TEMPLATE) -> Iterator[B
         made = Bench(folder, model.url, template)
         try:
             _seed(made.stack)
+            shorten(made.stack)
+            deploy_note(made.engine.client)
             for file in write_agents(folder):
                 register(made.stack, file)
             if "AgentWatchArn" in made.engine.outputs:
@@ -305,8 +306,8 @@ def _without_ledger(stack: Stack) -> None:
 def _without_tool_guard(stack: Stack, functions: Path) -> None:
     buffer = io.BytesIO(zip_folder(functions))
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("unguarded.py", _UNGUARDED + "".join(f"{name} = make({name!r})\n" for name in TOOLS))
-    for name in TOOLS:
+        archive.writestr("unguarded.py", _UNGUARDED + "".join(f"{name} = make({name!r})\n" for name in SAMPLE))
+    for name in SAMPLE:
         function = f"{stack.name}-tool-{name}"
         stack.lambdas.update_function_code(FunctionName=function, ZipFile=buffer.getvalue())
         stack.lambdas.update_function_configuration(FunctionName=function, Handler=f"unguarded.{name}")

@@ -380,6 +380,9 @@ SQUATTED = ("CheckpointDecision", "StartChild")
 """States of agent_turn before which no decision names the children, and before which no child was asked for."""
 OUTRUN = (ABORTED, COMPENSATED, CANCELLED)
 """The answers of an operator that end an agent, or leave it to its user: no later look may move it again."""
+TWO_WRITES = Way("two_writes")
+AROUND_A_CALL = ("ReserveEffect", "CallWriteTool", "CommitEffect")
+"""States of agent_turn at which the other call of a reply may be running."""
 NO_LEASE = {"ClaimTurn", "ReadClaim"}
 """States of agent_turn without a lease that could be taken."""
 PAIRS = 60
@@ -443,6 +446,11 @@ def single_cases(machines: Sequence[Machine]) -> Iterator[Case]:
                 raise UnknownCase(f"No way leads to {name}; add one to WAYS in {__name__}")
             for kind in kinds_at(machine, state):
                 yield Case(WAYS[name], (Injection(Place(machine.name, state.name), kind),))
+            if machine.name == "agent_turn" and state.name in AROUND_A_CALL:
+                for kind in kinds_at(machine, state):
+                    # It robs a turn that still runs. No machine does, and only a tool that knows a key survives it.
+                    if kind != "taken_over":
+                        yield Case(TWO_WRITES, (Injection(Place(machine.name, state.name), kind),))
     known = {machine.name for machine in machines}
     for place, way in EVENTS:
         if place.machine in known:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from workflows.chaos.tools import CLERK, SLOW, shortened
 from workflows.scenarios import AGENTS, Reply, Ruling, Scenario, ToolCall, load_scenarios
 
 SPARE = 8
@@ -63,6 +64,22 @@ def plays() -> Mapping[str, Play]:
         ),
         "never_approved": Play(_like(group, "never_approved", [group.replies[0], give_up]), expires=True),
         "two_flights": Play(known["two_flights"], agent="trip"),
+        "two_writes": Play(
+            _like(
+                booking,
+                "two_writes",
+                [
+                    Reply(
+                        tools=[
+                            ToolCall(name="note", input={"seconds": 0, "text": "quick"}),
+                            ToolCall(name="note", input={"seconds": SLOW, "text": "slow"}),
+                        ]
+                    ),
+                    complete,
+                ],
+            ),
+            agent=CLERK["name"],
+        ),
         "call_again": Play(_like(booking, "call_again", [book, complete]), agent="travel-retry"),
         "json_protocol": Play(
             _like(
@@ -80,7 +97,7 @@ def plays() -> Mapping[str, Play]:
 
 
 def write_agents(folder: Path) -> list[Path]:
-    """Writes the agent.yaml of each agent that plays: the sample agents, and the first with one thing changed.
+    """Write the agent.yaml of each agent that plays: the sample agents, the first with one thing changed, the clerk.
 
     In the order in which they can be registered.
     """
@@ -94,10 +111,19 @@ def write_agents(folder: Path) -> list[Path]:
         content = yaml.safe_load(TRAVEL.read_text("utf-8"))
         content["name"] = name
         change(content)
-        file = folder / f"{name}.yaml"
-        file.write_text(yaml.safe_dump(content), "utf-8")
-        files.append(file)
-    return [*files, TRIP]
+        files.append(_write(folder, shortened(content)))
+    return [*files, TRIP, write_clerk(folder)]
+
+
+def write_clerk(folder: Path) -> Path:
+    """Write the agent.yaml of the clerk."""
+    return _write(folder, CLERK)
+
+
+def _write(folder: Path, content: dict[str, Any]) -> Path:
+    file = folder / f"{content['name']}.yaml"
+    file.write_text(yaml.safe_dump(content), "utf-8")
+    return file
 
 
 def _call_again(agent: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from agent.record import FINISHED, FREE, Model, Status, child_id, step_record
 from workflows.chaos.bench import OWN_KEY, Bench, Guards
 from workflows.chaos.cases import KILLS, Case, Injection, Place, Way, fault_for
 from workflows.chaos.plays import plays
+from workflows.chaos.tools import CLERK, SHORT, acts, false_entries
 from workflows.client import StackError
 from workflows.engines.faults import Fault, met_at
 from workflows.verify import booking_findings, family_findings, findings
@@ -527,6 +528,10 @@ class Life:
                 yield f"{finding.kind} at {finding.record} of {finding.agent_id}: {finding.text}"
         for finding in booking_findings(bookings, effects):
             yield f"{finding.kind} at {finding.record}: {finding.text}"
+        if self._play.agent == CLERK["name"]:
+            # Until then a call may act that the ledger has settled.
+            time.sleep(SHORT)
+            yield from false_entries(effects, acts(self._bench.engine.client, self._agent_id))
 
 
 def run(

@@ -166,7 +166,7 @@ class Embedded(Connection):
             port: where it serves on 127.0.0.1; a free port otherwise.
             model: the URL that answers Bedrock's Converse; Bedrock itself, with the developer's credentials, otherwise.
             folder: for the log, and for `embedded.json`, by which `attach` finds it.
-            wait_scale: what waits and retry intervals in the machines are multiplied by.
+            wait_scale: what retry intervals and waits for seconds are multiplied by. A wait until a moment is kept.
             step_functions: the URL of another Step Functions, on which rules and pipes then start the machines.
 
         Raises:

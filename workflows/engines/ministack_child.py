@@ -16,6 +16,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
@@ -344,6 +345,19 @@ def record_maps(stepfunctions: ModuleType) -> None:
     stepfunctions._run_sub_machine = run_iteration  # type: ignore[attr-defined]
 
 
+def wait_until_moments(stepfunctions: ModuleType) -> None:
+    """Wait until a `Timestamp` has come, whatever `SFN_WAIT_SCALE` says: until then something may still happen.
+
+    A wait for `Seconds` is only a pause, and is scaled. Replaces `_sleep_until(timestamp)`.
+    """
+    need(stepfunctions, "_sleep_until")
+
+    def sleep_until(timestamp: str) -> None:
+        time.sleep(max(0.0, (datetime.fromisoformat(timestamp) - datetime.now(UTC)).total_seconds()))
+
+    stepfunctions._sleep_until = sleep_until  # type: ignore[attr-defined]
+
+
 def name_errors_as_aws(stepfunctions: ModuleType) -> None:
     """Ends the names of Step Functions' own errors in Exception: the AWS SDK for Java calls them so, and MiniStack not.
 
@@ -408,6 +422,7 @@ def apply_hooks(model: Callable[[], Any]) -> None:
     bridge.install(lambda name: importlib.import_module(f"ministack.{name}"), need)
     faults.install(lambda name: importlib.import_module(f"ministack.{name}"), need)
     record_maps(stepfunctions)
+    wait_until_moments(stepfunctions)
     name_errors_as_aws(stepfunctions)
     keep_message_attributes(sns)
     poll_pipes_often(pipes)

@@ -45,7 +45,7 @@ def serve(
         port: where; it has to be free.
         endpoint: the URL of everything else, which tasks call.
         folder: for the log.
-        wait_scale: what waits and retry intervals in the machines are multiplied by.
+        wait_scale: what retry intervals and waits for seconds are multiplied by. A wait until a moment is kept.
         mocks: a MockConfigFile; `...:stateMachine:NAME#CASE` then runs on mocks.
 
     Raises:

@@ -10,6 +10,7 @@ import functools
 import importlib
 import io
 import json
+import math
 import os
 import sys
 import threading
@@ -17,6 +18,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -77,18 +79,27 @@ def use_endpoint(endpoint: str) -> None:
 
 
 def scale_waits(scale: float) -> None:
-    """Multiplies what Wait states and retries wait.
+    """Multiply what retries wait, and Wait states with `Seconds`. A wait until a `Timestamp` is kept: see
+    `ministack_child.wait_until_moments`.
 
-    Needs `WaitFunction._wait_interval(env, wait_seconds)`, and the name `time` in the module of the retrier, of which
+    Needs `WaitFunction._wait_interval(env, wait_seconds)`, which takes whole seconds; the class `Timestamp`, whose
+    `_get_wait_seconds(env)` counts from the local time; and the name `time` in the module of the retrier, of which
     nothing there uses more than `sleep`.
     """
-    waits = importlib.import_module(f"{COMPONENT}.state.wait.wait_function.wait_function").WaitFunction
+    functions = f"{COMPONENT}.state.wait.wait_function"
+    waits = importlib.import_module(f"{functions}.wait_function").WaitFunction
+    moments = need(importlib.import_module(f"{functions}.timestamp"), "Timestamp")
     wait_interval = need(waits, "_wait_interval")
 
     def wait(self: Any, env: Any, wait_seconds: float) -> None:
-        wait_interval(self, env, wait_seconds * scale)
+        wait_interval(self, env, wait_seconds if isinstance(self, moments) else math.ceil(wait_seconds * scale))
+
+    def seconds_until(self: Any, env: Any) -> int:
+        self.string.eval(env=env)
+        return math.ceil((datetime.fromisoformat(env.stack.pop()) - datetime.now(UTC)).total_seconds())
 
     waits._wait_interval = wait
+    moments._get_wait_seconds = seconds_until
     retrier = importlib.import_module(f"{COMPONENT}.common.retry.retrier_decl")
     need(retrier, "time")
     retrier.time = SimpleNamespace(sleep=lambda seconds: time.sleep(seconds * scale))  # type: ignore[attr-defined]
