@@ -1,6 +1,8 @@
 """The commands for whoever works on agents or on the machines: engines, definitions, pictures, faults."""
 
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -139,9 +141,17 @@ def chaos(
     listed: Annotated[bool, typer.Option("--list", help="List the cases, and run none.")] = False,
     seed: Annotated[int, typer.Option(metavar="NUMBER", help="What the pairs of faults follow from.")] = SEED,
     folder: Annotated[Path, typer.Option(metavar="PATH", help="Where the report goes.")] = FOLDER / "chaos",
+    protocol: Annotated[
+        bool,
+        typer.Option("--protocol", help="Explore the model of the protocol, deeper than the tests, and run no case."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Put faults into agents' lives on engines of its own, and report what they survive. Exits with 1 unless all do."""
+    if protocol:
+        # The model is a part of the tests, and needs the packages of the group `dev`.
+        command = [sys.executable, "-m", "tests.protocol", "--deeper"]
+        raise typer.Exit(subprocess.run(command, cwd=TEMPLATE.parent, check=False).returncode)
     cases = [case_of(each, seed) for each in case] if case else representative_cases(seed) if some else all_cases(seed)
     if listed:
         for each in cases:

@@ -1,0 +1,46 @@
+"""Explore the protocol, and say how much was visited: `python -m tests.protocol [--deeper] [SCENARIO ...]`."""
+
+import argparse
+import sys
+
+from rich.console import Console
+
+from tests.protocol.explore import Explored, explore
+from tests.protocol.scenarios import SCENARIOS, Scenario
+from tests.protocol.steps import Steps
+
+
+def main() -> None:
+    """Exit with 1 if a sentence does not hold."""
+    arguments = argparse.ArgumentParser(prog="python -m tests.protocol", description=__doc__)
+    arguments.add_argument("scenario", nargs="*", help="explore only scenarios with this in their name")
+    arguments.add_argument("--deeper", action="store_true", help="with one fault and one run of the watch more")
+    given = arguments.parse_args()
+    chosen = [each for each in SCENARIOS if not given.scenario or any(name in each.name for name in given.scenario)]
+    console = Console(highlight=False, soft_wrap=True)
+    total = [0, 0.0]
+    for scenario in chosen:
+        bound = scenario.deeper() if given.deeper else scenario
+        found = explore(Steps(bound))
+        total = [total[0] + len(found.seen), total[1] + found.seconds]
+        console.print(f"{len(found.seen):>9,} worlds {found.seconds:>7.1f} s  {described(bound)}")
+        if found.broken:
+            console.print("\n".join(told(found)))
+            sys.exit(1)
+    console.print(f"{total[0]:>9,} worlds {total[1]:>7.1f} s of one processor: every sentence holds.")
+
+
+def described(scenario: Scenario) -> str:
+    """Return a scenario's name and its bounds."""
+    bounds = {"fault": scenario.faults, "run of the watch": scenario.watches, "answer": scenario.answers}
+    return f"{scenario.name}; at most {', '.join(f'{number} {name}' for name, number in bounds.items())}"
+
+
+def told(found: Explored) -> list[str]:
+    """Return a counterexample, line by line: the sentences that it breaks, and the steps that lead there."""
+    steps = (f"{place:>4}  {step}" for place, step in enumerate(found.way, 1))
+    return ["", f'In the scenario "{found.scenario}":', *(f"  {sentence}" for sentence in found.broken), "", *steps]
+
+
+if __name__ == "__main__":
+    main()

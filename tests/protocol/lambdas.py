@@ -1,0 +1,108 @@
+"""The core's Lambdas: the real functions, on the items of the world. What is read twice is computed once."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+from agent.conversation import Item
+from agent.definition import Definition
+from agent.errors import ContextTooLarge, EffectUncertain, InvalidRecord, LeaseLost
+from agent.turn import Asked, Claim
+from load_recovery.load import load_recovery
+from load_recovery.shapes import Asked as AskedRecovery
+from load_recovery.shapes import Operator
+from load_turn.load import load_turn
+from load_watch.load import Patience, find_stale
+from read_reply.read import read_reply
+from tests.protocol.machines import Failed
+from tests.protocol.table import plain
+from tests.protocol.text import data, text
+
+Record = tuple[tuple[str, str], ...]
+"""The items of the agent, in order of their `record`."""
+RAISED = (LeaseLost, InvalidRecord, EffectUncertain, ContextTooLarge)
+LATER = datetime(2099, 1, 1, tzinfo=UTC)
+"""When the watch looks: every record has stood still for long. Whether one really has is not for the model to say."""
+PATIENCE = Patience(stale=timedelta(minutes=15), approval=timedelta(days=1), watch=timedelta(minutes=5))
+
+
+LOOK = text({"FunctionName": "load_watch", "Payload": {}})
+
+
+class Lambdas:
+    """The functions, for agents of one definition."""
+
+    def __init__(self, definition: Definition) -> None:
+        self._definition = definition
+        self._functions: dict[str, Callable[[Any, Record], Any]] = {
+            "load_turn": self._load_turn,
+            "read_reply": self._read_reply,
+            "load_recovery": self._load_recovery,
+            "load_watch": self._load_watch,
+        }
+        self.call = cache(self._call)
+
+    def _call(self, parameters: str, record: Record) -> str | Failed:
+        """Return what a function answers or raises, with the Parameters of the Task that invokes it."""
+        given = data(parameters)
+        try:
+            return text({"Payload": self._functions[given["FunctionName"]](given["Payload"], record)})
+        except RAISED as error:
+            return Failed(type(error).__name__, text({"errorMessage": str(error)}))
+
+    def stale(self, record: Record) -> list[Any]:
+        """Return the agents that the watch would find."""
+        found = self.call(LOOK, record)
+        assert isinstance(found, str)
+        return list(data(found)["Payload"]["agents"])
+
+    def _load_turn(self, payload: Any, record: Record) -> Any:
+        claim = Claim.model_validate(payload)
+        items = [plain(item) for _, item in record]
+        return load_turn(claim, items, self._read_definition, _no_items, _no_parent, "2026-11-24").dump()
+
+    def _read_reply(self, payload: Any, _record: Record) -> Any:
+        return read_reply(Asked.model_validate(payload)).dump()
+
+    def _load_recovery(self, payload: Any, record: Record) -> Any:
+        items = [plain(item) for _, item in record]
+        operator = Operator(reminder_seconds=60, reminders=0)
+        return load_recovery(
+            AskedRecovery.model_validate(payload), items, self._read_definition, _no_parent, operator
+        ).dump()
+
+    def _load_watch(self, _payload: Any, record: Record) -> Any:
+        table: Any = _Table(record)
+        return find_stale(table, "", LATER, PATIENCE, run=0).dump()
+
+    def _read_definition(self, _name: str, _version: int) -> Definition:
+        return self._definition
+
+
+def _no_items(_agent_id: str) -> list[Item]:
+    return []
+
+
+def _no_parent(_agent_id: str) -> Item:
+    return {}
+
+
+class _Table:
+    """What LoadWatch uses of a client: the index of agents by status, and single items."""
+
+    def __init__(self, record: Record) -> None:
+        self._items = dict(record)
+
+    def get_paginator(self, _operation: str) -> "_Table":
+        return self
+
+    def paginate(self, ExpressionAttributeValues: dict[str, dict[str, str]], **_: Any) -> list[Any]:  # noqa: N803
+        state = self._items.get("STATE")
+        if state is None or data(state)["status"] != ExpressionAttributeValues[":status"]:
+            return [{"Items": []}]
+        return [{"Items": [{"agentId": data(state)["agentId"]}]}]
+
+    def get_item(self, Key: dict[str, dict[str, str]], **_: Any) -> dict[str, Any]:  # noqa: N803
+        item = self._items.get(Key["record"]["S"])
+        return {"Item": data(item)} if item else {}

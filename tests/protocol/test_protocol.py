@@ -1,0 +1,62 @@
+"""The sentences of `invariants.py` hold of every world, and the model finds what it was made to find."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+
+from tests.asl.support import MACHINES, ROOT
+from tests.protocol import invariants
+from tests.protocol.__main__ import told
+from tests.protocol.explore import Explored, explore
+from tests.protocol.invariants import ENDED
+from tests.protocol.scenarios import SCENARIOS, Scenario
+from tests.protocol.steps import Steps
+from workflows.machines import Machine
+
+pytestmark = pytest.mark.xdist_group("protocol")
+NOT_FINISHED = "NOT #status IN (:completed, :failed, :cancelled)"
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_every_world(scenario: Scenario) -> None:
+    found = explore(Steps(scenario))
+    if found.broken:
+        pytest.fail("\n".join(told(found)), pytrace=False)
+
+
+def test_a_finished_agent_comes_back_without_what_forbids_it() -> None:
+    found = _without_finality(replace(_scenario("the operator decides"), operator=("ABORT",)))
+    assert [sentence.startswith(ENDED) for sentence in found.broken] == [True]
+    assert "recovery 1: the operator says ABORT" in "\n".join(found.way)
+    assert found.way[-1].startswith("recovery") and found.way[-1].endswith(": TakeOver")
+
+
+def test_it_takes_no_operator() -> None:
+    found = _without_finality(_scenario("the watch looks"))
+    assert [sentence.startswith(ENDED) for sentence in found.broken] == [True]
+    assert not [step for step in found.way if "operator" in step]
+
+
+def test_the_page_tells_every_sentence() -> None:
+    page = " ".join((ROOT / "docs" / "protocol.md").read_text("utf-8").split())
+    sentences = [value for name, value in vars(invariants).items() if name.isupper() and isinstance(value, str)]
+    assert len(sentences) > 10
+    assert [sentence for sentence in sentences if f"- {sentence}" not in page] == []
+
+
+def _scenario(name: str) -> Scenario:
+    return next(each for each in SCENARIOS if each.name == name)
+
+
+def _without_finality(scenario: Scenario) -> Explored:
+    """Explore the machines as they were: RouteAgent asks for no status, and TakeOver allows the three ends."""
+    definition = copy.deepcopy(MACHINES["agent_recovery"].definition)
+    rules = definition["States"]["RouteAgent"]["Choices"]
+    rule = next(rule for rule in rules if rule["Next"] == "KeepError")
+    rule["And"] = [each for each in rule["And"] if "Or" not in each]
+    parameters = definition["States"]["TakeOver"]["Parameters"]
+    assert NOT_FINISHED in parameters["ConditionExpression"]
+    parameters["ConditionExpression"] = parameters["ConditionExpression"].replace(f" AND {NOT_FINISHED}", "")
+    machines = {**MACHINES, "agent_recovery": Machine("agent_recovery", definition)}
+    return explore(Steps(scenario, machines))
