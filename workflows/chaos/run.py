@@ -108,6 +108,7 @@ class Life:
         self._requests = 0
         self._sent = 0
         self._nudges = 0
+        self._answered = ""
         self._child = ""
         self._outlived = False
         self._late = ""
@@ -300,7 +301,8 @@ class Life:
             asked = self._bench.stack.item(self._agent_id, "OPERATOR")
             if asked:
                 effects = [self._bench.look_up(item) for item in unsettled(self._items("EFFECT#"))]
-                self._bench.operator.decide(asked["token"], self._decisions.pop(), effects)
+                self._answered = asked["token"]
+                self._bench.operator.decide(self._answered, self._decisions.pop(), effects)
             return True  # or it is just about to ask
         return False
 
@@ -418,7 +420,11 @@ class Life:
     def _running(self, state: Item | None) -> bool:
         """Whether an execution works for the agent; one that waits for the operator does not count."""
         family = [state, *self._children(state)] if state else []
-        waits = {each["owner"].partition("#")[0] for each in family if each["status"] == Status.WAITING_FOR_OPERATOR}
+        waits = {
+            each["owner"].partition("#")[0]
+            for each in family
+            if each["status"] == Status.WAITING_FOR_OPERATOR and not self._carries_out(each["agentId"])
+        }
         for arn in self._started():
             if arn in self._over or arn in self._ignored or arn in waits:
                 continue
@@ -426,6 +432,11 @@ class Life:
                 return True
             self._over.add(arn)
         return False
+
+    def _carries_out(self, agent_id: str) -> bool:
+        """Whether the open question of an agent is the one that was answered: its recovery does as it was told."""
+        asked = self._bench.stack.item(agent_id, "OPERATOR")
+        return asked is not None and asked["token"] == self._answered
 
     def _held(self) -> bool:
         return all(met_at(file) for injection, file in self._files if injection.kind in KILLS)
