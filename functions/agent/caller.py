@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from agent.border import read_object
 from agent.conversation import Item
 from agent.events import API_SOURCE
 from agent.record import BY_LIMIT, Model
@@ -25,8 +26,17 @@ class Caller(Model):
 
 
 def caller_of(item: Item) -> Caller | None:
-    """Read the caller of an item (STATE, INPUT, an operator's RECOVERY). None if no caller was named."""
-    by, source = item["by"], item["source"]
+    """Read the caller of an item that names one: STATE, or an operator's RECOVERY. None if no caller was named."""
+    return _caller(item["by"], item["source"])
+
+
+def caller_of_input(item: Item) -> Caller | None:
+    """Read the caller of an INPUT item, which keeps the event's detail as it came. None if no caller was named."""
+    by = read_object(item["detail"]).get("by", "")
+    return _caller(by if isinstance(by, str) else "", item["source"])
+
+
+def _caller(by: str, source: str) -> Caller | None:
     if not by:
         return None
     # A sender on the bus may write more than that. It is cut where it is shown.

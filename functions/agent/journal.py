@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from agent.border import read_json, read_object
-from agent.caller import Caller, caller_of
+from agent.caller import Caller, caller_of, caller_of_input
 from agent.conversation import SYSTEM_NOTE, Item, reason
 from agent.record import CallResult, Decision, Model, Outcome, RecoveryAction, Status, Verdict
 from agent.turn import Usage
@@ -87,7 +87,7 @@ def read_entry(item: Item, others: Mapping[str, Item] = _NOTHING) -> Entry:
             messages = read_json(item["messages"])
             inputs = [others[record] for record in read_json(item["inputs"]) if record in others]
             heard = [
-                Words(text=read_object(each["detail"])["text"], caller=caller_of(each))
+                Words(text=read_object(each["detail"])["text"], caller=caller_of_input(each))
                 for each in inputs
                 if each["type"] == "AgentInputReceived"
             ]
@@ -132,7 +132,7 @@ def _rulings(inbox: Iterable[Item]) -> dict[str, Ruling]:
     for item in sorted(inbox, key=lambda item: (item["time"], item["receivedAt"], item["record"])):
         if item["type"] == "AgentDecisionGiven":
             detail = read_object(item["detail"])
-            ruling = Ruling(decision=detail["decision"], note=detail.get("note", ""), caller=caller_of(item))
+            ruling = Ruling(decision=detail["decision"], note=detail.get("note", ""), caller=caller_of_input(item))
             rulings.setdefault(detail["approvalId"], ruling)
     return rulings
 

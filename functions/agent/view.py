@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from agent.border import read_object
-from agent.caller import Caller, caller_of
+from agent.caller import Caller, caller_of, caller_of_input
 from agent.conversation import NOT_CARRIED_OUT, Item, Ledger, known_result, reason
 from agent.definition import Definition
 from agent.journal import Entry, Role, Ruling, corrections, outcome_text, read_journal
@@ -282,7 +282,7 @@ def _cancelled(state: Item, items: list[Item]) -> Iterator[Message]:
     requests = [i for i in items if i["record"].startswith("INPUT#") and i["type"] == "AgentCancelRequested"]
     for item in requests:
         note = read_object(item["detail"]).get("note", "")
-        yield Message(role="user", content=f"CANCEL: {note}" if note else "CANCEL", caller=caller_of(item))
+        yield Message(role="user", content=f"CANCEL: {note}" if note else "CANCEL", caller=caller_of_input(item))
     if not requests and state["parent"]:
         yield Message(role="user", content=f"CANCEL: {state['parent']}, or an agent above it, has ended.")
 

@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from agent.border import read_json, read_object
+from agent.caller import caller_of_input
 from agent.conversation import Item, is_words
 from agent.definition import TIMEOUT_MARGIN, Definition, OnUnknown, ReadDefinition, Tool
 from agent.errors import InvalidRecord, LeaseLost
 from agent.family import ReadAbove, deserted
 from agent.operator import (
+    NOTE_LIMIT,
     OPERATOR,
     RESULT_UNKNOWN,
     AnswerRefused,
@@ -77,6 +79,8 @@ def load_recovery(
         agent |= {"order": answer.decision, **answer.model_dump(include={"note", "by", "source"})}
     said = {effect.key: effect for effect in answer.effects} if answer else {}
     cancelled = int(state["cancels"]) > 0 or bool(deserted(state, read_above))
+    if cancelled:
+        agent |= _cancellation(inputs)
     return Situation(
         agent=Agent(**agent),
         error=state["error"],
@@ -110,6 +114,20 @@ def load_recovery(
             kept=[item for item in standing if item["record"] not in undoable],
         ),
     )
+
+
+def _cancellation(inputs: list[Item]) -> dict[str, str]:
+    """The note and the caller of the first cancellation in the inbox; empty if a parent's end cancels the agent."""
+    wishes = [item for item in inputs if item["type"] == "AgentCancelRequested"]
+    if not wishes:
+        return {}
+    first = min(wishes, key=lambda item: (item["time"], item["receivedAt"], item["record"]))
+    caller = caller_of_input(first)
+    return {
+        "note": str(read_object(first["detail"]).get("note", ""))[:NOTE_LIMIT],
+        "by": caller.by if caller else "",
+        "source": caller.source if caller else "",
+    }
 
 
 def _attempts(steps: list[Item]) -> int:

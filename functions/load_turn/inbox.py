@@ -76,7 +76,9 @@ def read_inbox(inputs: Iterable[Item], folded: set[str]) -> Inbox:
 def _event(item: Item) -> Model | None:
     """None if it makes no sense: who may write to the bus may write anything, and must not stop an agent with it."""
     event = EVENTS[item["type"]]
-    known = {field.alias for field in event.model_fields.values()} - {"inputId"}
+    # Of no use to a turn, and may be longer than it should.
+    unread = {"inputId", "by"}
+    known = {field.alias for field in event.model_fields.values()} - unread
     detail: dict[str, Any] = {name: value for name, value in read_object(item["detail"]).items() if name in known}
     if "note" in detail:
         detail["note"] = str(detail["note"])[:NOTE_LENGTH]

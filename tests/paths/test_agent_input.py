@@ -46,7 +46,7 @@ def state_of(world: World, agent_id: str) -> Item:
 def assert_kept(world: World, agent_id: str, kind: str, detail: dict[str, Any]) -> Item:
     """There is one input, and it is this."""
     [item] = world.items(agent_id, "INPUT#")
-    assert (item["type"], json.loads(item["detail"])) == (kind, {"by": "", **detail})
+    assert (item["type"], json.loads(item["detail"])) == (kind, detail)
     assert state_of(world, agent_id)["inbox"] == "1"
     return item
 
@@ -132,8 +132,17 @@ def test_the_record_keeps_the_caller_and_the_source(
     detail = {"agentId": agent_id, "by": "ana", "source": "com.agent.api", **more}
     execution = world.run("agent_input", detail, kind=kind, source="com.example.desk")
     assert execution["status"] == "SUCCEEDED"
-    item = assert_kept(world, agent_id, kind, detail)
-    assert (item["by"], item["source"]) == ("ana", "com.example.desk")
+    assert assert_kept(world, agent_id, kind, detail)["source"] == "com.example.desk"
+
+
+def test_half_a_character_in_a_callers_name_does_no_harm(world: World) -> None:
+    agent_id = waiting(world)
+    said = {"agentId": agent_id, "text": "Tomorrow.", "by": "ana \ud83d"}
+    assert world.run("agent_input", said, source="com.example.desk")["status"] == "SUCCEEDED"
+    world.settle(agent_id, Status.COMPLETED)
+    [caller] = [m.caller for m in world.stack.view(agent_id).context.conversation_history if m.content == "Tomorrow."]
+    assert caller
+    assert (caller.by[:4], caller.verified) == ("ana ", False)
 
 
 # ---- Words

@@ -124,7 +124,7 @@ APPROVE = {"decision": "APPROVE", "approvalId": "3"}
     ("scope", "method", "path", "body"),
     [
         ("agents/decide", "POST", "/agents/nobody/decisions", APPROVE),
-        ("agents/decide", "POST", "/agents/nobody/decisions", {"decision": "ABORT"}),
+        ("agents/decide", "POST", "/agents/nobody/decisions", {"decision": "ABORT", "questionId": "1"}),
         ("agents/cancel", "DELETE", "/agents/nobody", None),
     ],
 )
@@ -155,7 +155,7 @@ def test_the_subject_of_the_token_is_kept_as_the_caller(engine: Embedded, issuer
     status, _ = send(engine, token(issuer, sub="ana@example.com"), "POST", "/agents/told/input", {"text": "Hello"})
     assert status == 202
     kept = wait_for_input(dynamodb, table, "told")
-    assert (kept["by"]["S"], kept["source"]["S"]) == ("ana@example.com", "com.agent.api")
+    assert (json.loads(kept["detail"]["S"])["by"], kept["source"]["S"]) == ("ana@example.com", "com.agent.api")
 
 
 def test_a_token_without_a_subject_changes_nothing(engine: Embedded, issuer: str) -> None:

@@ -137,7 +137,6 @@ def came(event_id: str, kind: str, time: str = "2026-01-01T00:00:00Z", received:
         "detail": json.dumps(detail),
         "time": time,
         "receivedAt": received or time,
-        "by": detail.get("by", ""),
         "source": SOURCE,
     }
 

@@ -176,6 +176,18 @@ def test_without_a_caller_nothing_is_changed(
     assert (refused[0], refused[1]["error"]) == (403, "CallerUnknown")
 
 
+def test_another_caller_may_repeat_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service whose session has a new name sends the same again: nothing is put on the bus a second time."""
+    kept = {"agentId": "a", "text": "Hello", "inputId": keys.input_id("order-7"), "by": "the session before"}
+    items = {"STATE": {"status": "PLANNING"}, f"INPUT#{kept['inputId']}": {"type": "AgentInputReceived"}}
+    items[f"INPUT#{kept['inputId']}"]["detail"] = json.dumps(kept)
+    monkeypatch.setattr(record, "read", lambda _, name: items[name])
+    event = request("POST", "/agents/a/input", '{"text": "Hello"}')
+    event["headers"] = {**event["headers"], "idempotency-key": "order-7"}
+    assert answer(event)[0] == 202
+    assert answer({**event, "body": '{"text": "Other"}'})[0] == 422
+
+
 def test_a_large_body_is_not_even_parsed() -> None:
     status, body = answer(request("POST", "/agents", "[" * 65537))
     assert (status, body["error"]) == (413, "BodyTooLarge")

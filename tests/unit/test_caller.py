@@ -1,8 +1,11 @@
 """A caller's name, and what it is worth."""
 
+import json
+from typing import Any
+
 import pytest
 
-from agent.caller import Caller, caller_of
+from agent.caller import Caller, caller_of, caller_of_input
 
 
 @pytest.mark.parametrize(
@@ -20,10 +23,19 @@ def test_only_the_api_vouches_for_a_name(by: str, source: str, text: str) -> Non
     caller = caller_of({"by": by, "source": source})
     assert caller
     assert (caller.text, caller.source) == (text, source)
+    assert caller_of_input({"detail": json.dumps({"text": "Hello", "by": by}), "source": source}) == caller
 
 
-def test_an_event_need_not_name_its_caller() -> None:
+@pytest.mark.parametrize("named", [{}, {"by": ""}, {"by": None}, {"by": 7}, {"by": ["ana"]}])
+def test_an_event_need_not_name_its_caller(named: dict[str, Any]) -> None:
     assert caller_of({"by": "", "source": "com.agent.api"}) is None
+    assert caller_of_input({"detail": json.dumps(named), "source": "com.agent.api"}) is None
+
+
+def test_half_a_character_can_be_shown() -> None:
+    caller = caller_of_input({"detail": '{"by": "ana \\ud83d"}', "source": "com.example.desk"})
+    assert caller
+    assert caller.text.encode() == "by ana \ufffd (claimed)".encode()
 
 
 def test_a_program_reads_whether_the_name_is_verified() -> None:

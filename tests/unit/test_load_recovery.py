@@ -19,6 +19,7 @@ from tests.unit.records import (
     answered,
     arrived,
     call,
+    came,
     cancelling,
     decided,
     decision,
@@ -570,6 +571,16 @@ def test_an_answer_that_cannot_be_understood_is_refused_with_the_reason(said: An
     assert (situation.refused, situation.agent.order, situation.agent.by) == (True, "", "")
     assert why in situation.texts.operator.split("needs a decision")[0]
     assert {effect.on_unknown for effect in situation.unsettled} == {"ask"}
+
+
+def test_the_entry_of_a_cancelled_agent_names_the_first_that_cancelled_it() -> None:
+    second = came("c2", "AgentCancelRequested", "2026-01-01T00:00:02Z", note="Stop.", by="bob")
+    first = {**came("c1", "AgentCancelRequested", note="x" * 9000, by="eve"), "source": "com.agent.api"}
+    agent = load(user(), second, first, cancels="2").agent
+    assert (agent.note, agent.by, agent.source) == ("x" * 4000, "eve", "com.agent.api")
+    unnamed = load(user(), cancelling("Enough."), cancels="1").agent
+    assert (unnamed.note, unnamed.by, unnamed.source) == ("Enough.", "", "")
+    assert load(user(), parent="ended").agent.note == ""
 
 
 def test_who_cancels_needs_no_answer_that_can_be_understood() -> None:

@@ -347,6 +347,22 @@ def test_a_refusal_of_what_was_given_up_meanwhile_is_told_and_an_approval_carrie
     assert (approved.entry, approved.pending.messages) == ("ASK_MODEL", [])
 
 
+@pytest.mark.parametrize("by", ["x" * 9000, None, 7])
+def test_a_wrong_name_of_a_caller_loses_no_input(by: Any) -> None:
+    ruling = ruled("2", "REFUSE", note="Too dear.", by=by)
+    words = came("e1", "AgentInputReceived", agentId="a-1", text="Hurry!", by=by)
+    refused = load(state(step="2"), user(), HELD, ruling, words)
+    assert refused.pending
+    assert refused.pending.inputs == ["INPUT#d1", "INPUT#e1"]
+    told = json.dumps(refused.pending.messages)
+    assert "Too dear." in told
+    assert "Hurry!" in told
+    cancelled = came("c1", "AgentCancelRequested", agentId="a-1", note="Enough.", by=by)
+    closing = load(state(step="1", cancels="1"), user(), cancelled).decision
+    assert closing
+    assert closing.message == "Enough."
+
+
 def test_a_note_that_is_too_long_does_not_lose_the_decision() -> None:
     turn = load(state(step="2"), user(), HELD, ruled("2", "REFUSE", note="x" * 9000))
     assert turn.entry == "ASK_MODEL"

@@ -909,3 +909,10 @@ def test_a_result_that_is_no_json_is_a_finding() -> None:
     made = finished()
     made[BOOKED]["result"] = "no JSON"
     assert {finding.record for finding in findings(made.values())} == {BOOKED}
+
+
+@pytest.mark.parametrize(("name", "attribute"), [("STATE", "by"), ("STATE", "source"), ("INPUT#e1", "source")])
+def test_a_record_without_its_caller_or_source_is_a_finding(name: str, attribute: str) -> None:
+    made = finished()
+    del made[name][attribute]
+    assert ("RECORD_UNREADABLE", name) in {(finding.kind, finding.record) for finding in findings(made.values())}

@@ -14,6 +14,7 @@ from tests.unit.records import (
     answered,
     arrived,
     call,
+    came,
     cancelling,
     child,
     decided,
@@ -358,9 +359,9 @@ def test_a_record_that_holds_anything_is_shown() -> None:
 
 def test_callers_are_shown_with_what_they_are_worth() -> None:
     """The start, words, a decision and a cancellation: each by its own caller, verified or claimed."""
-    heard = {**arrived("e1", "Hurry."), "by": "bob", "source": "com.example.desk"}
-    ruling = {**ruled("2", "REFUSE"), "by": "arn:aws:iam::1:user/eve", "source": "com.agent.api"}
-    cancelled = {**cancelling("Enough."), "by": "ana", "source": "com.agent.workflow"}
+    heard = {**came("e1", "AgentInputReceived", text="Hurry.", by="bob"), "source": "com.example.desk"}
+    ruling = {**ruled("2", "REFUSE", by="arn:aws:iam::1:user/eve"), "source": "com.agent.api"}
+    cancelled = came("c1", "AgentCancelRequested", note="Enough.", by="ana")
     asked = decided(2, decision("ASK_APPROVAL", calls=[call("u1", approval=True)], waits_for="2"))
     answer = decided(3, decision("COMPLETE", message="I stop."), inputs=("INPUT#d1", "INPUT#e1"))
     shown = view(

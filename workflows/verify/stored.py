@@ -70,7 +70,6 @@ class Input(_Stored):
     detail: _Object
     time: str
     received_at: str
-    by: str
     source: str
     input_tokens: int
     output_tokens: int
@@ -82,8 +81,6 @@ class Input(_Stored):
         missing = [name for name in _CARRIED[self.type] if not isinstance(self.detail.get(name), str)]
         if missing:
             raise ValueError(f"its detail has no {', '.join(missing)}")
-        if self.detail.get("by", "") != self.by:
-            raise ValueError(f"its caller is {self.by!r}, but {self.detail.get('by', '')!r} in its detail")
         if self.type == "AgentDecisionGiven":
             Ruling(decision=self.detail["decision"], note=self.detail.get("note", ""))
         return self
