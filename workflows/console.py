@@ -8,15 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
 from rich.rule import Rule
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from agent.caller import Caller, caller_of
 from agent.conversation import Item
 from agent.journal import Entry, corrections, outcome_text
+from agent.plain import visible, visible_json, visible_lines
 from agent.record import FINISHED, SETTLED, Call, Outcome, PlanStep, Status, Verdict
 from agent.view import AgentView, ApprovalView
 from tools.flights import Booking, Flight
@@ -39,6 +41,18 @@ def tone(status: Status) -> str:
     if status in FINISHED or status.endswith("_FAILED"):
         return "red"
     return "yellow" if status in SETTLED else "cyan"
+
+
+class PlainConsole(Console):
+    """A console on which no text is obeyed: neither by the terminal nor as markup or emoji codes."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render what is printed, with every control character in a text escaped. Rich's own controls stay."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible_lines(segment.text), segment.style)
 
 
 class Reporter(Protocol):
@@ -100,14 +114,14 @@ class Lines:
 class Screen:
     """A Reporter for a person, and whatever else a person is shown."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+    def __init__(self, console: PlainConsole | None = None) -> None:
+        self.console = console or PlainConsole()
         self._calls: list[Call] = []
         self._inset = 0
 
     def line(self, text: str | Text = "") -> None:
         """Writes a line as it is: the terminal wraps it, so that it can be copied."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(visible(text) if isinstance(text, str) else text, soft_wrap=True)
 
     def title(self, text: str) -> None:
         """Begins a part."""
@@ -401,7 +415,7 @@ def outcome(cause: str) -> str:
 
 def print_json(value: Any) -> None:
     """Writes a JSON document as one line on stdout."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(visible_json(json.dumps(value, ensure_ascii=False, default=str)) + "\n")
     sys.stdout.flush()
 
 
@@ -442,15 +456,22 @@ def _call_text(name: str, arguments: dict[str, Any]) -> Text:
 
 def _call_line(call: Call) -> Text:
     line = Text.assemble("→ ", _call_text(call.name, call.input))
-    return line.append(" needs approval", style="yellow") if call.approval else line
+    if call.approval:
+        line.append(" needs approval", style="yellow")
+    for other in call.alternatives:
+        line.append(f"\n  if that is unavailable: {other.name}", style="dim")
+    return line
 
 
 def _approval(approval: ApprovalView) -> Text:
     """The calls on lines of their own, and which of them it takes."""
     lines = []
     for call in approval.calls:
-        line = _call_text(call.tool_name, call.parameters)
+        line = _call_text(call.tool_name, call.parameters).append(f" by {call.function}", style="dim")
         lines.append(line if call.approval else line.append(" along with it", style="dim"))
+        for other in call.alternatives:
+            line = Text.assemble(("  if that is unavailable: ", "dim"), _call_text(other.tool_name, other.parameters))
+            lines.append(line.append(f" by {other.function}", style="dim"))
     return Text("\n").join([Text(f"approval {approval.approval_id} of"), *lines])
 
 

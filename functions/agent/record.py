@@ -175,6 +175,11 @@ class Call(Model):
     alternative: Annotated["Call | None", Field(description="What is called instead if it is unavailable")] = None
     approval: Annotated[bool, Field(description="Whether somebody must approve it first")] = False
 
+    @property
+    def alternatives(self) -> "list[Call]":
+        """What is called instead, in order, each if the one before is unavailable."""
+        return [self.alternative, *self.alternative.alternatives] if self.alternative else []
+
 
 class Child(Model):
     """An agent that is delegated to."""

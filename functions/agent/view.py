@@ -114,11 +114,21 @@ class Failure(Model):
     message: str
 
 
-class AskedCall(Model):
-    """A call that waits for approval, or for that of another one beside it."""
+class AlternativeCall(Model):
+    """A call that is made instead if the ones before it are unavailable."""
 
     tool_name: str
+    function: Annotated[str, Field(description="The Lambda's name or ARN")]
     parameters: dict[str, Any]
+
+
+class AskedCall(AlternativeCall):
+    """A call that waits for approval, or for that of another one beside it."""
+
+    alternatives: Annotated[
+        list[AlternativeCall],
+        Field(description="What an approval lets happen too, in order: each if the one before is unavailable"),
+    ]
     approval: Annotated[bool, Field(description="Whether it is one that needs approval")]
 
 
@@ -221,7 +231,19 @@ def public_view(items: Iterable[Item], definition: Definition) -> AgentView:
 def _approval(decision: Decision | None, approval_id: str) -> ApprovalView | None:
     if decision is None:
         return None
-    calls = [AskedCall(tool_name=c.name, parameters=c.input, approval=c.approval) for c in decision.calls]
+    calls = [
+        AskedCall(
+            tool_name=call.name,
+            function=call.function,
+            parameters=call.input,
+            alternatives=[
+                AlternativeCall(tool_name=other.name, function=other.function, parameters=other.input)
+                for other in call.alternatives
+            ],
+            approval=call.approval,
+        )
+        for call in decision.calls
+    ]
     return ApprovalView(approval_id=approval_id, calls=calls)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from agent.conversation import Item, reason
 from agent.operator import describe, unsettled
+from agent.plain import visible
 from agent.record import EffectStatus, undoes
 from load_recovery.shapes import Texts
 
@@ -49,21 +50,26 @@ def texts(
         kept: what stands then.
     """
     agent_id, error = state["agentId"], state["error"]
+    shown_id = visible(agent_id)
     why = _sentence(reason(state["errorMessage"])[:_WHY_LENGTH])
-    done = "\n".join(f"  {item['status']:<12} {item['tool']} {item['input']}{_because(item)}" for item in ledger)
-    done = done or "  nothing"
+    lines = (f"  {item['status']:<12} {item['tool']} {item['input']}{_because(item)}" for item in ledger)
+    done = "\n".join(map(visible, lines)) or "  nothing"
     was_undone = f"What was done is undone: {_names(undone)}."
     stands = f" What cannot be undone stands: {names}." if (names := _names(kept)) else ""
     instead = " What shall I do instead?"
-    refused = f"The last answer was refused, and nothing was done: {refusal[:_REFUSAL_LENGTH]}.\n\n" if refusal else ""
+    refused = (
+        f"The last answer was refused, and nothing was done: {visible(refusal[:_REFUSAL_LENGTH])}.\n\n"
+        if refusal
+        else ""
+    )
     answers = "".join(f" --not '{item['record']}'" for item in unsettled(ledger))
     operator = (
-        f"{refused}Agent {agent_id} needs a decision.\n\n"
-        f"Goal: {state['goal']}\n"
-        f"What happened: {error}: {why}\n"
+        f"{refused}Agent {shown_id} needs a decision.\n\n"
+        f"Goal: {visible(state['goal'])}\n"
+        f"What happened: {visible(f'{error}: {why}')}\n"
         f"{_uncertain(unsettled(ledger), needed)}\n"
         f"Decide with\n"
-        f"  turnstile decide {agent_id} RETRY|REPLAN|COMPENSATE|ABORT{answers} [--note TEXT]\n\n"
+        f"  turnstile decide {shown_id} RETRY|REPLAN|COMPENSATE|ABORT{answers} [--note TEXT]\n\n"
         f"{_DECISIONS}\n\n"
         f"What was done:\n{done}\n"
     )
@@ -76,7 +82,7 @@ def texts(
         "The user is asked for an alternative; start again from what the user says.",
         # A child is not told otherwise: its parent decides what is done instead.
         question=f"I could not reach the goal: {why} {was_undone}{stands}{'' if state['parent'] else instead}",
-        subject=f"Turnstile: agent {agent_id} needs a decision"[:100],
+        subject=f"Turnstile: agent {shown_id} needs a decision"[:100],
         operator=operator if len(operator) <= _MESSAGE_LENGTH else f"{operator[:_MESSAGE_LENGTH]} …",
     )
 
@@ -95,7 +101,8 @@ def _uncertain(effects: Sequence[Item], needed: Mapping[str, Sequence[str]]) -> 
     lines = []
     for item in effects:
         fields = ", ".join(needed[item["record"]])
-        lines.append(f"  {describe(item)}" + (f"; to undo it, its result must hold {fields}" if fields else ""))
+        needs = f"; to undo it, its result must hold {fields}" if fields else ""
+        lines.append(visible(f"  {describe(item)}{needs}"))
     return _UNCERTAIN.format(effects="\n".join(lines))
 
 

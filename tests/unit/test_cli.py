@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from agent.conversation import Item
@@ -36,7 +35,7 @@ from tests.unit.stacks import mock_stack, put
 from workflows import client
 from workflows.cli import agents, app, common
 from workflows.client import Stack, StackError
-from workflows.console import Lines, Screen, print_json
+from workflows.console import Lines, PlainConsole, Screen, print_json
 from workflows.stack_shapes import Change, Standing
 
 
@@ -107,7 +106,7 @@ def change() -> Change:
 
 def test_a_run_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """Everything is there, nothing is wider than the terminal, and no text is taken for markup."""
-    screen = Screen(Console(width=60, highlight=False))
+    screen = Screen(PlainConsole(width=60))
     screen.change(change(), [["ClaimTurn", "LoadTurn", "AskModel"]])
     screen.line("[dim]as it is[/dim]")
     shown = capsys.readouterr().out
@@ -137,7 +136,7 @@ def test_what_a_recovery_did_is_told_to_a_person_and_to_a_program(capsys: pytest
     )
     entry = read_entry({"at": "2026-01-01T00:00:00Z", "execution": "arn", **spoke})
     changed = Change(state(status="WAITING_FOR_INPUT", step="2"), [entry])
-    Screen(Console(width=60, highlight=False)).change(changed, [["TakeOver", "RecordRecovery"]])
+    Screen(PlainConsole(width=60)).change(changed, [["TakeOver", "RecordRecovery"]])
     lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert lines == [
         "TakeOver → RecordRecovery",
@@ -276,7 +275,11 @@ def test_a_person_is_shown_the_calls_and_asked(
     put_on_bus = bus(stack)
     result = run("approve", "a-1", "--no-wait", *options, typed=typed)
     shown = [line.strip() for line in result.stdout.splitlines()]
-    assert shown[:3] == ["asks    approval 2 of", 'look(city="Paris") along with it', 'book(city="Paris")']
+    assert shown[:3] == [
+        "asks    approval 2 of",
+        'look(city="Paris") by turnstile-tool-look along with it',
+        'book(city="Paris") by turnstile-tool-book',
+    ]
     assert shown[3].startswith(f"{'Refuse' if options else 'Approve'} it? [y/N]:")
     assert (put_on_bus, result.exit_code) == (sent, 0 if sent else 1)
     assert shown[-1] == ("Decided for agent a-1: " + sent[0][1]["decision"] + "." if sent else "Nothing was decided.")
@@ -405,8 +408,8 @@ def test_showing_children_and_an_approval(stack: Stack) -> None:
     start = shown.index("asks approval 2 of")
     assert shown[start : start + 6] == [
         "asks approval 2 of",
-        'look(city="Paris") along with it',
-        'book(city="Paris")',
+        'look(city="Paris") by turnstile-tool-look along with it',
+        'book(city="Paris") by turnstile-tool-book',
         "parent a-0",
         "agents child-1",
         "child-2",
@@ -472,7 +475,7 @@ def test_watching_all_as_json() -> None:
 
 @pytest.mark.usefixtures("crowd")
 def test_watching_all_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    console = Console(width=100, force_terminal=True, color_system=None, record=True, highlight=False)
+    console = PlainConsole(width=100, force_terminal=True, color_system=None, record=True)
     monkeypatch.setattr(agents, "Screen", lambda: Screen(console))
     assert run("watch", "--all").exit_code == 0
     shown = console.export_text()
@@ -486,7 +489,7 @@ def test_the_table_of_all_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str
     agent = Standing(
         agent_id=name, status=Status.PLANNING, last_updated=NOON, agent="x", goal="Fly " * 40, step=7, waits_for="you"
     )
-    console = Console(width=80, highlight=False)
+    console = PlainConsole(width=80)
     console.print(Screen(console).everybody([agent, agent]))
     _, *lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
@@ -512,7 +515,7 @@ def test_a_run_with_an_approval_and_children(capsys: pytest.CaptureFixture[str])
     approved = {**ruled("2", "APPROVE", by="eve"), "source": "com.agent.api"}
     inbox = [approved, reported("child-1"), came("e1", "AgentInputReceived", text="Hurry.", by="bob")]
     entries = read_journal([*({"at": NOON, "execution": "arn", "usage": usage, **item} for item in items), *inbox])
-    Screen(Console(width=70, highlight=False)).change(Change(state(step="5"), entries), [(), ["CallTools"]])
+    Screen(PlainConsole(width=70)).change(Change(state(step="5"), entries), [(), ["CallTools"]])
     assert [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if line.strip()] == [
         "2 model I book.",
         '→ look(city="Paris")',
@@ -545,7 +548,7 @@ def test_show_tells_by_whom(stack: Stack) -> None:
 
 
 def test_what_a_child_does_is_told_further_to_the_right(capsys: pytest.CaptureFixture[str]) -> None:
-    screen = Screen(Console(width=70, highlight=False))
+    screen = Screen(PlainConsole(width=70))
     born = standing("PLANNING", "child-1", goal="A detail.")
     with screen.child(born):
         screen.change(Change(born, entries()[:1]), [["ClaimTurn"]])

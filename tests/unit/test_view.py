@@ -254,11 +254,12 @@ def error_results(*uses: str) -> dict[str, Any]:
 
 def test_what_waits_for_approval() -> None:
     shown = view(user(), HELD, status="WAITING_FOR_APPROVAL", waitsFor="2")
+    asked = {"parameters": {"city": "Paris"}, "alternatives": []}
     assert shown.dump()["approval"] == {
         "approvalId": "2",
         "calls": [
-            {"toolName": "look", "parameters": {"city": "Paris"}, "approval": False},
-            {"toolName": "book", "parameters": {"city": "Paris"}, "approval": True},
+            {**asked, "toolName": "look", "function": "turnstile-tool-look", "approval": False},
+            {**asked, "toolName": "book", "function": "turnstile-tool-book", "approval": True},
         ],
     }
     assert spoken(shown) == ASKED

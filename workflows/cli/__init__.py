@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
+from agent.plain import visible
 from workflows.chaos.cases import UnknownCase
 from workflows.cli import agents, development, operators
 from workflows.client import StackError
@@ -57,7 +58,7 @@ class Commands(TyperGroup):
             message = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         except (BotoCoreError, ClientError) as error:
             message = f"AWS: {error}"
-        typer.echo(f"turnstile: {message}", err=True)
+        typer.echo(visible(f"turnstile: {message}"), err=True)
         raise typer.Exit(1)
 
 

@@ -9,7 +9,7 @@ from rich.live import Live
 
 from agent.events import AgentInputReceived, AgentRequested
 from agent.record import FINISHED, Status, Verdict
-from agent.view import AgentView
+from agent.view import AgentView, AskedCall
 from workflows.cli import common
 from workflows.cli.common import AgentArgument, JsonOption, StackOption, WaitOption
 from workflows.client import Stack, StackError
@@ -125,7 +125,7 @@ def approve(
         if as_json or not _somebody_is_there():
             raise StackError(
                 f"Nobody is here to be asked: `turnstile approve {agent} {number}` decides about "
-                f"{', '.join(call.tool_name for call in waits_for.calls)}, `turnstile show {agent}` shows it"
+                f"{', '.join(map(_tools, waits_for.calls))}, `turnstile show {agent}` shows it"
             )
         screen.approval(waits_for)
         if not typer.confirm("Refuse it?" if refuse else "Approve it?"):
@@ -233,6 +233,11 @@ def _show_what_stands(stack: Stack, screen: Screen, view: AgentView) -> None:
     for child in view.children or []:
         if stack.item(child, "STATE"):
             _show_what_stands(stack, screen, stack.view(child))
+
+
+def _tools(call: AskedCall) -> str:
+    """Name the tool of a call and those that may be called instead."""
+    return " or ".join(each.tool_name for each in (call, *call.alternatives))
 
 
 def _somebody_is_there() -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from agent.record import Status
 from workflows.chaos.cases import SEED, all_cases, case_of, representative_cases
@@ -170,7 +169,7 @@ def chaos(
     if as_json:
         print_json(report.dump())
     else:
-        Console(highlight=False).print(page(report))
+        screen.console.print(page(report))
         screen.hint(f"The report: {', '.join(map(str, files))}.")
     if not report.survived:
         raise typer.Exit(1)
