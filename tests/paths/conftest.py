@@ -36,6 +36,6 @@ def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             within_limits(local.stack.stepfunctions),
         ):
             shorten(local.stack)
-            made = World(local.stack, Faults(folder), local.engine.client)
+            made = World(local.stack, Faults(folder), local.engine.client, short=True)
             made.register("travel", {})
             yield made

@@ -646,7 +646,7 @@ def test_an_operator_who_never_answers_is_reminded_and_then_the_agent_fails(tmp_
         with Embedded.start(model=model.url, folder=tmp_path / "engine", wait_scale=0) as engine:
             engine.deploy(TEMPLATE, parameters={"OperatorReminderSeconds": "1", "OperatorReminders": "1"})
             shorten(Stack.embedded(engine))
-            world = World(Stack.embedded(engine), Faults(folder), engine.client)
+            world = World(Stack.embedded(engine), Faults(folder), engine.client, short=True)
             name = fresh()
             world.faults.put(Fault(agent_id=name, state="ReadReply", error="AccessDenied"))
             with within_limits(world.stack.stepfunctions):
