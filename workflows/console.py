@@ -6,14 +6,14 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.segment import Segment
 from rich.table import Table
-from rich.text import Text
+from rich.text import Text as RichText
 
 from agent.caller import Caller, caller_of
 from agent.conversation import Item
@@ -43,14 +43,30 @@ def tone(status: Status) -> str:
     return "yellow" if status in SETTLED else "cyan"
 
 
+class Text(RichText):
+    """A text with every control character escaped: before the layout, which cuts off what is wider than measured."""
+
+    def __init__(self, text: str = "", *options: Any, **more: Any) -> None:
+        super().__init__(visible_lines(text), *options, **more)
+
+    def append(self, text: RichText | str, style: Any = None) -> Self:
+        """Add text, escaped alike."""
+        super().append(visible_lines(text) if isinstance(text, str) else text, style)
+        return self
+
+
 class PlainConsole(Console):
     """A console on which no text is obeyed: neither by the terminal nor as markup or emoji codes."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **options)
 
+    def render_str(self, text: str, **options: Any) -> RichText:
+        """Make a text of a string, with every control character escaped."""
+        return super().render_str(visible_lines(text), **options)
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Render what is printed, with every control character in a text escaped. Rich's own controls stay."""
+        """Render what is printed. Whatever made it, no segment holds a control character but rich's own."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible_lines(segment.text), segment.style)
 
@@ -119,7 +135,7 @@ class Screen:
         self._calls: list[Call] = []
         self._inset = 0
 
-    def line(self, text: str | Text = "") -> None:
+    def line(self, text: str | RichText = "") -> None:
         """Writes a line as it is: the terminal wraps it, so that it can be copied."""
         self.console.print(visible(text) if isinstance(text, str) else text, soft_wrap=True)
 
@@ -202,7 +218,7 @@ class Screen:
     def agent(self, view: AgentView) -> None:
         """An agent's record."""
         metadata = view.metadata
-        rows: list[tuple[str, Text]] = [
+        rows: list[tuple[str, RichText]] = [
             ("agent", Text(view.agent_id)),
             ("status", Text(view.status, style=tone(view.status))),
             ("goal", Text(view.goal)),
@@ -317,7 +333,7 @@ class Screen:
     def standing(self, view: AgentView) -> None:
         """What an agent that was stopped has done, and is not undone; or that it has yet to stop."""
         writes = {tool.name for tool in view.tools if tool.effect == "write"}
-        rows: list[tuple[str, Text]] = [("agent", Text(f"{view.agent_id} {view.status}"))]
+        rows: list[tuple[str, RichText]] = [("agent", Text(f"{view.agent_id} {view.status}"))]
         for each in view.plan:
             if each.tool_name in writes and each.status in _STANDING:
                 doubt = ("", "") if each.status in _DONE else (f" {each.status}", "red")
@@ -346,7 +362,7 @@ class Screen:
             table.add_row(status, str(agent.step), agent.agent_id, goal, waits_for)
         return table
 
-    def one_line(self, agent: Standing) -> Text:
+    def one_line(self, agent: Standing) -> RichText:
         """An agent, for a list that only grows."""
         what = " ".join((agent.waits_for or agent.goal).split())
         return Text.assemble((f"{agent.status:<24}", tone(agent.status)), f" {agent.step:>3}  {agent.agent_id}  {what}")
@@ -365,11 +381,11 @@ class Screen:
         self.line(f"{agents}, {_count(len(verdict.findings), 'finding')}")
 
     def _entry(self, entry: Entry, plan: list[PlanStep], blank: bool) -> None:
-        said: list[tuple[str, Text]] = [("child", Text(_short(text))) for text in entry.reported]
+        said: list[tuple[str, RichText]] = [("child", Text(_short(text))) for text in entry.reported]
         said += [("user", Text.assemble((words.text, "bold"), _by(words.caller))) for words in entry.heard]
         decision = entry.decision
         if decision:
-            model: list[Text] = [Text(text) for text in entry.said] if entry.uses or not decision.reflection else []
+            model: list[RichText] = [Text(text) for text in entry.said] if entry.uses or not decision.reflection else []
             if decision.reflection:
                 model.append(Text(decision.reflection, style="italic"))
             model += [_call_line(call) for call in decision.calls]
@@ -431,7 +447,7 @@ def _verdict(view: AgentView) -> list[tuple[str, str]]:
     return [(label, text) for label, text in rows if text]
 
 
-def _grid(rows: Sequence[tuple[str, Text]], number: str = "", inset: int = 0) -> Padding:
+def _grid(rows: Sequence[tuple[str, RichText]], number: str = "", inset: int = 0) -> Padding:
     """Labels on the left, text that wraps on the right."""
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(width=2, justify="right", style="dim")
@@ -449,12 +465,12 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _call_text(name: str, arguments: dict[str, Any]) -> Text:
+def _call_text(name: str, arguments: dict[str, Any]) -> RichText:
     given = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in arguments.items())
     return Text.assemble((name, "cyan"), f"({given})")
 
 
-def _call_line(call: Call) -> Text:
+def _call_line(call: Call) -> RichText:
     line = Text.assemble("→ ", _call_text(call.name, call.input))
     if call.approval:
         line.append(" needs approval", style="yellow")
@@ -463,7 +479,7 @@ def _call_line(call: Call) -> Text:
     return line
 
 
-def _approval(approval: ApprovalView) -> Text:
+def _approval(approval: ApprovalView) -> RichText:
     """The calls on lines of their own, and which of them it takes."""
     lines = []
     for call in approval.calls:
@@ -497,7 +513,7 @@ def _when(text: str) -> str:
     return dt.datetime.fromisoformat(text).astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _data(visit: Visit) -> Text:
+def _data(visit: Visit) -> RichText:
     """What went into a state, what came out, and the last error in it."""
     parts = [("in ", visit.input), ("out ", visit.output)]
     text = Text("\n").join(
