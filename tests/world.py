@@ -103,7 +103,7 @@ class World:
                 raise TimeoutError(f"{agent_id} is {state}")
             time.sleep(0.05)
 
-    def until(self, look: Callable[[], T], seconds: float = 20) -> T:
+    def until(self, look: Callable[[], T], seconds: float = 60) -> T:
         """Looks until there is something, and gives it."""
         deadline = time.monotonic() + seconds
         while not (found := look()):
@@ -114,7 +114,7 @@ class World:
 
     def ended(self, arn: str) -> dict[str, Any]:
         """Waits for an execution to end, and describes it."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while (execution := self.stack.stepfunctions.describe_execution(executionArn=arn))["status"] == "RUNNING":
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{arn} still runs")

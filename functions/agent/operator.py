@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import Field, StrictBool, ValidationError, model_validator
+from pydantic import ConfigDict, Field, StrictBool, ValidationError, model_validator
 
 from agent.border import DEPTH, RESULT_LIMIT, clean, nests_deeper
 from agent.conversation import Item
@@ -44,6 +44,14 @@ class EffectAnswer(Model):
     key: Annotated[str, Field(description="The effect's `record`, as EFFECT#000007#0")]
     happened: Annotated[StrictBool, Field(description="Whether the call took effect")]
     result: Annotated[Any, Field(description="What the call gave, if it happened and that is known; any JSON")] = None
+
+    # The schema says it too, so that what fits it is accepted.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"happened": {"const": False}}},
+            "then": {"properties": {"result": {"type": "null"}}},
+        }
+    )
 
     @model_validator(mode="after")
     def _no_result_of_nothing(self) -> Self:

@@ -32,11 +32,11 @@ def test_a_change_of_status_comes_back_to_the_bus(both: Both) -> None:
     died = both.strictly.run("agent_start", {"prompt": ""})
     assert died["status"] == "FAILED"
 
-    def recovered() -> list[str]:
-        recoveries = map(stack.execution, stack.execution_arns(stack.outputs.agent_recovery_arn))
-        return [each.event["detail"]["executionArn"] for each in recoveries if each]
+    def redelivered() -> list[str]:
+        executions = map(stack.execution, stack.execution_arns(stack.outputs.agent_redeliver_arn))
+        return [each.event["detail"]["executionArn"] for each in executions if each]
 
-    wait_for(lambda: died["executionArn"] in recovered(), "the recovery of the request that died")
+    wait_for(lambda: died["executionArn"] in redelivered(), "agent_redeliver to hear of the request that died")
 
 
 def test_a_person_is_asked_and_decides(both: Both) -> None:
