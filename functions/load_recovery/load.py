@@ -269,6 +269,9 @@ def _calls_end_by(state: Item, open_effects: list[Item], definition: Definition)
         last_attempt = called + (CALL_ATTEMPTS - 1) * seconds + CALL_PAUSES
         if item["owner"] != state["owner"]:
             last_attempt = taken_over if tool.on_unknown == "retry" else min(taken_over, last_attempt)
+        elif settled := item.get("settledAt"):
+            # This recovery wrote down that the end of its own call is not known: no attempt begins after that.
+            last_attempt = min(last_attempt, _moment(settled))
         ends.append(last_attempt + seconds)
     # A part of a second counts as a whole one, so that the wait does not end before the call.
     return (max(ends) + timedelta(microseconds=999_999)).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -169,9 +169,14 @@ def test_a_recovery_waits_until_the_last_attempt_of_a_call_must_have_ended(
 
 def test_what_this_recovery_has_called_itself_was_called_since_it_took_over() -> None:
     reserved = (TAKEN_OVER + timedelta(seconds=60)).isoformat()
-    situation = load(effect(FIRST, "UNCERTAIN", "mail", reservedAt=reserved, owner=CLAIM.owner))
+    called = {"reservedAt": reserved, "owner": CLAIM.owner}
+    situation = load(effect(FIRST, "UNCERTAIN", "mail", settledAt="", **called))
     ends = TAKEN_OVER + timedelta(seconds=60 + LAST_ATTEMPT + MAIL_SECONDS)
     assert datetime.fromisoformat(situation.calls_end_by) == ends
+    # Once it has written down that the end is not known, no attempt begins any more.
+    doubted = (TAKEN_OVER + timedelta(seconds=70)).isoformat()
+    situation = load(effect(FIRST, "UNCERTAIN", "mail", settledAt=doubted, **called))
+    assert datetime.fromisoformat(situation.calls_end_by) == TAKEN_OVER + timedelta(seconds=70 + MAIL_SECONDS)
 
 
 @pytest.mark.parametrize("before", [0, LAST_ATTEMPT, 30 * 24 * 3600])

@@ -337,6 +337,8 @@ class Life:
         for injection, file in self._files:
             if injection.kind != "taken_over" or self._ignored or not met_at(file) or not state:
                 continue
+            if state["owner"] == FREE:  # there is no turn to take the agent from: it may have ended
+                continue
             owner = state["owner"]
             self._ignored.add(owner.partition("#")[0])
             stack = self._bench.stack
