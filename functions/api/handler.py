@@ -274,7 +274,7 @@ def _check_body(event: Mapping[str, Any]) -> None:
     try:
         deep = nests_deeper(json.loads(body)) if body else False
     except json.JSONDecodeError:
-        return  # what is wrong is told where, by the one who parses it
+        return  # the parser of the body says what is wrong
     except (ValueError, RecursionError) as error:
         # Not UTF-8, a number of 5,000 digits, lists without end.
         raise invalid(f"The body cannot be read: {error}") from error

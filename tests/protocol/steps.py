@@ -89,7 +89,7 @@ class Steps:
 
     @property
     def start(self) -> World:
-        """The world before anything has happened: somebody has asked for an agent."""
+        """Return the world at the beginning: an agent was asked for, and nothing has run."""
         left = Left(self.scenario.faults, self.scenario.watches, self.scenario.answers)
         world = World((), (), (), (), (), "", left)
         return self._send(world, REQUEST)

@@ -156,7 +156,7 @@ def test_the_undo_and_not_its_effect_is_settled(stack: Stack) -> None:
 def test_what_comes_between_the_look_and_the_write(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, change: Item, told: str
 ) -> None:
-    """A call of the last turn that reports late wins; and a record that somebody has set going again is left alone."""
+    """A late report of the last turn wins; a record that an operator has set going again is left alone."""
     store(stack, effect(BOOKED, "UNCERTAIN"))
     look = stack.read_agent
 
