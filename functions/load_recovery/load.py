@@ -205,6 +205,7 @@ def _unsettled(state: Item, item: Item, definition: Definition) -> Unsettled:
     return Unsettled(
         key=item["record"],
         undoes=undoes(item["record"]),
+        owner=item["owner"],
         full_key=f"{agent_id}#{item['record']}",
         tool=tool.name,
         function=item["function"],

@@ -56,6 +56,7 @@ class Unsettled(Model):
     undoes: Annotated[
         str, Field(description="The `record` of the effect that it undoes, which is settled with it; empty if none")
     ]
+    owner: Annotated[str, Field(description="The entry's owner, as far as this was read")]
     full_key: Annotated[str, Field(description="The key that the tool was given")]
     tool: str
     function: str

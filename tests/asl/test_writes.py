@@ -143,6 +143,25 @@ def settling_is_fenced_by_the_status(machine: Machine) -> Iterator[str]:
                 yield problem(machine, write.state, f"demand that the status is one that leads to {after}: {allowed}")
 
 
+def an_entry_is_taken_before_it_is_settled(machine: Machine) -> Iterator[str]:
+    """Refuse what the former owner wrote late. LeaveUncertain takes no entry: late news of that owner settles it."""
+    taking = set()
+    for write in writes(machine):
+        record = (write.fields.get("Key") or write.fields["Item"])["record"]
+        if record != {"S.$": "$.effect.key"} or write.state.name == "LeaveUncertain":
+            continue
+        holders = {value.get("S.$") for name, value in write.compared if name == "owner"}
+        if holders != {"$.effect.owner", "$.owner"} or write.written.get("owner") != {"S.$": "$.owner"}:
+            yield problem(machine, write.state, "SET #owner = :me, if the owner is $.effect.owner or $.owner")
+        taking.add(write.state.name)
+    for scope in machine.scopes():
+        for state in scope.states.values():
+            if "$.effect.function" in str(state.fields.get("Parameters", {}).get("FunctionName.$")):
+                for other in scope.states.values():
+                    if state.name in other.successors and other.name not in taking:
+                        yield problem(machine, other, f"take the entry before {state.name}")
+
+
 def an_undo_is_written_with_its_effect(machine: Machine) -> Iterator[str]:
     entries: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for write in writes(machine):
@@ -251,6 +270,7 @@ def values_are_texts_or_numbers(machine: Machine) -> Iterator[str]:
     final_is_final,
     what_nobody_looks_at_is_not_kept,
     settling_is_fenced_by_the_status,
+    an_entry_is_taken_before_it_is_settled,
     an_undo_is_written_with_its_effect,
     every_write_has_a_condition,
     tokens_stay_in_the_table,
@@ -420,6 +440,24 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
         "agent_recovery",
         "Compensate/ReserveUndo",
         _edit(CONDITION, "#status = :committed", "attribute_exists(agentId)", part=1),
+    ),
+    Broken(
+        an_entry_is_taken_before_it_is_settled,
+        "agent_recovery",
+        "SettleEffects/ClaimEffect",
+        _edit(CONDITION, "#owner IN (:holder, :me) AND ", ""),
+    ),
+    Broken(
+        an_entry_is_taken_before_it_is_settled,
+        "agent_recovery",
+        "SettleEffects/SettleUndone",
+        _edit(UPDATE, "#owner = :me, ", "", part=0),
+    ),
+    Broken(
+        an_entry_is_taken_before_it_is_settled,
+        "agent_recovery",
+        "SettleEffects/RouteUnknown",
+        lambda s: s["Choices"][0].update(Next="CallAgain"),
     ),
     *(
         Broken(

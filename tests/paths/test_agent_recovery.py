@@ -13,6 +13,7 @@ import yaml
 from agent.conversation import fold
 from agent.events import AgentRequested
 from agent.record import SETTLED, Status
+from tests.asl.support import MACHINES
 from tests.limits import within_limits
 from tests.paths.conftest import TWO_WRITES
 from tests.paths.test_agent_notify import operator
@@ -225,6 +226,53 @@ def test_a_second_call_that_is_rejected_is_told_in_the_tools_own_words(world: Wo
     [entry] = [item for item in world.items(name, "EFFECT#") if item["record"] == KEY]
     assert (entry["status"], entry["error"]) == ("FAILED", "ToolRejected")
     assert "The call was refused and nothing happened: A fault on purpose" in told_the_model(world, name)
+
+
+def test_nothing_is_called_again_once_the_turns_own_word_has_come(world: World, by_key: Scenario) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="CallWriteTool", error="States.Timeout"))
+    request = AgentRequested(prompt=by_key.prompt, agent=by_key.agent, agent_id=name)
+    with world.faults.held(name, "ClaimEffect") as until_held:
+        world.stack.request(request)
+        until_held()
+        late_failure(world, name)
+    world.settle(name)
+    assert (ledger(world, name), world.bookings(name)) == ([("000002#0", "book_flight", "FAILED")], [])
+    world.assert_sound(name)
+
+
+def test_the_turns_own_word_counts_no_more_once_the_call_is_made_again(world: World, by_key: Scenario) -> None:
+    name = fresh()
+    world.faults.put(Fault(agent_id=name, state="CallWriteTool", error="States.Timeout"))
+    request = AgentRequested(prompt=by_key.prompt, agent=by_key.agent, agent_id=name)
+    with world.faults.held(name, "CallAgain") as until_held:
+        world.stack.request(request)
+        until_held()
+        with pytest.raises(world.stack.dynamodb.exceptions.ConditionalCheckFailedException):
+            late_failure(world, name)
+    world.settle(name, Status.COMPLETED)
+    assert ledger(world, name) == [("000002#0", "book_flight", "COMMITTED")]
+    assert len(world.bookings(name)) == 1
+    world.assert_sound(name)
+
+
+def late_failure(world: World, name: str) -> None:
+    """Land the request of the turn's FailEffect, with its own condition, after the turn was taken for dead."""
+    [decision] = world.items(name, "STEP#000002")
+    [write] = [each for each in MACHINES["agent_turn"].states() if each.path == "CallTools/FailEffect"]
+    request = write.fields["Parameters"]
+    given = {":me": decision["owner"], ":error": "ToolUnavailable", ":message": "away", ":now": decision["at"]}
+    world.stack.dynamodb.update_item(
+        TableName=world.stack.outputs.table_name,
+        Key={"agentId": {"S": name}, "record": {"S": KEY}},
+        UpdateExpression=request["UpdateExpression"],
+        ConditionExpression=request["ConditionExpression"],
+        ExpressionAttributeNames=request["ExpressionAttributeNames"],
+        ExpressionAttributeValues={
+            placeholder: {"S": given.get(placeholder, value.get("S", ""))}
+            for placeholder, value in request["ExpressionAttributeValues"].items()
+        },
+    )
 
 
 # ---- Two writes in one reply, the turn stopped while the slow one still runs

@@ -9,9 +9,8 @@ What is abstract, and written by hand:
 - The environment: `steps.py`. Which request is carried out next, which event is delivered, lost or doubled, which
   execution is stopped, which answer is lost; what a model replies, a tool does, a user says and an operator decides.
 - Time. Every timestamp is the same. A record may be stale at any moment, and a retry or a pause takes no time. The one
-  wait that guards correctness, for calls that may still run, is over exactly when none of them runs, and no write of
-  what became of them is under way: whether its arithmetic says so is for tests/unit/test_load_recovery.py. A request
-  to DynamoDB that is under way when its execution is stopped is taken to land within that wait, six seconds or more.
+  wait that guards correctness, for calls that may still run, is over exactly when none of them runs: whether its
+  arithmetic says so is for tests/unit/test_load_recovery.py.
 - Retries. A Task that fails has failed after its last retry. A refused condition is not tried again: a later attempt is
   the same as a first attempt that comes later.
 - What only people read: error messages, who wrote an entry, counts. It is dropped from the items, so that histories

@@ -333,16 +333,9 @@ class Steps:
         return world._replace(acted=tuple(sorted(counts.items())))
 
     def _calls_run(self, world: World, at: At) -> bool:
-        """Say whether a call still runs that the Wait is there to outlive, or what a turn wrote of it is under way."""
-        waited = {effect["key"] for effect in data(at.data)["unsettled"]}
-        return any(self._entries(request) & waited for request in world.late)
-
-    def _entries(self, request: Request) -> set[str]:
-        """Return the ledger entries that a request is about."""
-        program = self._programs[request.machine]
-        if is_tool(program.states[request.at.path]):
-            return {self._key(request).removeprefix(f"{AGENT}#")}
-        return {write.record for write in writes(program.parameters(request.execution, request.at))}
+        """Say whether a call still runs that the Wait is there to outlive."""
+        waited = {effect["fullKey"] for effect in data(at.data)["unsettled"]}
+        return any(self._key(request) in waited for request in world.late)
 
     def _key(self, request: Request) -> str:
         """Return the key that a tool is called with; "" for another request."""

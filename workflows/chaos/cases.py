@@ -253,6 +253,7 @@ UNDO_DIED = Way(
     name="undo_died_and_cancelled",
 )
 """The agent is cancelled during an undo, and the recovery is stopped after it: another recovery settles it."""
+CALLED_AGAIN = Way("call_again", UNKNOWN.leads, name="call_again")
 ABORTED = Way(DENIED.play, DENIED.leads, operator="ABORT", name="denied_then_aborted")
 COMPENSATED = Way(DENIED.play, DENIED.leads, operator="COMPENSATE", name="denied_then_compensated")
 CANCELLED = Way(DENIED.play, DENIED.leads, operator="CANCEL", name="denied_then_cancelled")
@@ -317,7 +318,8 @@ WAYS: dict[str, Way] = {
         cancelled_at=Place("agent_turn", "CallWriteTool"),
         name="unsettled_and_cancelled",
     ),
-    "agent_recovery.CallAgain": Way("call_again", UNKNOWN.leads, name="call_again"),
+    "agent_recovery.ClaimEffect": CALLED_AGAIN,
+    "agent_recovery.CallAgain": CALLED_AGAIN,
     "agent_recovery.LookUp": UNKNOWN,
     "agent_recovery.SettleCommitted": UNKNOWN,
     "agent_recovery.SettleFailed": UNDONE,
