@@ -39,6 +39,7 @@ RECOVERIES = {
         "RouteNothingHappened",
     ): "a call that the tool refuses has settled that nothing happened",
     ("agent_recovery", "RouteLookUp", "LookUp"): "the call by its key has ended, and a look-up tells what happened",
+    ("agent_recovery", "AskOperator", "LoadRecovery"): "the lease is lost, and LoadRecovery says so",
     ("agent_recovery", "AskOperator", "CountReminder"): "nobody has answered yet: ask again, or leave it FAILED",
     ("agent_recovery", "AskOperator", "AnswerUnreadable"): "an answer that is too long is asked for again",
     ("agent_recovery", "ReadAnswer", "AnswerUnreadable"): "an answer that cannot be read is asked for again",

@@ -145,7 +145,7 @@ def _rename(old: str, new: str, *way: str | int) -> Any:
         _rename("StringValue.$", "Value.$", "MessageAttributes", "agentId"),
     ),
     Broken(arguments_exist, "agent_recovery", "AskOwner", _rename("ExecutionArn.$", "executionArn.$")),
-    Broken(arguments_exist, "agent_recovery", "AskOperator", _rename("Item", "Items")),
+    Broken(arguments_exist, "agent_recovery", "AskOperator", _rename("Item", "Items", "TransactItems", 0, "Put")),
     Broken(
         payloads_fit_their_functions, "agent_turn", "CallTools/CallWriteTool", _rename("key.$", "token.$", "Payload")
     ),

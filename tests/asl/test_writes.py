@@ -55,6 +55,8 @@ FENCES: dict[str, dict[str, set[str] | None]] = {
     "StoreInput": {},
     # Nobody is asked about an agent that is to be cancelled.
     "MarkWaiting": {"owner": OURS, "step": None, "cancels": {"0"}},
+    # A reminder asks the question of the same step again.
+    "AskOperator": {"owner": OURS},
 }
 ONE_S_OWN: dict[str, set[str] | None] = {"owner": OURS, "step": None}
 """What is demanded of STATE, with the values; None for whatever the machine carries. FENCES tells for some states."""
@@ -67,7 +69,6 @@ HOLDERS = {"agent_turn", "agent_recovery"}
 FENCED = {"agent_turn", "agent_recovery", "agent_watch", "agent_input"}
 """The machines that change an agent that exists."""
 CREATED = created(MACHINES.values())
-OPERATOR = json.dumps({"S": "OPERATOR"})
 TOKEN = {"S.$": "$$.Task.Token"}
 OPEN = {"RESERVED", "UNCERTAIN"}
 LEADS_TO = {
@@ -109,7 +110,7 @@ def work_on_an_agent_is_fenced(machine: Machine) -> Iterator[str]:
                 yield problem(machine, request.state, f"compare {name} with {' or '.join(wanted)}, not with {found}")
     fenced = {request.state.path for request in touched}
     for write in writes(machine):
-        if write.kind == "Put" and write.record != OPERATOR and write.state.path not in fenced:
+        if write.kind == "Put" and write.state.path not in fenced:
             yield problem(machine, write.state, "add a ConditionCheck on STATE: whoever was taken over may put nothing")
 
 
@@ -201,7 +202,8 @@ def every_write_has_a_condition(machine: Machine) -> Iterator[str]:
 def tokens_stay_in_the_table(machine: Machine) -> Iterator[str]:
     for state in machine.states():
         own = {key: value for key, value in state.fields.items() if key not in ("ItemProcessor", "Branches")}
-        kept = state.waits_for_token and state.fields["Parameters"].get("Item", {}).get("token") == TOKEN
+        puts = [write for write in writes(machine) if write.state.path == state.path and write.kind == "Put"]
+        kept = state.waits_for_token and [put.fields["Item"].get("token") for put in puts] == [TOKEN]
         if state.waits_for_token and not kept:
             yield problem(
                 machine, state, "put the task's token into the table as `token`: without it nobody can answer"
@@ -212,7 +214,8 @@ def tokens_stay_in_the_table(machine: Machine) -> Iterator[str]:
 
 def transactions_have_a_token(machine: Machine) -> Iterator[str]:
     for task in machine.tasks():
-        if task.action == "transactWriteItems":
+        # Each attempt of a task that hands out its token writes another one, so it is not the same request.
+        if task.action == "transactWriteItems" and not task.waits_for_token:
             token = task.fields["Parameters"].get("ClientRequestToken.$", "")
             if "$$.State.EnteredTime" not in token or not token.endswith("'MD5')"):
                 yield problem(
@@ -288,6 +291,11 @@ def test_rule(rule: Rule, machine: Machine) -> None:
 def test_every_put_that_may_overwrite_has_to(place: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(REPLACING, place)
     assert list(every_write_has_a_condition(MACHINES[place[0]])), "take it out of REPLACING: it overwrites nothing"
+
+
+def _item(state: dict[str, Any]) -> Any:
+    """Return what the first part of a transaction puts."""
+    return state["Parameters"]["TransactItems"][0]["Put"]["Item"]
 
 
 def _edit(field: str, old: str, new: str, part: int | None = None) -> Callable[[dict[str, Any]], object]:
@@ -508,13 +516,13 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
         tokens_stay_in_the_table,
         "agent_recovery",
         "AskOperator",
-        lambda s: s["Parameters"]["Item"].update(token={"S": "lost"}),
+        lambda s: _item(s).update(token={"S": "lost"}),
     ),
     Broken(
         tokens_stay_in_the_table,
         "agent_recovery",
         "AskOperator",
-        lambda s: s["Parameters"]["Item"].update(question=TOKEN),
+        lambda s: _item(s).update(question=TOKEN),
     ),
     Broken(
         tokens_stay_in_the_table,
