@@ -14,7 +14,7 @@ def main() -> None:
     """Exit with 1 if a sentence does not hold."""
     arguments = argparse.ArgumentParser(prog="python -m tests.protocol", description=__doc__)
     arguments.add_argument("scenario", nargs="*", help="explore only scenarios with this in their name")
-    arguments.add_argument("--deeper", action="store_true", help="with one fault and one run of the watch more")
+    arguments.add_argument("--deeper", action="store_true", help="with one fault more")
     given = arguments.parse_args()
     chosen = [each for each in SCENARIOS if not given.scenario or any(name in each.name for name in given.scenario)]
     console = Console(highlight=False, soft_wrap=True)

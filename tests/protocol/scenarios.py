@@ -116,8 +116,8 @@ class Scenario:
         return Definition(name="worker", version=1, instructions="Work.", model=model, limits=limits, tools=self.tools)
 
     def deeper(self) -> "Scenario":
-        """Return the same with one fault more, and one run of the watch more."""
-        return replace(self, faults=self.faults + 1, watches=self.watches + 1)
+        """Return the same with one fault more."""
+        return replace(self, faults=self.faults + 1)
 
 
 REQUEST = event("AgentRequested", "request", agentId=AGENT, agent="worker", prompt="work", requestId="request")
