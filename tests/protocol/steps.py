@@ -28,6 +28,7 @@ REFUSALS = {
     "transactWriteItems": Failed("DynamoDb.TransactionCanceledException"),
 }
 _WRITES = REFUSALS.keys()
+MODELLED = (*LISTENING, "agent_watch", "agent_publish")
 WATCH = Event("agent_watch", "{}")
 DEFINITIONS = {"LATEST": text({"version": {"N": "1"}})}
 T = TypeVar("T", bound=tuple[Any, ...])
@@ -80,9 +81,7 @@ class Steps:
         self.refused: set[tuple[str, str]] = set()
         """The Tasks whose conditions refused something, of the steps that were taken last."""
         self._conditions = conditions or {}
-        self._programs = {
-            name: Program((machines or MACHINES)[name]) for name in (*LISTENING, "agent_watch", "agent_publish")
-        }
+        self._programs = {name: Program((machines or MACHINES)[name]) for name in MODELLED}
         self._published = cache(self._publish)
         self._heard = cache(self._listeners)
         self._inputs = [Event("agent_input", each) for each in scenario.inputs]

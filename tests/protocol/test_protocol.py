@@ -10,6 +10,8 @@ from tests.protocol import invariants
 from tests.protocol.__main__ import told
 from tests.protocol.explore import Explored, explore
 from tests.protocol.invariants import ENDED
+from tests.protocol.missed import CAUGHT, CAUGHT_DEEPER
+from tests.protocol.mutations import Found, expected, mutations, search
 from tests.protocol.scenarios import SCENARIOS, Scenario
 from tests.protocol.steps import Steps
 from workflows.machines import Machine
@@ -20,9 +22,21 @@ NOT_FINISHED = "NOT #status IN (:completed, :failed, :cancelled)"
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_every_world(scenario: Scenario) -> None:
-    found = explore(Steps(scenario))
+    steps = Steps(scenario)
+    found = explore(steps)
     if found.broken:
         pytest.fail("\n".join(told(found)), pytrace=False)
+    names = CAUGHT.get(scenario.name, set())
+    taken_out = [mutation for mutation in mutations() if mutation.name in names]
+    assert {each.name for each in taken_out if search(steps, found, each) is Found.BROKEN} == names
+
+
+def test_of_every_condition_it_is_known_what_it_is_for() -> None:
+    deeper = {name for names in CAUGHT_DEEPER.values() for name in names}
+    names = [mutation.name for mutation in mutations()]
+    assert len(set(names)) == len(names)
+    assert expected().keys() | deeper == set(names)
+    assert not expected().keys() & deeper
 
 
 def test_a_finished_agent_comes_back_without_what_forbids_it() -> None:
