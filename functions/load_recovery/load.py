@@ -22,6 +22,7 @@ from agent.operator import (
     read_answer,
     unsettled,
 )
+from agent.plain import visible
 from agent.record import KEY_KNOWN_DAYS, EffectStatus, step_record, undo_attempts, undo_record, undoes
 from load_recovery.shapes import Agent, Asked, LookUp, Operator, Replans, Said, Situation, Undo, Unsettled
 from load_recovery.texts import texts
@@ -83,7 +84,7 @@ def load_recovery(
         agent |= _cancellation(inputs)
     return Situation(
         agent=Agent(**agent),
-        error=state["error"],
+        error=visible(state["error"]),
         record=step_record(int(state["step"]) + 1),
         # What cancels an agent is in its record, and needs no answer that can be understood.
         refused=bool(refusal) and not cancelled,

@@ -112,7 +112,7 @@ class Situation(Model):
     """What LoadRecovery answers."""
 
     agent: Agent
-    error: Annotated[str, Field(description="The error's name, as STATE has it")]
+    error: Annotated[str, Field(description="The error's name; a message to the operator carries it as an attribute")]
     record: Annotated[str, Field(description="The `record` of the entry that this recovery will write")]
     unsettled: list[Unsettled]
     calls_end_by: Annotated[str, Field(description="When no call of `unsettled` can be running any more, ISO 8601")]

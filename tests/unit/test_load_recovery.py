@@ -72,6 +72,10 @@ def load_asked(asked: Asked, found: Definition, *items: Item, **fields: str) -> 
     return load_recovery(asked, [*items, state(**failed)], lambda _, __: found, above.__getitem__, operator)
 
 
+def test_an_errors_name_can_be_an_attribute_of_a_message() -> None:
+    assert load(error="Bad\x00\u202ename").error == "Bad\\x00\\u202ename"
+
+
 def test_a_record_with_nothing_open() -> None:
     situation = load(user(), effect(FIRST, "FAILED"))
     assert (situation.agent.step, situation.record, situation.error) == (4, "STEP#000005", "TurnDied")
