@@ -98,7 +98,7 @@ class Tool(Model):
     input_schema: Annotated[dict[str, Any], Field(description="JSON schema of its arguments")]
     function: Annotated[str, Field(min_length=1, description="The Lambda's name or ARN")]
     effect: Annotated[
-        Literal["read", "write"], Field(description="`write` if it changes data outside the agent: for the ledger")
+        Literal["read", "write"], Field(description="`write` if it changes outside data; it gets ledger entries")
     ]
     timeout_seconds: Annotated[int, Field(ge=1, le=900, description="The function's own timeout")]
     hidden: Annotated[bool, Field(description="Not offered to the model, as a look-up")] = False
