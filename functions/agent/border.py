@@ -84,7 +84,7 @@ def plain(item: Mapping[str, Any]) -> dict[str, str]:
 
 
 def cut(text: str, limit: int) -> str:
-    """Cut a text to `limit` bytes of UTF-8, with a mark at its end if any is left out."""
+    """Cut a text to `limit` bytes of UTF-8, with a mark at its end if a part is left out."""
     data = text.encode()
     return text if len(data) <= limit else f"{data[:limit].decode(errors='ignore')} …"
 

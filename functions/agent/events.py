@@ -16,7 +16,7 @@ AgentId = Annotated[str, StringConstraints(pattern=AGENT_ID), Field(description=
 
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
-GivenId = Annotated[Id | None, Field(description="The same id if the same is sent twice; the event's id otherwise")]
+GivenId = Annotated[Id | None, Field(description="The same if an event is sent twice; the event's id otherwise")]
 By = Annotated[
     str,
     Field(

@@ -13,7 +13,8 @@ def deserted(state: Item, read_above: ReadAbove) -> str:
     """Say why no agent needs a child any more: its parent, or an agent further up, has ended or does not exist. Empty
     if all of them go on, or if the agent has no parent.
 
-    An agent that ends cancels its children; this finds children that missed that, or that did not exist yet.
+    An agent that ends cancels its children; this finds children whose cancellation was lost, or that did not
+    exist yet.
     """
     above, seen = state, set[str]()
     # No agent is above itself, unless another program has written to the table.

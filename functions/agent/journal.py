@@ -18,7 +18,7 @@ _NOTHING: Mapping[str, Item] = MappingProxyType({})
 
 
 class Words(Model):
-    """A text that an agent was given."""
+    """A text that a user sent to the agent."""
 
     text: str
     caller: Annotated[Caller | None, Field(description="The caller, if the event named one")] = None

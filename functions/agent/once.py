@@ -33,7 +33,7 @@ class _CallStore(DynamoDBPersistenceLayer):
     """Powertools' store, but a call that may have acted is never run again."""
 
     def save_inprogress(self, data: Any, remaining_time_in_millis: int | None = None) -> None:  # noqa: ARG002
-        # By default a record that is in progress expires with the function's time, and the next attempt acts again.
+        # By default a record in progress expires after the function's remaining time, and the next attempt acts again.
         super().save_inprogress(data, RETENTION_SECONDS * 1000)
 
     def delete_record(self, data: Any, exception: Exception) -> None:

@@ -69,7 +69,7 @@ class OperatorAnswer(Model):
         list[EffectAnswer], Field(max_length=EFFECTS_LIMIT, description="Whether uncertain effects happened")
     ] = []
     by: Annotated[str, Field(max_length=BY_LIMIT, description="The operator's name")] = ""
-    source: Annotated[str, Field(max_length=256, description="The way of the answer, as the Source of events")] = ""
+    source: Annotated[str, Field(max_length=256, description="The way that the answer came, as an event's Source")] = ""
 
 
 class AnswerRefused(ValueError):

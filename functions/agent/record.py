@@ -113,7 +113,7 @@ def undo_record(effect: str, attempt: int) -> str:
 
 
 def undoes(record: str) -> str:
-    """Return the `record` of the effect that this ledger entry undoes; "" if it undoes none."""
+    """Return the `record` of the effect that this ledger entry undoes; "" if it undoes no effect."""
     found = _UNDO.fullmatch(record)
     return found[1] if found else ""
 
@@ -236,7 +236,9 @@ class Decision(Model):
     ends: Annotated[int, Field(description="1 if the agent ends when the turn closes on it, else 0")] = Field(
         default_factory=lambda decision: int(decision["closes_as"] in FINISHED)
     )
-    next_action: Annotated[Literal["NONE"], Field(description="None: the turn that closes on it is the last")] = "NONE"
+    next_action: Annotated[Literal["NONE"], Field(description="NONE: no turn follows the one that closes on it")] = (
+        "NONE"
+    )
     tool_use_id: Annotated[
         str, Field(description="The tool use of a built-in that is answered later; empty otherwise")
     ] = ""

@@ -140,7 +140,7 @@ def decide_operator(agent_id: str, given: OperatorDecision, by: str) -> Accepted
         client.exceptions.TaskTimedOut,
     ) as error:
         raise _no_decision(
-            agent_id, "no longer waits for this decision: it was given already, or too late. Nothing was changed"
+            agent_id, "no longer waits for a decision: it was given already, or its time is over. Nothing was changed"
         ) from error
     return Accepted(agent_id=agent_id, status=Status.WAITING_FOR_OPERATOR)
 
@@ -177,7 +177,7 @@ def _state(agent_id: str) -> dict[str, str]:
 
 
 def _known(event: AgentInputReceived | AgentDecisionGiven | AgentCancelRequested, agent_id: str, key: str) -> bool:
-    """Return whether the record has this input already, under this key. Raises Refused if it has another one there.
+    """Return whether the record has this input already, under this key. Raises Refused if it has another input there.
 
     The caller is not compared: the same request sent again may come from another session of the same service.
     """

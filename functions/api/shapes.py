@@ -63,7 +63,7 @@ class OperatorDecision(_Request):
     decision: Literal["RETRY", "REPLAN", "COMPENSATE", "ABORT"]
     effects: Annotated[
         list[EffectAnswer],
-        Field(max_length=EFFECTS_LIMIT, description="Each uncertain effect, and whether it happened; ABORT needs none"),
+        Field(max_length=EFFECTS_LIMIT, description="Each uncertain effect, and whether it happened; not for ABORT"),
     ] = []
     note: Note = ""
 
@@ -116,7 +116,7 @@ class JournalPage(Model):
     """Some entries of a journal, in order, and how to get the next ones."""
 
     entries: list[Entry]
-    next_after: Annotated[int | None, Field(description="`after` for the next page; null if there is none yet")]
+    next_after: Annotated[int | None, Field(description="`after` for the next page; null if there is no next page yet")]
 
 
 class Problem(Model):

@@ -39,7 +39,7 @@ KEY_IS_SURE = timedelta(days=KEY_KNOWN_DAYS - 1)
 _DENIED_BY_LOOK_UP = "The call was cut off before it took effect."
 _DENIED_BY_OPERATOR = "The operator says that the call did not take effect."
 _FUNCTION_ENDED = {"States.DataLimitExceeded", "States.Timeout"}
-"""The errors of Step Functions itself that prove it: a task waits TIMEOUT_MARGIN longer than its function may run."""
+"""Errors of Step Functions after which the function has ended: a task waits TIMEOUT_MARGIN longer than the function."""
 _STANDING = {EffectStatus.COMMITTED, EffectStatus.COMPENSATING}
 
 

@@ -35,7 +35,7 @@ class Agent(Taken):
 
 
 class LookUp(Model):
-    """The look-up that finds out whether a call took effect. All fields are empty if the definition names none."""
+    """The look-up that finds out whether a call took effect. All fields are empty without a look-up."""
 
     function: str = ""
     key: str = ""
@@ -54,7 +54,7 @@ class Unsettled(Model):
 
     key: Annotated[str, Field(description="Its `record`")]
     undoes: Annotated[
-        str, Field(description="The `record` of the effect that it undoes, which is settled with it; empty if none")
+        str, Field(description="The `record` of the effect that it undoes, which is settled with it; or empty")
     ]
     owner: Annotated[str, Field(description="The entry's owner when the record was read")]
     full_key: Annotated[str, Field(description="The key that the tool was given")]
@@ -89,7 +89,7 @@ class Texts(Model):
     compensated: Annotated[str, Field(description="To the model, once everything is undone")]
     question: Annotated[str, Field(description="To the user, once everything is undone; of a child, to its parent")]
     subject: Annotated[str, Field(max_length=100, description="Of the operator's message")]
-    operator: Annotated[str, Field(description="The operator's message: what happened, was done, can be decided")]
+    operator: Annotated[str, Field(description="The operator's message: the error, the effects and the decisions")]
 
 
 class Replans(Model):

@@ -62,7 +62,7 @@ def load_turn(
     _check_settled(conversation, by_kind["EFFECT"] if cancelled else [])
     agent = _agent(claim, state, definition, conversation, inbox=len(inputs))
     inbox = read_inbox(inputs, conversation.folded)
-    # The results go behind the newest entry: a recovery may have written one after the decision.
+    # The results go after the newest entry: a recovery may have written one after the decision.
     here = step_record(agent.step + 1)
     if cancelled:
         return Turn(agent=agent, entry="CLOSE", decision=_cancel(here, inbox.cancel_note or why_deserted))

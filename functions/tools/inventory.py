@@ -202,8 +202,8 @@ def cancel(booking_id: str, key: str) -> Booking:
 def find_call(request: CallLookUp) -> CallOutcome:
     """Find out whether a booking was made under a call's key, or whether a cancellation's booking is cancelled.
 
-    If there is no booking, a VOID record takes its place, so that a call that is still on its way does nothing when it
-    arrives. Raises ToolUnavailable if the inventory does not answer.
+    If the key has no booking, a VOID record takes its place, so that a call that is still on its way does nothing when
+    it arrives. Raises ToolUnavailable if the inventory does not answer.
     """
     booking = _find_or_void(request.key)
     happened = booking is not None
