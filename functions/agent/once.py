@@ -77,6 +77,6 @@ def once(tool: str, key: str, act: Callable[[], dict[str, Any]]) -> dict[str, An
     try:
         return guarded(key=key) or {}
     except IdempotencyAlreadyInProgressError as error:
-        raise ToolOutcomeUnknown(f"{tool} was called with key {key} before, and its outcome is not known") from error
+        raise ToolOutcomeUnknown(f"{tool} was called before with key {key}, and its outcome is not known") from error
     except IdempotencyPersistenceLayerError as error:
         raise ToolUnavailable(f"{tool} did nothing: the call could not be recorded first. {error}") from error
