@@ -1,1 +1,1 @@
-"""What the Lambdas share: the record, decisions, events, errors and the tool decorator."""
+"""The code that the Lambdas share: the record, decisions, events, errors and the tool decorator."""

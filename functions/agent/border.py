@@ -1,9 +1,9 @@
-"""What crosses a border, made fit to be kept: text that UTF-8 holds, and JSON that can be read back. Pure.
+"""Makes data that crosses a border fit to be stored: text that UTF-8 holds, and JSON that can be read back. Pure.
 
 A model, a tool or a sender may give anything that JSON allows: half of a surrogate pair (`"\\ud83d"`), lists 300 levels
-deep, numbers that no double holds. Python, pydantic, DynamoDB and Step Functions each fail on some of it. What comes in
-is cleaned before it is kept (`clean`), and what a machine has kept without a look at it is cleaned when it is read
-(`read_json`, `plain`).
+deep, numbers that no double holds. Python, pydantic, DynamoDB and Step Functions each fail on some of it. Such data is
+cleaned before it is stored (`clean`). Data that a machine has stored unchecked is cleaned when it is read (`read_json`,
+`plain`).
 """
 
 import json
@@ -15,13 +15,13 @@ from typing import Any
 from pydantic import BeforeValidator
 
 DEPTH = 32
-"""How deep arguments, a tool's output and an event may nest."""
+"""Levels that arguments, a tool's output and an event may nest."""
 STORED_DEPTH = 2 * DEPTH
-"""How deep JSON in the record may: the above, and what stands around it."""
+"""Levels that JSON in the record may nest: DEPTH, and the levels around such data."""
 RESULT_LIMIT = 32 * 1024
 """Bytes of a tool's output that the model reads: every result of a reply travels in one state payload of 256 KiB."""
 _DIGITS = 300
-"""Of a number: a double holds no more."""
+"""Digits of a number: a double holds no more."""
 _LONE = re.compile(r"[\ud800-\udfff]")
 _PARTS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 
@@ -50,7 +50,7 @@ def clean(value: Any) -> Any:
 
 
 def nests_deeper(value: Any, limit: int = DEPTH) -> bool:
-    """Say whether lists and objects stand in each other more than `limit` times. Does not recurse."""
+    """Return whether lists and objects nest more than `limit` levels deep. Does not recurse."""
     level = [value]
     for _ in range(limit + 1):
         level = [each for each in level if isinstance(each, dict | list)]
@@ -61,9 +61,9 @@ def nests_deeper(value: Any, limit: int = DEPTH) -> bool:
 
 
 def read_json(text: str) -> Any:
-    """Read JSON that may be anything, cleaned. Never raises.
+    """Read and clean a text that may be any JSON, or no JSON. Never raises.
 
-    What nests deeper than STORED_DEPTH comes as its own text, and so does a text that is no JSON.
+    A part that nests deeper than STORED_DEPTH is returned as its own text, and so is a text that is not JSON.
     """
     try:
         value = _parsed(text)
@@ -73,18 +73,18 @@ def read_json(text: str) -> Any:
 
 
 def read_object(text: str) -> dict[str, Any]:
-    """Read a JSON object like `read_json`; anything else is an empty one."""
+    """Read a JSON object like `read_json`; return {} for any other text."""
     value = read_json(text)
     return value if isinstance(value, dict) else {}
 
 
 def plain(item: Mapping[str, Any]) -> dict[str, str]:
-    """Give an item of DynamoDB with its attributes as text, cleaned; numbers are text too."""
+    """Return a DynamoDB item with its attributes as text, cleaned; numbers are text too."""
     return {name: clean_text(value.get("S", value.get("N", ""))) for name, value in item.items()}
 
 
 def cut(text: str, limit: int) -> str:
-    """Cut a text to `limit` bytes of UTF-8, with a mark at its end if any is left out."""
+    """Cut a text to `limit` bytes of UTF-8, with a mark at its end if a part is left out."""
     data = text.encode()
     return text if len(data) <= limit else f"{data[:limit].decode(errors='ignore')} …"
 
@@ -102,7 +102,7 @@ def _parsed(text: str) -> Any:
 
 
 def _loads(text: str) -> Any:
-    # Python reads no integer of more than 4,300 digits, and makes `inf` of 1e999, which is no JSON any more.
+    # Python reads no integer of more than 4,300 digits, and reads 1e999 as `inf`, which is not JSON.
     return json.loads(text, parse_int=_number, parse_float=_number, parse_constant=str)
 
 
@@ -113,7 +113,7 @@ def _number(digits: str) -> Any:
 
 
 def _flat(text: str) -> str:
-    """The same JSON, with each part that nests too deep as a string that holds the part's own text."""
+    """Return the same JSON, with each part that nests too deep as a string that holds the part's own text."""
     parts, copied, depth = [], 0, 0
     for found in _PARTS.finditer(text):
         if found[0] in "[{":

@@ -63,11 +63,11 @@ BUILT_INS: dict[str, type[BuiltIn]] = {
     "complete": Complete,
     "give_up": GiveUp,
 }
-"""By the name that the model calls. A tool of an agent's own may not take one of these."""
+"""The built-ins by the name that the model calls. An agent's own tool must not have one of these names."""
 
 
 def offered_built_ins(depth: int, delegation: bool) -> dict[str, type[BuiltIn]]:
-    """Those that an agent may call: a child cannot ask a user, and not everybody may delegate."""
+    """Return the built-ins that an agent may call: a child cannot ask a user, and not every agent may delegate."""
     kept = {*(["ask_user"] if depth else []), *([] if delegation else ["delegate"])}
     return {name: arguments for name, arguments in BUILT_INS.items() if name not in kept}
 

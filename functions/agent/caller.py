@@ -39,6 +39,6 @@ def caller_of_input(item: Item) -> Caller | None:
 def _caller(by: str, source: str) -> Caller | None:
     if not by:
         return None
-    # A sender on the bus may write more than that. It is cut where it is shown.
+    # A sender on the bus may write a longer name. It is cut where it is shown.
     shown = by if len(by) <= BY_LIMIT else f"{by[: BY_LIMIT - 1]}…"
     return Caller(by=shown, source=source, verified=source == API_SOURCE)

@@ -1,4 +1,4 @@
-"""The conversation as the fold of the journal: from the items of a record to the messages that the model reads.
+"""The conversation: folds the items of a record into the messages that the model reads.
 
 Messages are Converse's, in Step Functions' casing: `{"Role": "user", "Content": [{"Text": "…"}]}`. Every tool use in
 them is answered by exactly one tool result in the message that follows; Bedrock refuses anything else.
@@ -21,7 +21,7 @@ Message = dict[str, Any]
 Block = dict[str, Any]
 
 SYSTEM_NOTE = "Not from the user:"
-"""What a text begins with that the system says in the user's role, which is the only other role that there is."""
+"""The beginning of each text of the system. It has the user's role: the only other role is the assistant's."""
 UNKNOWN = CallResult(outcome=Outcome.UNCERTAIN, error="EffectUncertain", message="The turn ended during it.")
 NOT_CARRIED_OUT = CallResult(outcome=Outcome.UNAVAILABLE, error="NotCarriedOut", message="The turn ended before it.")
 
@@ -34,41 +34,41 @@ _OUTCOMES = {
 _PROMPT_LIMIT = 96 * 1024
 """Bytes of a prompt that the model reads in full."""
 _BEGINNING = 2000
-"""Bytes of a text that is too long: a text of up to so many is told in full."""
+"""Bytes that the model reads of a text that is too long; a text of up to this size is never shortened."""
 _REASON_LIMIT = 4000
 """Bytes of an error's cause that the model reads."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A call that was to change the world and came to nothing."""
+    """A call that writes, and that failed."""
 
     name: str
     tools: frozenset[str]
-    """Every tool that could have carried it out: the one that was called, and its alternatives."""
+    """Every tool that could have carried it out: the called tool and its alternatives."""
     arguments: str
-    """As JSON, the same for the same arguments."""
+    """JSON, the same text for the same arguments."""
     reason: str
     rejected: bool
     """Whether the tool refused the arguments. Otherwise the call could not be made, and is still to be made."""
 
     def cleared_by(self, call: Call) -> bool:
-        """Whether this call, once it has succeeded, makes up for the failed one.
+        """Return whether this call, once it has succeeded, clears the failed call.
 
-        Other arguments are the answer to a refusal only: after any other failure they are another write.
+        Other arguments clear only a refused call: after any other failure they are another write.
         """
         return bool(self.tools & _tools(call)) and (self.rejected or self.arguments == _arguments(call))
 
 
 @dataclass
 class Conversation:
-    """What the journal says. `messages` alternate between user and assistant; the first is the user's."""
+    """The journal, folded. `messages` alternate between user and assistant; the first is the user's."""
 
     messages: list[Message] = field(default_factory=list)
     last: Decision | None = None
-    """The newest decision, if nothing has answered it yet: no results of its calls, no words of the user."""
+    """The newest decision, if it is not answered yet: no results of its calls, no text of the user."""
     approval: str = ""
-    """What the newest calls that needed an approval waited for."""
+    """The approval that the newest calls with an approval waited for."""
     uncertain: list[Call] = field(default_factory=list)
     """Calls of the newest results whose outcome is unknown."""
     folded: set[str] = field(default_factory=set)
@@ -79,14 +79,14 @@ class Conversation:
     repeats: int = 0
     """Times in a row, up to now, that the same calls were asked for."""
     fingerprint: str = ""
-    """Of the newest calls."""
+    """The fingerprint of the newest calls."""
     failed: list[Failed] = field(default_factory=list)
-    """Calls that write and came to nothing since the user last spoke, without those that were made up for."""
+    """Failed calls that write, since the user's last text, without the calls that a later call has cleared."""
     doubted: bool = False
-    """Whether the newest decision claimed to be complete and was doubted."""
+    """Whether the newest decision claimed to be complete and was refused for that."""
 
     def add(self, role: str, blocks: Iterable[Block]) -> None:
-        """Appends to the conversation; neighbouring messages of one role become one."""
+        """Append to the conversation; neighbouring messages of one role become one."""
         content = list(blocks)
         if not content:
             return
@@ -96,7 +96,7 @@ class Conversation:
             self.messages.append({"Role": role, "Content": content})
 
     def followed_by(self, messages: Sequence[Message]) -> list[Message]:
-        """Give the messages with more behind them; the conversation stays as it is."""
+        """Return the messages with others after them; the conversation itself does not change."""
         longer = Conversation([{**message, "Content": [*message["Content"]]} for message in self.messages])
         for message in messages:
             longer.add(message["Role"], message["Content"])
@@ -106,10 +106,10 @@ class Conversation:
 def fold(
     steps: Iterable[Item], effects: Iterable[Item] = (), inputs: Iterable[Item] = (), since: int = 0
 ) -> Conversation:
-    """Folds the journal, in order of its steps, with the ledger and the inbox.
+    """Fold the journal, in order of its steps, with the ledger and the inbox.
 
-    What was uncertain when it was journaled, and is settled in the ledger now, is told as it is now. `since`: count the
-    decisions after this step only.
+    A result that is uncertain in the journal, but settled in the ledger, is taken from the ledger. `since`: count only
+    the decisions after this step.
     """
     conversation = Conversation()
     ledger = {item["record"]: item for item in effects}
@@ -126,25 +126,25 @@ def fold(
             case "RECOVERY":
                 _fold_recovery(conversation, item, ledger)
             case who:
-                raise ValueError(f"{item['record']} was written by {who!r}, which no journal knows")
+                raise ValueError(f"{item['record']} has who = {who!r}; known are USER, MODEL, TOOLS and RECOVERY")
     return conversation
 
 
 def is_words(item: Item) -> bool:
-    """Whether an input is what a user says."""
+    """Return whether an input is a text of the user."""
     return item["type"] == AgentInputReceived.__name__
 
 
 def pending_message(
     conversation: Conversation, words: Sequence[str], answers: Sequence[Answer] = (), news: Sequence[str] = ()
 ) -> list[Message]:
-    """The message that brings in what has come.
+    """Make the message that brings in the new inputs; [] if there are none.
 
     Args:
-        conversation: so far.
-        words: the user's; the answer to a question, if one is open.
-        answers: to the tool uses that are open: calls that were refused, agents that have reported.
-        news: what else there is to tell.
+        conversation: the conversation so far.
+        words: the user's texts; they answer the open question, if there is one.
+        answers: the answers to open tool uses: calls that were refused, children that have reported.
+        news: other texts for the model.
     """
     last, said = conversation.last, [_words(text) for text in words]
     blocks = [*said, *(_note(text) for text in news)]
@@ -158,7 +158,7 @@ def pending_message(
 
 
 def shortened(text: str) -> str:
-    """Tell a message that is too long by its length and its beginning; a short one as it is."""
+    """Replace a message that is too long by its length and its beginning; return a short message unchanged."""
     size = len(text.encode())
     if size <= _BEGINNING:
         return text
@@ -166,10 +166,10 @@ def shortened(text: str) -> str:
 
 
 def _words(text: str) -> Block:
-    # Bedrock refuses blank text, and with it the conversation for ever.
+    # Bedrock refuses blank text, and would refuse every later request of this conversation.
     if not text.strip():
         return {"Text": "(an empty message)"}
-    # A user must not speak as the system.
+    # A user's text must not look like a text of the system.
     return {"Text": f"The user says: {text}" if text.lstrip().startswith(SYSTEM_NOTE) else text}
 
 
@@ -200,14 +200,14 @@ def _fold_decision(conversation: Conversation, item: Item, words: set[str], sinc
     if decision.action == "ASK_APPROVAL":
         conversation.approval = decision.waits_for
     if not decision.calls and not decision.children:
-        # Nothing will be carried out, so what there is to say to it can be said now.
+        # The machine carries out nothing of this decision, so answer it now.
         conversation.add("user", answer_blocks(decision))
         if decision.answers or decision.action == "INVALID":
             conversation.last = None
 
 
 def answer_blocks(decision: Decision) -> list[Block]:
-    """What the decision itself answers: built-ins, calls that were wrong, and a reply that was none."""
+    """Return the answers that the decision holds: to built-ins, to wrong calls, and to a reply without any action."""
     blocks = [_answer(answer) for answer in decision.answers]
     if decision.action == "INVALID" and not decision.answers:
         blocks.append(_note(decision.message))
@@ -229,9 +229,9 @@ def _fold_results(conversation: Conversation, item: Item, ledger: Ledger) -> Non
 
 
 def _fold_outcomes(conversation: Conversation, pairs: Sequence[tuple[Call, CallResult]]) -> None:
-    """Keep what came to nothing, and drop what these calls make up for.
+    """Keep the calls that failed, and drop the earlier failures that these calls clear.
 
-    A success makes up for failures of earlier replies only: calls of one reply are separate wishes.
+    A success clears only failures of earlier replies: the calls of one reply are separate requests.
     """
     conversation.uncertain = [call for call, result in pairs if result.outcome is Outcome.UNCERTAIN]
     made = [call for call, result in pairs if result.outcome is Outcome.COMMITTED]
@@ -240,7 +240,7 @@ def _fold_outcomes(conversation: Conversation, pairs: Sequence[tuple[Call, CallR
         for call, result in pairs
         if call.effect == "write" and result.outcome is not Outcome.COMMITTED
     ]
-    # The newest failure of a call says what is known of it.
+    # Of the failures of one call the newest counts.
     again = {(failed.name, failed.arguments) for failed in lost}
     kept = [
         failed
@@ -267,7 +267,7 @@ def _fold_recovery(conversation: Conversation, item: Item, ledger: Ledger) -> No
     conversation.wrong_replies = conversation.repeats = 0
     if not item["text"]:
         return
-    # The model is spoken to, so what it asked for must be answered first: from the ledger, or as not carried out.
+    # The recovery has a text for the model, so answer the open calls first: from the ledger, or as not carried out.
     decision = conversation.last
     if decision:
         results = [(call, _settled(call, UNKNOWN, ledger)) for call in decision.calls]
@@ -286,7 +286,7 @@ def _fold_recovery(conversation: Conversation, item: Item, ledger: Ledger) -> No
 
 
 def known_result(call: Call, ledger: Ledger) -> CallResult | None:
-    """How a call ended as the ledger knows it, its alternatives included; None if it does not know, or not yet."""
+    """Return how a call or its alternatives ended by the ledger; None if the ledger does not know it, or not yet."""
     known = None
     tried: Call | None = call
     while tried and (entry := ledger.get(tried.key)):
@@ -324,7 +324,7 @@ def _why(result: CallResult) -> str:
 
 
 def reason(cause: str) -> str:
-    """The message in an error's cause: a Lambda's cause is JSON with `errorMessage`, another one is plain text."""
+    """Return the message in an error's cause: a Lambda's cause is JSON with `errorMessage`, any other is plain text."""
     parsed = read_json(cause)
     return str(parsed["errorMessage"]) if isinstance(parsed, dict) and "errorMessage" in parsed else cause
 

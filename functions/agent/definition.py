@@ -18,75 +18,75 @@ TIMEOUT_MARGIN = 5
 
 
 def definition_key(name: str) -> str:
-    """The partition of a definition; `#` cannot occur in an agent's id."""
+    """Return the partition key of a definition; `#` cannot occur in an agent's id."""
     return f"DEFINITION#{name}"
 
 
 def version_record(version: int) -> str:
-    """The `record` of one version, as `VERSION#000003`."""
+    """Return the `record` of one version, as `VERSION#000003`."""
     return f"VERSION#{version:06d}"
 
 
 class Prices(Model):
-    """What the model costs, in US dollars per million tokens."""
+    """The prices of the model, in US dollars per million tokens."""
 
     input: Annotated[float, Field(ge=0)] = 0
     output: Annotated[float, Field(ge=0)] = 0
 
 
 class ModelSettings(Model):
-    """Which model is asked, and how."""
+    """The model that is asked, and its settings."""
 
     id: Annotated[str, Field(min_length=1, description="Bedrock model or inference profile")]
     protocol: Annotated[Literal["tools", "json"], Field(description="Converse tool use, or JSON actions as text")] = (
         "tools"
     )
     max_tokens: Annotated[
-        int, Field(ge=1, le=8192, description="Tokens of one reply at most; the state payload has room for so many")
+        int, Field(ge=1, le=8192, description="Most tokens of one reply; the state payload has room for no more")
     ] = 2048
     temperature: Annotated[float | None, Field(ge=0, le=1, description="Left out if null: some models refuse it")] = (
         None
     )
     prices: Prices = Prices()
-    fallbacks: Annotated[list[str], Field(description="Models that are asked instead, in this order")] = []
+    fallbacks: Annotated[list[str], Field(description="Models that are asked if this one fails, in this order")] = []
 
 
 class Delegate(Model):
-    """An agent that this one may delegate to."""
+    """An agent that the defined agent may delegate to."""
 
     name: Annotated[str, StringConstraints(pattern=AGENT_ID), Field(description="A definition's name")]
-    description: Annotated[str, Field(min_length=1, description="What it is good for, for the model")]
+    description: Annotated[str, Field(min_length=1, description="What the agent is good for; the model reads it")]
 
 
 class Limits(Model):
-    """Where an agent stops. RouteAction compares what was used with these."""
+    """The limits at which an agent stops. RouteAction compares the used amounts with them."""
 
     steps: Annotated[int, Field(ge=1, description="Decisions of the model")] = 40
     tokens: Annotated[int, Field(ge=1, description="Tokens in and out")] = 1_000_000
     cost_micro_usd: Annotated[int, Field(ge=1, description="Millionths of a US dollar")] = 5_000_000
     replans: Annotated[int, Field(ge=1, description="Times that a plan is replaced")] = 5
-    repeats: Annotated[int, Field(ge=2, description="The same calls with the same arguments in a row")] = 3
+    repeats: Annotated[int, Field(ge=2, description="Times in a row that the same calls are asked for")] = 3
     wrong_replies: Annotated[int, Field(ge=1, description="Replies in a row that could not be used")] = 3
     recoveries: Annotated[
-        int, Field(ge=1, description="In a row, without a step forward, before a person is asked")
+        int, Field(ge=1, description="Recoveries in a row, without another step, before the operator is asked")
     ] = 4
-    children: Annotated[int, Field(ge=0, le=20, description="Agents that it may delegate to, all in all")] = 5
-    depth: Annotated[int, Field(ge=0, le=10, description="How many agents deep it may delegate")] = 3
+    children: Annotated[int, Field(ge=0, le=20, description="Agents that it may delegate to in total")] = 5
+    depth: Annotated[int, Field(ge=0, le=10, description="Levels of agents that may delegate")] = 3
     calls_per_reply: Annotated[
-        int, Field(ge=1, le=5, description="Tool calls in one reply; the state payload bounds it")
+        int, Field(ge=1, le=5, description="Tool calls in one reply; the state payload has room for no more than 5")
     ] = 5
     steps_per_turn: Annotated[
         int,
-        Field(ge=1, le=100, description="Decisions in one execution before a fresh one goes on; its history is finite"),
+        Field(ge=1, le=100, description="Decisions of one execution before a new one goes on; its history is limited"),
     ] = 100
 
 
 class Compensation(Model):
-    """What undoes an effect."""
+    """The call that undoes an effect."""
 
     tool: ToolName
     arguments: Annotated[
-        dict[str, str], Field(min_length=1, description="Of that tool: each with the result's field it is")
+        dict[str, str], Field(min_length=1, description="Arguments of that tool, each with the field of the result")
     ]
 
 
@@ -94,19 +94,19 @@ class Tool(Model):
     """A tool as the model and the machine see it."""
 
     name: ToolName
-    description: Annotated[str, Field(min_length=1, description="What it does, for the model")]
+    description: Annotated[str, Field(min_length=1, description="What the tool does; the model reads it")]
     input_schema: Annotated[dict[str, Any], Field(description="JSON schema of its arguments")]
     function: Annotated[str, Field(min_length=1, description="The Lambda's name or ARN")]
     effect: Annotated[
-        Literal["read", "write"], Field(description="`write` if it changes the world: it gets a ledger entry")
+        Literal["read", "write"], Field(description="`write` if it changes outside data; it gets ledger entries")
     ]
     timeout_seconds: Annotated[int, Field(ge=1, le=900, description="The function's own timeout")]
     hidden: Annotated[bool, Field(description="Not offered to the model, as a look-up")] = False
     alternatives: Annotated[
-        list[ToolName], Field(description="Called instead, in this order, if it is unavailable")
+        list[ToolName], Field(description="Tools that are called instead, in this order, if it is unavailable")
     ] = []
     compensation: Annotated[
-        Compensation | None, Field(description="How its effect is undone; null if it cannot be")
+        Compensation | None, Field(description="How its effect is undone; null if it cannot be undone")
     ] = None
     on_unknown: Annotated[
         OnUnknown,
@@ -117,7 +117,7 @@ class Tool(Model):
     ] = None
     approval: Annotated[
         Literal["never", "always"] | dict[str, Any],
-        Field(description="When a person must approve a call first: or a JSON schema, for arguments that match it"),
+        Field(description="When a person must approve a call first; a JSON schema: if the arguments match it"),
     ] = "never"
 
 
@@ -178,4 +178,4 @@ def _check_arguments(tool: str, compensation: Compensation, undo: Tool) -> None:
 
 
 ReadDefinition = Callable[[str, int], Definition]
-"""How a version of a definition is found: by its name and number."""
+"""Reads a version of a definition by its name and number."""

@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 @cache
 def client() -> "DynamoDBClient":
-    """Made once per process, at the first call.
+    """Make the client once per process, at the first call.
 
-    One attempt only: after a hidden repeat, an error would tell of the last attempt, and the first may have written.
-    The machine retries, where that is safe.
+    It makes 1 attempt: after a hidden repeat, an error would describe the last attempt, but the first may have written.
+    The machine retries where that is safe.
     """
     return _client(attempts=1)
 
 
 @cache
 def reading_client() -> "DynamoDBClient":
-    """For those who only read: several attempts, which together fit into LoadTurn's timeout."""
+    """Make the client for reads, once per process: up to 5 attempts, which together fit into LoadTurn's timeout."""
     return _client(attempts=5)
 
 

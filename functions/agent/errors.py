@@ -1,7 +1,7 @@
 """The error names that the machines know.
 
 Step Functions sees a Lambda's exception by its class name, so these names are an interface: `ErrorEquals` in `asl/`
-holds them, and a test proves that each of those exists here.
+holds them, and a test checks that each of them exists here.
 """
 
 
@@ -14,7 +14,7 @@ class ToolRejected(Exception):
 
 
 class ToolOutcomeUnknown(Exception):
-    """The tool may have acted and cannot tell. Never retried: the ledger entry becomes UNCERTAIN."""
+    """The tool may have acted, and does not know. Never retried: the ledger entry becomes UNCERTAIN."""
 
 
 class LeaseLost(Exception):

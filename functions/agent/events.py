@@ -1,4 +1,4 @@
-"""The events on the bus: what each detail-type carries. Their JSON schemas hold the machines to it in the tests."""
+"""The events on the bus: the detail of each detail-type. The tests check the machines against their JSON schemas."""
 
 from typing import Annotated
 
@@ -8,15 +8,15 @@ from agent.border import CLEANED
 from agent.record import AGENT_ID, BY_LIMIT, Model, NextAction, Status, Verdict
 
 SOURCE = "com.agent.workflow"
-"""The Source of what the machines and the command line put on the bus."""
+"""The Source of the events that the machines and the command line put on the bus."""
 API_SOURCE = "com.agent.api"
-"""The Source of the HTTP API's events. The bus takes it from the API alone, so the API vouches for their `by`."""
+"""The Source of the HTTP API's events. The bus takes it only from the API, so their `by` can be relied on."""
 
 AgentId = Annotated[str, StringConstraints(pattern=AGENT_ID), Field(description="1 to 64 of A-Z a-z 0-9 _ -")]
 
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
-GivenId = Annotated[Id | None, Field(description="The same for the same thing sent twice; the event's id otherwise")]
+GivenId = Annotated[Id | None, Field(description="The same if an event is sent twice; the event's id otherwise")]
 By = Annotated[
     str,
     Field(
@@ -39,7 +39,7 @@ class AgentRequested(Model):
 
 
 class Parent(Model):
-    """Where a child is named: in a decision of its parent."""
+    """The place that names a child in a decision of its parent."""
 
     agent_id: Annotated[AgentId, Field(description="The parent's id")]
     step: Annotated[
@@ -59,18 +59,18 @@ class ChildRequested(Model):
 
 
 class AgentStateUpdated(Model):
-    """Tells of a checkpoint; with a `nextAction` it starts a turn."""
+    """Reports a checkpoint; with a `nextAction` it starts a turn."""
 
     agent_id: AgentId
     step: Annotated[int, Field(ge=1, description="The newest entry of the journal")]
     status: Status
     next_action: NextAction | None = None
-    parent: Annotated[str, Field(description="The agent that delegated to it; empty if none did")] = ""
-    children: Annotated[int, Field(ge=0, description="Agents that it delegated to")] = 0
+    parent: Annotated[str, Field(description="The agent that delegated to it; empty without a parent")] = ""
+    children: Annotated[int, Field(ge=0, description="Number of agents that it delegated to")] = 0
 
 
 class AgentInputReceived(Model):
-    """What a user says to an agent that exists."""
+    """A user's text for an agent that exists."""
 
     agent_id: AgentId
     text: Annotated[str, Field(min_length=1), CLEANED]
@@ -79,10 +79,10 @@ class AgentInputReceived(Model):
 
 
 class AgentDecisionGiven(Model):
-    """What somebody decided about calls that wait for approval."""
+    """A decision about calls that wait for approval."""
 
     agent_id: AgentId
-    approval_id: Annotated[str, Field(min_length=1, description="What the agent waits for")]
+    approval_id: Annotated[str, Field(min_length=1, description="The approval that the agent waits for")]
     decision: Verdict
     note: Annotated[str, Field(max_length=4000, description="Why; the model reads it"), CLEANED] = ""
     input_id: GivenId = None
@@ -99,7 +99,7 @@ class AgentCancelRequested(Model):
 
 
 class AgentError(Model):
-    """A turn failed and said so."""
+    """A turn failed and recorded its failure."""
 
     agent_id: AgentId
     step: Annotated[int, Field(ge=1)]
@@ -120,4 +120,4 @@ EVENTS: dict[str, type[Model]] = {
         AgentError,
     )
 }
-"""By detail-type. An AgentRequested with a `parent` is a ChildRequested."""
+"""The events by detail-type. An AgentRequested with a `parent` is a ChildRequested."""

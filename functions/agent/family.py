@@ -1,4 +1,4 @@
-"""Whether anybody still waits for what an agent does. Pure."""
+"""Tells whether the agents above a child still run. Pure."""
 
 from collections.abc import Callable
 
@@ -6,17 +6,18 @@ from agent.conversation import Item
 from agent.record import FINISHED
 
 ReadAbove = Callable[[str], Item]
-"""How `status` and `parent` of an agent are found: by its id. Nothing of one that does not exist."""
+"""Reads `status` and `parent` of an agent by its id; empty if there is no such agent."""
 
 
 def deserted(state: Item, read_above: ReadAbove) -> str:
-    """Why nobody waits for a child any more: its parent has come to its end, or is gone, or that is so of one further
-    up. Empty if all of them go on, or if nobody has delegated to it.
+    """Say why no agent needs a child any more: its parent, or an agent further up, has ended or does not exist. Empty
+    if all of them go on, or if the agent has no parent.
 
-    Whoever ends cancels its children; this finds those whose cancellation was lost, or who did not exist yet.
+    An agent that ends cancels its children; this finds children whose cancellation was lost, or that did not
+    exist yet.
     """
     above, seen = state, set[str]()
-    # Nobody is above itself, unless somebody else has written to the table.
+    # No agent is above itself, unless another program has written to the table.
     while (parent := above.get("parent")) and parent not in seen:
         seen.add(parent)
         above = read_above(parent)

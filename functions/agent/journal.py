@@ -1,4 +1,4 @@
-"""The journal as a person reads it: one entry per step, with what was heard, said, decided and answered."""
+"""The journal for people: one entry per step, with inputs, the model's texts, decisions and results."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,14 +18,14 @@ _NOTHING: Mapping[str, Item] = MappingProxyType({})
 
 
 class Words(Model):
-    """What an agent was told."""
+    """A text that a user sent to the agent."""
 
     text: str
     caller: Annotated[Caller | None, Field(description="The caller, if the event named one")] = None
 
 
 class Ruling(Model):
-    """What was decided about calls that waited for approval."""
+    """The decision about calls that waited for approval."""
 
     decision: Verdict
     note: str
@@ -33,21 +33,21 @@ class Ruling(Model):
 
     @property
     def text(self) -> str:
-        """It in one line."""
+        """The decision and its note in one line."""
         return f"{self.decision}: {self.note}" if self.note else str(self.decision)
 
 
 class Recovery(Model):
-    """What a recovery decided."""
+    """The decision of a recovery."""
 
     action: RecoveryAction
     status: Annotated[Status, Field(description="The status that it left the agent in")]
     reason: Annotated[str, Field(description="The error's name")]
-    note: Annotated[str, Field(description="The operator's words")]
+    note: Annotated[str, Field(description="The operator's note")]
     by: Annotated[str, Field(description="The operator's name; empty if no operator decided")]
-    source: Annotated[str, Field(description="The Source under which the operator's answer came; empty alike")]
-    text: Annotated[str, Field(description="What the model was told")]
-    question: Annotated[str, Field(description="What the user was asked")]
+    source: Annotated[str, Field(description="The Source of the operator's answer; empty if no operator decided")]
+    text: Annotated[str, Field(description="The text for the model")]
+    question: Annotated[str, Field(description="The question to the user")]
 
 
 class Entry(Model):
@@ -57,13 +57,13 @@ class Entry(Model):
     who: Literal["USER", "MODEL", "TOOLS", "RECOVERY"]
     at: str
     execution: Annotated[str, Field(description="The ARN of the execution that wrote it")]
-    heard: Annotated[list[Words], Field(description="The user's words")] = []
-    ruling: Annotated[Ruling | None, Field(description="What was decided about the calls before")] = None
-    reported: Annotated[list[str], Field(description="What came of the agents that it delegated to")] = []
-    said: Annotated[list[str], Field(description="The model's words beside its decision")] = []
+    heard: Annotated[list[Words], Field(description="The user's texts")] = []
+    ruling: Annotated[Ruling | None, Field(description="The decision about the calls before")] = None
+    reported: Annotated[list[str], Field(description="The reports of the agents that it delegated to")] = []
+    said: Annotated[list[str], Field(description="The model's texts beside its decision")] = []
     uses: Annotated[
         list[dict[str, Any]],
-        Field(description="What the model asked for, as {toolName, parameters}; nothing in the JSON protocol"),
+        Field(description="The calls of the model, as {toolName, parameters}; empty in the JSON protocol"),
     ] = []
     decision: Decision | None = None
     results: list[CallResult] = []
@@ -72,9 +72,9 @@ class Entry(Model):
 
 
 def read_entry(item: Item, others: Mapping[str, Item] = _NOTHING) -> Entry:
-    """Read a STEP item. `others`: the agent's STATE and INPUT items by `record`, for what was heard, and its callers.
+    """Read a STEP item. `others`: the agent's STATE and INPUT items by `record`, for the user's texts and the callers.
 
-    Raises ValueError, pydantic's among them, or KeyError if it is none.
+    Raises ValueError, pydantic's own included, or KeyError if it is not a STEP item.
     """
     step, at, execution = int(item["record"].removeprefix("STEP#")), item["at"], item["execution"]
     match item["who"]:
@@ -114,11 +114,11 @@ def read_entry(item: Item, others: Mapping[str, Item] = _NOTHING) -> Entry:
             recovery = Recovery.model_validate({name: item[name] for name in Recovery.model_fields})
             return Entry(step=step, who="RECOVERY", at=at, execution=execution, recovery=recovery)
         case who:
-            raise ValueError(f"{item['record']} was written by {who!r}, which no journal knows")
+            raise ValueError(f"{item['record']} has who = {who!r}; known are USER, MODEL, TOOLS and RECOVERY")
 
 
 def read_journal(items: Iterable[Item]) -> list[Entry]:
-    """Read the entries among an agent's items, in order. STATE and INPUT among them say what was heard, and callers."""
+    """Read the entries among an agent's items, in order. STATE and INPUT items give the user's texts and callers."""
     found = list(items)
     others = {item["record"]: item for item in found if not item["record"].startswith("STEP#")}
     entries = (read_entry(item, others) for item in found if item["record"].startswith("STEP#"))
@@ -127,7 +127,7 @@ def read_journal(items: Iterable[Item]) -> list[Entry]:
 
 
 def _rulings(inbox: Iterable[Item]) -> dict[str, Ruling]:
-    """What was decided, by approval; what came first counts."""
+    """Return the decisions by approval; the first decision about an approval counts."""
     rulings: dict[str, Ruling] = {}
     for item in sorted(inbox, key=lambda item: (item["time"], item["receivedAt"], item["record"])):
         if item["type"] == "AgentDecisionGiven":
@@ -138,9 +138,9 @@ def _rulings(inbox: Iterable[Item]) -> dict[str, Ruling]:
 
 
 def _with_rulings(entries: Iterable[Entry], rulings: Mapping[str, Ruling]) -> Iterator[Entry]:
-    """Each ruling goes with the entry that follows from it: results, or what the model said to a refusal.
+    """Yield the entries, each ruling with the entry that follows from it: results, or the model's reply to a refusal.
 
-    The entry that takes the input in comes after the results, too late to be read.
+    The entry that takes the input in comes after the results, which is too late for a reader.
     """
     asked = ""
     for entry in entries:
@@ -152,20 +152,20 @@ def _with_rulings(entries: Iterable[Entry], rulings: Mapping[str, Ruling]) -> It
 
 
 def outcome_text(result: CallResult) -> str:
-    """What came back from a call: its value as JSON, or what went wrong."""
+    """Return the result of a call as text: its value as JSON, or its error."""
     if result.outcome is Outcome.COMMITTED:
         return json.dumps(result.value, ensure_ascii=False)
     return f"{result.outcome}: {reason(result.message) or result.error}"
 
 
 def corrections(decision: Decision) -> list[str]:
-    """What the model was told to do better."""
+    """Return the texts that told the model what was wrong with its reply."""
     wrong = [answer.text for answer in decision.answers if answer.error]
     return wrong or ([decision.message] if decision.action == "INVALID" else [])
 
 
 def _texts(blocks: list[dict[str, Any]]) -> Iterator[str]:
-    """What a message says, tool results included."""
+    """Yield the texts of a message, tool results included."""
     for block in blocks:
         for part in block.get("ToolResult", {}).get("Content", [block]):
             if "Text" in part:

@@ -1,7 +1,7 @@
-"""A call that writes runs once: Powertools Idempotency on the table `IDEMPOTENCY_TABLE` (key `id`, TTL `expiration`).
+"""Runs a call that writes once: Powertools Idempotency on the table `IDEMPOTENCY_TABLE` (key `id`, TTL `expiration`).
 
-It is the second guard, behind the ledger. A record goes `INPROGRESS` before the tool acts, holds the result afterwards,
-and is forgotten only if the tool promises that nothing happened.
+It is the second guard, behind the ledger. A record is `INPROGRESS` before the tool acts, holds the result afterwards,
+and is deleted only if the tool promises that nothing happened.
 """
 
 import os
@@ -26,14 +26,14 @@ from agent.log import logger
 from agent.record import KEY_KNOWN_DAYS
 
 RETENTION_SECONDS = KEY_KNOWN_DAYS * 24 * 3600
-"""How long a call is remembered."""
+"""How long the record of a call is kept."""
 
 
 class _CallStore(DynamoDBPersistenceLayer):
     """Powertools' store, but a call that may have acted is never run again."""
 
     def save_inprogress(self, data: Any, remaining_time_in_millis: int | None = None) -> None:  # noqa: ARG002
-        # By default a record that is in progress expires with the function's time, and the next attempt acts again.
+        # By default a record in progress expires after the function's remaining time, and the next attempt acts again.
         super().save_inprogress(data, RETENTION_SECONDS * 1000)
 
     def delete_record(self, data: Any, exception: Exception) -> None:
@@ -58,10 +58,10 @@ def _store(table: str) -> _CallStore:
 
 
 def once(tool: str, key: str, act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Runs `act`, or gives the result that it had under this key.
+    """Run `act`, or return the result that it had under this key.
 
-    Raises what `act` raises; ToolUnavailable if the record cannot be written, so that nothing was done;
-    ToolOutcomeUnknown if an attempt under this key has not told how it ended.
+    Raises each error of `act`; ToolUnavailable if the record cannot be written, so that nothing was done;
+    ToolOutcomeUnknown if an earlier attempt under this key has not recorded its end.
     """
 
     def attempt(*, key: str) -> dict[str, Any]:  # noqa: ARG001
@@ -77,6 +77,6 @@ def once(tool: str, key: str, act: Callable[[], dict[str, Any]]) -> dict[str, An
     try:
         return guarded(key=key) or {}
     except IdempotencyAlreadyInProgressError as error:
-        raise ToolOutcomeUnknown(f"{tool} was called before with key {key}, and how that ended is not known") from error
+        raise ToolOutcomeUnknown(f"{tool} was called before with key {key}, and its outcome is not known") from error
     except IdempotencyPersistenceLayerError as error:
         raise ToolUnavailable(f"{tool} did nothing: the call could not be recorded first. {error}") from error

@@ -1,7 +1,7 @@
-"""What an operator is asked about an agent, and what an operator may answer.
+"""The answer of an operator about an agent: its shape and its checks.
 
-LoadRecovery checks each answer, and what it says counts. The API and the command line check the same before they send
-one, so that a person hears at once what is missing. Pure.
+LoadRecovery checks each answer, and its check decides. The API and the command line make the same check before they
+send an answer, so that a person sees at once what is missing. Pure.
 """
 
 import json
@@ -22,15 +22,15 @@ NOTE_LIMIT = 4000
 EFFECTS_LIMIT = 50
 """Effects that an answer names at most."""
 COMPLAINTS = 5
-"""What is wrong with an answer is told up to this many times."""
+"""Errors of an answer that a refusal names at most."""
 SHOWN = 500
 """Characters of a call's arguments in a message."""
 RESULT_UNKNOWN = {"happened": True, "note": "The operator says that it happened; its result is not known."}
-"""What the ledger holds as the result of a call whose result the operator does not give."""
+"""The result in the ledger of a call whose result the operator does not give."""
 
 
 class OperatorDecision(StrEnum):
-    """What an operator may decide."""
+    """The decisions that an operator may make."""
 
     RETRY = "RETRY"
     REPLAN = "REPLAN"
@@ -39,13 +39,13 @@ class OperatorDecision(StrEnum):
 
 
 class EffectAnswer(Model):
-    """What an operator says of one uncertain effect."""
+    """An operator's statement about one uncertain effect."""
 
     key: Annotated[str, Field(description="The effect's `record`, as EFFECT#000007#0")]
     happened: Annotated[StrictBool, Field(description="Whether the call took effect")]
-    result: Annotated[Any, Field(description="What the call gave, if it happened and that is known; any JSON")] = None
+    result: Annotated[Any, Field(description="The call's result, if it happened and this is known; any JSON")] = None
 
-    # The schema says it too, so that what fits it is accepted.
+    # The schema has the same rule as the validator, so that every answer that fits it is accepted.
     model_config = ConfigDict(
         json_schema_extra={
             "if": {"properties": {"happened": {"const": False}}},
@@ -66,10 +66,10 @@ class OperatorAnswer(Model):
     decision: OperatorDecision
     note: Annotated[str, Field(max_length=NOTE_LIMIT, description="Why; kept in the journal")] = ""
     effects: Annotated[
-        list[EffectAnswer], Field(max_length=EFFECTS_LIMIT, description="What became of uncertain effects")
+        list[EffectAnswer], Field(max_length=EFFECTS_LIMIT, description="Whether uncertain effects happened")
     ] = []
     by: Annotated[str, Field(max_length=BY_LIMIT, description="The operator's name")] = ""
-    source: Annotated[str, Field(max_length=256, description="Which way the answer came: the events' Source")] = ""
+    source: Annotated[str, Field(max_length=256, description="The way that the answer came, as an event's Source")] = ""
 
 
 class AnswerRefused(ValueError):
@@ -97,7 +97,7 @@ def read_answer(answer: Any, items: Iterable[Item]) -> OperatorAnswer:
 def check_effects(decision: OperatorDecision, effects: Iterable[EffectAnswer], items: Iterable[Item]) -> None:
     """Check that a decision names only effects of this agent, and each uncertain one unless it is ABORT.
 
-    An effect that was settled since the question was asked may be named: the ledger knows better by now.
+    An answer may name an effect that was settled since the question was asked: the ledger's status counts.
     Raises AnswerRefused.
     """
     ledger = {item["record"]: item for item in items if item["record"].startswith("EFFECT#")}
@@ -115,7 +115,7 @@ def check_effects(decision: OperatorDecision, effects: Iterable[EffectAnswer], i
 
 
 def unsettled(items: Iterable[Item]) -> list[Item]:
-    """The entries of the ledger whose end is unknown."""
+    """Return the entries of the ledger whose end is unknown."""
     return [
         item
         for item in items
@@ -124,7 +124,7 @@ def unsettled(items: Iterable[Item]) -> list[Item]:
 
 
 def describe(item: Item) -> str:
-    """A ledger entry in one line: its key, its call, and when the call began."""
+    """Describe a ledger entry in one line: its key, its call, and when the call began."""
     text = item["input"]
     arguments = text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
     return f"{item['record']}, {item['tool']} {arguments}, since {item['reservedAt']}"

@@ -1,4 +1,4 @@
-"""Text as a person may see it: without what a terminal or a mail reader obeys. Pure."""
+"""Text for people, without the characters that a terminal or a mail reader obeys. Pure."""
 
 import re
 
@@ -14,10 +14,10 @@ def visible(text: str) -> str:
 
 
 def visible_lines(text: str) -> str:
-    """Do the same but keep newlines: for text whose lines a layout has made."""
+    """Do the same as `visible` but keep newlines, for text whose lines a layout has made."""
     return "\n".join(map(visible, text.split("\n")))
 
 
 def visible_json(text: str) -> str:
-    """Escape what JSON leaves raw, so that the document has the same value."""
+    """Escape the control characters that JSON leaves raw; the document keeps its value."""
     return _OUTSIDE_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

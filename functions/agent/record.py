@@ -1,8 +1,8 @@
-"""The agent's record in the table `AgentWorkflows`: what its items are called and what they hold.
+"""The agent's record in the table `AgentWorkflows`: the names of its items and what they hold.
 
-One partition per agent (`agentId`), told apart by `record`: `STATE`, `STEP#000007`, `INPUT#<event id>`,
+Each agent has one partition (`agentId`). Its items differ by `record`: `STATE`, `STEP#000007`, `INPUT#<event id>`,
 `EFFECT#000007#0`, `EFFECT#000007#0#UNDO#1`. Nested values (messages, decisions, results) are stored as JSON text, so
-that the machines can write what they carry without knowing its shape.
+that the machines can write them without knowing their shape.
 """
 
 import hashlib
@@ -17,19 +17,19 @@ from pydantic.alias_generators import to_camel
 
 AGENT_ID = r"^[A-Za-z0-9_-]{1,64}$"
 FREE = "NONE"
-"""What `owner` and `nextAction` hold when there is none: an attribute of STATE is never missing."""
+"""The value of `owner` without an owner, and of `nextAction` without an action: STATE has every attribute, always."""
 KEY_KNOWN_DAYS = 30
 """Days for which a tool knows the key of a call: longer than an execution can be redriven (14 days)."""
 GOAL_LIMIT = 4096
-"""Bytes of `goal` in UTF-8; a longer one would make every checkpoint grow with it."""
+"""Bytes of `goal` in UTF-8; a longer goal would make every checkpoint larger."""
 BY_LIMIT = 256
-"""Characters of a caller's name; STATE carries it too."""
+"""Characters of a caller's name; STATE holds it too."""
 _UNDO = re.compile(r"(.+)#UNDO#([1-9][0-9]*)")
 Entry = TypeVar("Entry")
 
 
 class Status(StrEnum):
-    """Where an agent stands."""
+    """The status of an agent."""
 
     INITIATED = "INITIATED"
     PLANNING = "PLANNING"
@@ -55,11 +55,11 @@ SETTLED = FINISHED | {
     Status.WAITING_FOR_APPROVAL,
     Status.WAITING_FOR_OPERATOR,
 }
-"""In one of these an agent stays until somebody outside acts: whoever watches it can stop watching."""
+"""In one of these an agent stays until a person outside acts, so a program that follows it can stop."""
 
 
 class NextAction(StrEnum):
-    """What an `AgentStateUpdated` event asks for; without one it only tells."""
+    """The turn that an `AgentStateUpdated` event asks for. Without a next action the event only informs."""
 
     PLANNING = "PLANNING"
     EXECUTE_TOOL = "EXECUTE_TOOL"
@@ -67,7 +67,7 @@ class NextAction(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What becomes of calls that wait for approval. Nobody gives EXPIRE: it is what comes of waiting too long."""
+    """The decision about calls that wait for approval. EXPIRE does not come from a person: the wait was too long."""
 
     APPROVE = "APPROVE"
     REFUSE = "REFUSE"
@@ -75,7 +75,7 @@ class Verdict(StrEnum):
 
 
 class EffectStatus(StrEnum):
-    """The ledger of one call that changes the world."""
+    """The status of a ledger entry: of one call that changes data outside the agent."""
 
     RESERVED = "RESERVED"
     COMMITTED = "COMMITTED"
@@ -95,25 +95,25 @@ class Outcome(StrEnum):
 
 
 def step_record(step: int) -> str:
-    """The `record` of a journal entry, as `STEP#000007`."""
+    """Return the `record` of a journal entry, as `STEP#000007`."""
     return f"STEP#{step:06d}"
 
 
 def effect_record(step: int, index: int) -> str:
-    """The `record` of a ledger entry, keyed by the decision's step and the call's place in it, as `EFFECT#000007#0`."""
+    """Return the `record` of a ledger entry: the decision's step and the call's place in it, as `EFFECT#000007#0`."""
     return f"EFFECT#{step:06d}#{index}"
 
 
 def undo_record(effect: str, attempt: int) -> str:
     """Return the `record` of an attempt to undo an effect, counted from 1, as `EFFECT#000007#0#UNDO#1`.
 
-    Each attempt has a key of its own, because a tool answers a key that it knows with what it answered before.
+    Each attempt has its own key, because a tool answers a key that it knows with its earlier answer.
     """
     return f"{effect}#UNDO#{attempt}"
 
 
 def undoes(record: str) -> str:
-    """Return the `record` of the effect that this ledger entry undoes; "" if it undoes none."""
+    """Return the `record` of the effect that this ledger entry undoes; "" if it undoes no effect."""
     found = _UNDO.fullmatch(record)
     return found[1] if found else ""
 
@@ -131,19 +131,19 @@ def undo_attempts(ledger: Mapping[str, Entry]) -> dict[str, list[Entry]]:
 
 
 def child_id(agent_id: str, step: int, index: int) -> str:
-    """Who is delegated to. The same for the same call of the same agent, so that a second request starts no second
-    child."""
+    """Return the id of a child. The same call of the same agent gives the same id, so that a second request starts no
+    second child."""
     key = f"{agent_id}#{step:06d}#{index}"
     return f"child-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
 class Model(BaseModel):
-    """Base of what crosses a border: camelCase outside, snake_case inside, nothing unknown."""
+    """Base of all data that crosses a border: camelCase outside, snake_case inside, no unknown fields."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
 
     def dump(self) -> dict[str, Any]:
-        """The JSON object that the machine carries: every field present, camelCase."""
+        """Return the JSON object that the machine carries: every field present, camelCase."""
         return self.model_dump(mode="json", by_alias=True)
 
 
@@ -166,23 +166,23 @@ class Call(Model):
     function: Annotated[
         str, Field(description="The Lambda's name or ARN, from the definition and never from the model")
     ]
-    effect: Annotated[Literal["read", "write"], Field(description="Whether it changes the world")]
+    effect: Annotated[Literal["read", "write"], Field(description="`write` if it changes data outside the agent")]
     input: Annotated[dict[str, Any], Field(description="Arguments that passed the tool's schema")]
     key: Annotated[str, Field(description="The ledger entry's `record`")]
     timeout_seconds: Annotated[
-        int, Field(gt=0, description="How long the machine waits; longer than the function's own")
+        int, Field(gt=0, description="How long the machine waits: longer than the function's own timeout")
     ]
-    alternative: Annotated["Call | None", Field(description="What is called instead if it is unavailable")] = None
-    approval: Annotated[bool, Field(description="Whether somebody must approve it first")] = False
+    alternative: Annotated["Call | None", Field(description="The call that replaces it if it is unavailable")] = None
+    approval: Annotated[bool, Field(description="Whether an approver must approve it first")] = False
 
     @property
     def alternatives(self) -> "list[Call]":
-        """What is called instead, in order, each if the one before is unavailable."""
+        """The calls that replace it, in order, each if the call before it is unavailable."""
         return [self.alternative, *self.alternative.alternatives] if self.alternative else []
 
 
 class Child(Model):
-    """An agent that is delegated to."""
+    """An agent that its parent delegates to."""
 
     tool_use_id: Annotated[str, Field(description="The `delegate` that asked for it; empty in the JSON protocol")]
     agent_id: Annotated[str, Field(description="Its id, which follows from its parent's and the call's key")]
@@ -191,13 +191,13 @@ class Child(Model):
     prompt: str
     step: Annotated[str, Field(description="The `record` of the decision that names it", examples=["STEP#000002"])]
     place: Annotated[int, Field(ge=0, description="Its place among the children of that decision", examples=[0])]
-    depth: Annotated[int, Field(ge=1, description="How many agents are above it")]
-    tokens: Annotated[int, Field(ge=1, description="What it may use up at most: a share of what its parent has left")]
+    depth: Annotated[int, Field(ge=1, description="Number of agents above it")]
+    tokens: Annotated[int, Field(ge=1, description="Most tokens that it may use: a share of what its parent has left")]
     cost_micro_usd: Annotated[int, Field(ge=1)]
 
 
 class Answer(Model):
-    """What a tool use is answered without being carried out: a built-in, or a call that was wrong."""
+    """The answer to a tool use that is not carried out: to a built-in, or to a wrong call."""
 
     tool_use_id: str
     text: str
@@ -217,18 +217,18 @@ Action = Literal[
     "INVALID",
     "CANCEL",
 ]
-"""What a decision is. ASK_APPROVAL holds calls until somebody approves them; REPLAN replaces a plan; INVALID is a reply
-that could not be used; MISALIGNED claims for the second time to be complete, against what the record says. CANCEL is
-nobody's reply and in no journal: LoadTurn answers it for an agent that is to be cancelled."""
+"""The kind of a decision. ASK_APPROVAL holds calls until they are approved; REPLAN replaces a plan; INVALID is a reply
+that could not be used; MISALIGNED claims for the second time to be complete, although the record says otherwise. CANCEL
+is not a reply and is in no journal: LoadTurn returns it for an agent that is to be cancelled."""
 
 
 RecoveryAction = Literal["RETRY", "REPLAN", "COMPENSATE", "ABORT", "FAIL", "CANCEL"]
-"""What a recovery decides, by itself or because an operator says so. FAIL leaves the agent FAILED, CANCEL leaves it
-CANCELLED, as somebody asked."""
+"""The decision of a recovery, by itself or by an operator's order. FAIL leaves the agent FAILED. CANCEL leaves it
+CANCELLED, because a caller asked for that or an agent above it has ended."""
 
 
 class Decision(Model):
-    """The model's reply, checked: the one thing that the machine routes on. Stored in the journal as it is."""
+    """The model's reply, checked. The machine routes on nothing else. Stored in the journal unchanged."""
 
     action: Action
     status: Annotated[Status, Field(description="The agent's status once this decision is checkpointed")]
@@ -236,25 +236,27 @@ class Decision(Model):
     ends: Annotated[int, Field(description="1 if the agent ends when the turn closes on it, else 0")] = Field(
         default_factory=lambda decision: int(decision["closes_as"] in FINISHED)
     )
-    next_action: Annotated[Literal["NONE"], Field(description="None: the turn that closes on it is the last")] = "NONE"
+    next_action: Annotated[Literal["NONE"], Field(description="NONE: no turn follows the one that closes on it")] = (
+        "NONE"
+    )
     tool_use_id: Annotated[
-        str, Field(description="The built-in's tool use, answered later; empty if there is none")
+        str, Field(description="The tool use of a built-in that is answered later; empty otherwise")
     ] = ""
-    calls: Annotated[list[Call], Field(description="What is to be carried out: TOOL_USE, ASK_APPROVAL")] = []
-    children: Annotated[list[Child], Field(description="Who is delegated to: DELEGATE")] = []
+    calls: Annotated[list[Call], Field(description="The calls to carry out, of TOOL_USE and ASK_APPROVAL")] = []
+    children: Annotated[list[Child], Field(description="The agents to start, of DELEGATE")] = []
     waits_for: Annotated[
-        str, Field(description="The decision's step, by which what is waited for is told apart; empty otherwise")
+        str, Field(description="The decision's step, if the agent waits for its approval or its children; or empty")
     ] = ""
     answers: Annotated[list[Answer], Field(description="Tool uses answered at once")] = []
     message: Annotated[str, Field(description="The question, the result, the reason, or the correction")] = ""
     reflection: Annotated[str, Field(description="What the model says of its progress")] = ""
     fingerprint: Annotated[str, Field(description="The same for the same calls with the same arguments")] = ""
-    doubted: Annotated[bool, Field(description="Whether it claimed to be complete and was sent back for it")] = False
+    doubted: Annotated[bool, Field(description="Whether it claimed to be complete and was refused for that")] = False
     results_record: Annotated[str, Field(description="The `record` that the results of its calls go to")]
 
 
 class CallResult(Model):
-    """How one call ended: item i of a TOOLS step answers `calls[i]` of the decision before it."""
+    """The result of one call: item i of a TOOLS step answers `calls[i]` of the decision before it."""
 
     outcome: Outcome
     value: Annotated[Any, Field(description="The tool's output, when COMMITTED")] = None

@@ -6,15 +6,15 @@ from pydantic import BaseModel
 
 
 def schema_for_model(model: type[BaseModel]) -> dict[str, Any]:
-    """Of a pydantic model, without titles: pydantic titles every field with its own name, which is noise."""
+    """Return a pydantic model's schema without titles: pydantic titles every field with its own name."""
     schema: dict[str, Any] = _without_titles(model.model_json_schema())
     return schema
 
 
 def offered_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """A tool's schema as every model family takes it: at the top `type`, `properties`, `required`, and no references.
+    """Return a tool's schema as every model family takes it: only `type`, `properties`, `required`, no references.
 
-    Amazon Nova's guide names these three. ReadReply checks against the whole schema all the same.
+    Amazon Nova's guide names these three for the top level. ReadReply still checks against the whole schema.
     """
     definitions = schema.get("$defs", {})
     return {
@@ -28,7 +28,7 @@ def _resolved(schema: Any, definitions: dict[str, Any]) -> Any:
     if isinstance(schema, dict):
         name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
         if name in definitions:
-            # Without this definition below, so that one that refers to itself ends.
+            # Leave this definition out below, so that a definition that refers to itself ends.
             others = {other: part for other, part in definitions.items() if other != name}
             beside = {key: part for key, part in schema.items() if key != "$ref"}
             return {**_resolved(definitions[name], others), **_resolved(beside, definitions)}

@@ -1,4 +1,4 @@
-"""Reads the record, for those who fold it."""
+"""Reads the record for the Lambdas that fold it."""
 
 import os
 from functools import cache
@@ -11,7 +11,7 @@ from agent.errors import InvalidRecord
 
 
 def read_agent(agent_id: str) -> list[Item]:
-    """All items of an agent, in order of `record`, read consistently. Numbers come as text."""
+    """Read all items of an agent consistently, in order of `record`. Numbers come as text."""
     pages = (
         reading_client()
         .get_paginator("query")
@@ -26,7 +26,7 @@ def read_agent(agent_id: str) -> list[Item]:
 
 
 def read_above(agent_id: str) -> Item:
-    """What tells whether an agent goes on, and who is above it, read consistently; empty if there is no such agent."""
+    """Read `status` and `parent` of an agent consistently; empty if there is no such agent."""
     answer = reading_client().get_item(
         TableName=os.environ["TABLE_NAME"],
         Key={"agentId": {"S": agent_id}, "record": {"S": "STATE"}},
@@ -39,12 +39,12 @@ def read_above(agent_id: str) -> Item:
 
 @cache
 def read_definition(name: str, version: int) -> Definition:
-    """One version of a definition; it never changes, so it is read once. Raises InvalidRecord if it is gone."""
+    """Read one version of a definition, once, because it never changes. Raises InvalidRecord if it does not exist."""
     answer = reading_client().get_item(
         TableName=os.environ["TABLE_NAME"],
         Key={"agentId": {"S": definition_key(name)}, "record": {"S": version_record(version)}},
         ConsistentRead=True,
     )
     if "Item" not in answer:
-        raise InvalidRecord(f"Version {version} of the definition {name} is not in the table any more.")
+        raise InvalidRecord(f"Version {version} of the definition {name} is no longer in the table.")
     return Definition.model_validate_json(answer["Item"]["definition"]["S"])

@@ -1,4 +1,4 @@
-"""The `@tool` decorator: makes the Lambda handler of a tool from a function with pydantic models at both ends.
+"""The `@tool` decorator: makes the Lambda handler of a tool from a function that takes and returns pydantic models.
 
     @tool(effect="write")
     def book_flight(request: BookFlight, call: ToolCall) -> Booking:
@@ -34,7 +34,7 @@ Guard = Callable[[str, str, Callable[[], dict[str, Any]]], dict[str, Any]]
 
 
 class ToolCall(Model):
-    """Which call this is. A tool gets it as its second parameter, if it has one."""
+    """The call that is carried out. A tool gets it as its second parameter, if it has one."""
 
     agent_id: AgentId
     key: Annotated[str, Field(min_length=1, description="The call's key, the same at every attempt")]
@@ -67,18 +67,18 @@ class ToolHandler:
         return self.output_model.model_json_schema(mode="serialization")
 
     def __call__(self, event: Any, _context: object) -> dict[str, Any]:
-        """Carries out one call, `{agentId, key, input}`, and returns the output as a JSON object."""
+        """Carry out one call, `{agentId, key, input}`, and return the output as a JSON object."""
         if nests_deeper(event, STORED_DEPTH):
             raise ToolRejected(f"The arguments of {self.name} nest more than {STORED_DEPTH} deep")
         try:
             call = _Event.model_validate(clean(event))
         except ValidationError as error:
-            raise ToolRejected(f"{self.name} was called wrongly; other arguments cannot mend it. {error}") from error
+            raise ToolRejected(f"{self.name} was called wrongly; other arguments will not help. {error}") from error
         metrics = EphemeralMetrics(namespace="Turnstile", service=self.name)
         metrics.add_metric("Calls", MetricUnit.Count, 1)
         with logger.append_context_keys(agentId=call.agent_id, key=call.key, tool=self.name):
             try:
-                # The guard comes first: a call that has acted keeps its result, also if a newer version of the tool
+                # The guard comes first: a call that has acted keeps its result, even if a newer version of the tool
                 # refuses its arguments.
                 result = self.guard(self.name, call.key, lambda: self._result(self._request(call.input), call))
                 logger.info("Done")
@@ -86,7 +86,7 @@ class ToolHandler:
             except Exception as error:
                 failure = _FAILURES.get(type(error), "Failed")
                 metrics.add_metric(failure, MetricUnit.Count, 1)
-                # Only what the tool did not foresee is worth a stack trace.
+                # Log a stack trace only for an error that is not in `_FAILURES`.
                 logger.warning("%s: %s", failure, error, exc_info=failure == "Failed")
                 raise
             finally:
@@ -106,7 +106,7 @@ class ToolHandler:
             value: dict[str, Any] = output.model_dump(mode="json", by_alias=True)
         except ValueError as error:
             # The tool has acted, so this must not become an error of the call.
-            return {"truncated": True, "text": f"{self.name} was carried out. Its output is no JSON: {error}"}
+            return {"truncated": True, "text": f"{self.name} was carried out. Its output is not JSON: {error}"}
         deep = nests_deeper(value)
         value = value if deep else clean(value)
         text = clean_text(json.dumps(value, ensure_ascii=False)).encode()
@@ -117,7 +117,7 @@ class ToolHandler:
 
 
 def tool(effect: Literal["read", "write"]) -> Callable[[Callable[..., BaseModel]], ToolHandler]:
-    """Makes a tool of a function `(request) -> output` or `(request, call: ToolCall) -> output`.
+    """Make a tool of a function `(request) -> output` or `(request, call: ToolCall) -> output`.
 
     The function's name and docstring are the tool's. A tool that writes runs once per key (`agent.once`).
     Raises TypeError if the annotations do not fit.
@@ -153,7 +153,7 @@ def _guard(effect: Literal["read", "write"]) -> Guard:
 
 
 def _object_model(annotation: Any, place: str) -> type[BaseModel]:
-    # A list or a scalar is neither a tool's input nor a tool result for Bedrock.
+    # Bedrock takes neither a list nor a scalar as a tool's input or result.
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel) and not issubclass(annotation, RootModel):
         return annotation
     raise TypeError(f"{place} must be annotated with a pydantic model that is a JSON object, not {annotation!r}")

@@ -1,4 +1,4 @@
-"""What the machine `agent_turn` carries from state to state: the shapes at the ends of LoadTurn and ReadReply."""
+"""The data that the machine `agent_turn` carries: the inputs and outputs of LoadTurn and ReadReply."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,25 +9,25 @@ from agent.definition import Limits, Prices, Tool
 from agent.record import Decision, Model, PlanStep
 
 Entry = Literal["ASK_MODEL", "ASK_MODEL_WITHOUT_TOOLS", "CARRY_OUT", "START_CHILDREN", "CLOSE"]
-"""What a turn does next: ask, carry out a decision that is pending, or close on one."""
+"""The next action of a turn: ask the model, carry out a pending decision, or close on a decision."""
 
 
 class Claim(Model):
-    """What LoadTurn is asked with."""
+    """The input of LoadTurn."""
 
     agent_id: str
-    owner: Annotated[str, Field(description="Who holds the lease: this execution")]
+    owner: Annotated[str, Field(description="The owner of the lease: this execution")]
     claimed_step: Annotated[int, Field(description="The journal's newest entry when the turn began")]
 
 
 class Used(Model):
-    """What has been used up, beside `limits` of the same names. Compared by RouteAction."""
+    """The used amounts, with the names of their `limits`. RouteAction compares the two."""
 
     steps: Annotated[int, Field(description="Decisions of the model so far")]
     tokens: int
     cost_micro_usd: int
     replans: int
-    wrong_replies: Annotated[int, Field(description="In a row, up to now")]
+    wrong_replies: Annotated[int, Field(description="Wrong replies in a row, up to now")]
     repeats: Annotated[int, Field(description="Times in a row that the same calls were asked for")]
 
 
@@ -35,22 +35,22 @@ class Agent(Claim):
     """The agent as the turn carries it. Small and bounded."""
 
     step: Annotated[int, Field(description="The newest entry of the journal")]
-    inbox: Annotated[int, Field(description="Inputs that this turn has seen; the turn closes only on all there are")]
+    inbox: Annotated[int, Field(description="Inputs that this turn has read; it closes only if there are no more")]
     rounds: Annotated[int, Field(description="Decisions in this execution")]
     plan: list[PlanStep]
     used: Used
     limits: Limits
     prices: Prices
     protocol: Literal["tools", "json"]
-    fingerprint: Annotated[str, Field(description="Of the newest calls; empty if there were none")]
-    doubts: Annotated[list[str], Field(description="What speaks against being complete")]
-    doubted: Annotated[bool, Field(description="Whether the model was sent back for them just now")]
-    depth: Annotated[int, Field(ge=0, description="How many agents are above it")]
+    fingerprint: Annotated[str, Field(description="Fingerprint of the newest calls; empty if there were no calls")]
+    doubts: Annotated[list[str], Field(description="Reasons against being complete")]
+    doubted: Annotated[bool, Field(description="Whether the newest decision was refused for such reasons")]
+    depth: Annotated[int, Field(ge=0, description="Number of agents above it")]
     children: Annotated[list[str], Field(description="The ids of the agents that it has delegated to")]
 
     @property
     def children_left(self) -> int:
-        """How many agents it may delegate to yet."""
+        """The number of agents that it may still delegate to."""
         return max(0, self.limits.children - len(self.children)) if self.depth < self.limits.depth else 0
 
 
@@ -67,27 +67,27 @@ class ConverseRequest(BaseModel):
 
 
 class Pending(Model):
-    """What has come from outside and goes into the journal with the next decision's entry."""
+    """The inputs that go into the journal with the entry of the next decision."""
 
     messages: Annotated[list[dict[str, Any]], Field(description="Converse messages: none, or one of the user")] = []
     inputs: Annotated[list[str], Field(description="The `record` of each input in them")] = []
-    left: Annotated[int, Field(ge=0, description="Inputs that did not fit and are for the next round")] = 0
+    left: Annotated[int, Field(ge=0, description="Inputs that did not fit and wait for the next round")] = 0
 
 
 class Fallback(Model):
-    """The models that are asked instead, nested in their order. Empty if there is none left."""
+    """The models that are asked instead, nested in their order. Empty if no model is left."""
 
     model_id: str | None = None
     next: "Fallback | None" = None
 
     @model_serializer
     def _sparse(self) -> dict[str, Any]:
-        # The machine asks whether there is a modelId, and carries `next` on.
+        # The machine checks whether there is a `modelId`, and keeps `next` for the next failure.
         return {} if self.model_id is None else {"modelId": self.model_id, "next": (self.next or Fallback())._sparse()}
 
 
 class Turn(Model):
-    """What LoadTurn answers."""
+    """The output of LoadTurn."""
 
     agent: Agent
     entry: Entry
@@ -96,11 +96,11 @@ class Turn(Model):
     tools: Annotated[list[Tool], Field(description="For ReadReply; empty unless the model is asked")] = []
     delegates: Annotated[list[str], Field(description="Definitions that may be delegated to; for ReadReply too")] = []
     pending: Pending = Pending()
-    decision: Annotated[Decision | None, Field(description="The one to go on with; null if the model is asked")] = None
+    decision: Annotated[Decision | None, Field(description="To go on with; null if the model is asked")] = None
 
 
 class Asked(BaseModel):
-    """What ReadReply is asked with. `reply` is Converse's answer as it came; it may be anything."""
+    """The input of ReadReply. `reply` is Converse's answer, unchecked: it may have any shape."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
     agent: Agent
@@ -108,24 +108,24 @@ class Asked(BaseModel):
     delegates: list[str]
     pending: Pending
     reply: Any
-    model_id: Annotated[str, Field(alias="modelId", description="Which model replied")]
+    model_id: Annotated[str, Field(alias="modelId", description="The model that replied")]
 
 
 class Usage(Model):
-    """What one reply cost."""
+    """The tokens and the cost of one reply."""
 
     input_tokens: Annotated[int, Field(ge=0)] = 0
     output_tokens: Annotated[int, Field(ge=0)] = 0
     cost_micro_usd: Annotated[int, Field(ge=0)] = 0
-    model_id: Annotated[str, Field(description="Which model replied")]
+    model_id: Annotated[str, Field(description="The model that replied")]
 
 
 class Step(Model):
     """The journal entry of a decision, for CheckpointDecision."""
 
     record: Annotated[str, Field(description="As STEP#000007")]
-    previous_step: Annotated[int, Field(description="Where the journal must end for this entry to be written")]
-    messages: Annotated[list[dict[str, Any]], Field(description="What it adds to the conversation")]
+    previous_step: Annotated[int, Field(description="The entry is written only if the journal ends at this step")]
+    messages: Annotated[list[dict[str, Any]], Field(description="The messages that it adds to the conversation")]
     inputs: list[str]
     usage: Usage
     plan: list[PlanStep]
@@ -133,7 +133,7 @@ class Step(Model):
 
 
 class Reading(Model):
-    """What ReadReply answers. `agent` is already where it will be once the decision is checkpointed."""
+    """The output of ReadReply. `agent` is already as it will be once the decision is checkpointed."""
 
     agent: Agent
     decision: Decision

@@ -1,4 +1,4 @@
-"""An agent as it is seen from outside: put together from the items of its record."""
+"""The public view of an agent, made from the items of its record."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,7 +30,7 @@ _REFUSALS = {Verdict.REFUSE: "REFUSED", Verdict.EXPIRE: "EXPIRED"}
 
 
 class _Sparse(Model):
-    """Leaves out what is not there: a field that is None."""
+    """A model whose output leaves out each field that is None."""
 
     @model_serializer(mode="wrap")
     def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -38,21 +38,21 @@ class _Sparse(Model):
 
 
 class Message(_Sparse):
-    """One thing that was said."""
+    """One message of the conversation."""
 
     role: Role
     content: str
-    caller: Annotated[Caller | None, Field(description="The caller that said it, if the event named one")] = None
+    caller: Annotated[Caller | None, Field(description="The caller that sent it, if the event named one")] = None
 
 
 class Context(Model):
-    """What the agent knows."""
+    """The agent's context: its conversation."""
 
     conversation_history: list[Message]
 
 
 class PlanEntry(_Sparse):
-    """A step of the agent's plan, or a tool call that it made. The calls come after the plan and are numbered on."""
+    """A step of the agent's plan, or a tool call that it made. The calls come after the plan; their numbers go on."""
 
     step: Annotated[int, Field(ge=1)]
     action: Annotated[str, Field(description="What is to be done, in the agent's words; TOOL_USE for a call")]
@@ -61,18 +61,18 @@ class PlanEntry(_Sparse):
     status: Annotated[
         str,
         Field(
-            description="PENDING, DONE or SKIPPED; of a call PENDING, its outcome, REFUSED or EXPIRED if it needed "
-            "approval and got none, or COMPENSATED once it is undone (COMPENSATING before)"
+            description="Of a step: PENDING, DONE or SKIPPED. Of a call: PENDING, its outcome, REFUSED or EXPIRED if "
+            "it needed approval and got none, or COMPENSATED once it is undone (COMPENSATING before)"
         ),
     ]
     result: Any = None
     error: str | None = None
     unsettled: Annotated[
         str | None,
-        Field(description="The key of the call, or of its undo, of which it is not known whether it happened"),
+        Field(description="The key of the call, or of its undo, if it is not known whether that happened"),
     ] = None
     undo_error: Annotated[
-        str | None, Field(description="Why the last attempt to undo it did not succeed, or is not known to have")
+        str | None, Field(description="Why the last attempt to undo it failed, or why its outcome is not known")
     ] = None
 
 
@@ -85,22 +85,22 @@ class ToolView(Model):
 
 
 class Tokens(Model):
-    """What the model read and wrote."""
+    """The tokens that the model read and wrote."""
 
     input: int
     output: int
 
 
 class Metadata(_Sparse):
-    """When, by whom, how often, at what cost."""
+    """The agent's times, counts and cost."""
 
     created_at: str
     last_updated: str
-    last_updated_by: Annotated[str, Field(description="An execution's ARN")]
+    last_updated_by: Annotated[str, Field(description="The ARN of an execution")]
     last_plan_generated_at: str | None
     last_tool_execution_at: str | None
-    invocation_count: Annotated[int, Field(description="Turns")]
-    error_count: Annotated[int, Field(description="Turns that failed")]
+    invocation_count: Annotated[int, Field(description="Number of turns")]
+    error_count: Annotated[int, Field(description="Number of turns that failed")]
     model_calls: int
     tool_calls: int
     tokens: Tokens
@@ -108,14 +108,14 @@ class Metadata(_Sparse):
 
 
 class Failure(Model):
-    """Why the agent stands still."""
+    """The error that stopped the agent."""
 
     name: str
     message: str
 
 
 class AlternativeCall(Model):
-    """A call that is made instead if the ones before it are unavailable."""
+    """A call that is made instead if the calls before it are unavailable."""
 
     tool_name: str
     function: Annotated[str, Field(description="The Lambda's name or ARN")]
@@ -123,41 +123,43 @@ class AlternativeCall(Model):
 
 
 class AskedCall(AlternativeCall):
-    """A call that waits for approval, or for that of another one beside it."""
+    """A call that waits for its own approval, or for the approval of another call beside it."""
 
     alternatives: Annotated[
         list[AlternativeCall],
-        Field(description="What an approval lets happen too, in order: each if the one before is unavailable"),
+        Field(description="Calls that an approval allows too, in order: each if the call before it is unavailable"),
     ]
-    approval: Annotated[bool, Field(description="Whether it is one that needs approval")]
+    approval: Annotated[bool, Field(description="Whether the call itself needs approval")]
 
 
 class ApprovalView(Model):
-    """What somebody has to decide."""
+    """The calls that an approver has to decide about."""
 
     approval_id: str
     calls: list[AskedCall]
 
 
 class UncertainEffect(Model):
-    """A call of which it is not known whether it took effect."""
+    """A call that may or may not have taken effect."""
 
-    key: Annotated[str, Field(description="By which an operator's decision names it")]
+    key: Annotated[str, Field(description="The key by which an operator's decision names it")]
     tool_name: str
     parameters: dict[str, Any]
     since: Annotated[str, Field(description="When the call began")]
 
 
 class OperatorView(Model):
-    """What an operator has to decide."""
+    """The question that an operator has to decide."""
 
     question_id: Annotated[str, Field(description="A decision names it, so that it answers no other question")]
     text: str
-    uncertain: Annotated[list[UncertainEffect], Field(description="What a decision must say of, ABORT aside")]
+    uncertain: Annotated[
+        list[UncertainEffect], Field(description="Each decision but ABORT must say whether they happened")
+    ]
 
 
 class AgentView(_Sparse):
-    """An agent. `result`, `question`, `approval`, `operator` and `error` are there when its status says so."""
+    """An agent. `result`, `question`, `approval`, `operator` and `error` are present in the statuses that need them."""
 
     agent_id: str
     agent: Annotated[str, Field(description="The definition's name")]
@@ -179,9 +181,9 @@ class AgentView(_Sparse):
 
 
 def public_view(items: Iterable[Item], definition: Definition) -> AgentView:
-    """The agent whose items these are; `definition` is the version that it started with.
+    """Make the view of an agent from its items; `definition` is the version that it started with.
 
-    Raises ValueError if STATE is not among them.
+    Raises ValueError if STATE is not among the items.
     """
     items = list(items)
     state = next((item for item in items if item["record"] == "STATE"), None)
@@ -248,7 +250,7 @@ def _approval(decision: Decision | None, approval_id: str) -> ApprovalView | Non
 
 
 def _operator(items: list[Item]) -> OperatorView | None:
-    """The operator's question; None if it is just about to be asked."""
+    """Return the question to the operator; None if the recovery has not put it yet."""
     asked = next((item for item in items if item["record"] == OPERATOR), None)
     if asked is None:
         return None
@@ -265,7 +267,7 @@ def _operator(items: list[Item]) -> OperatorView | None:
 
 
 def _settled(journal: list[Entry], ledger: Ledger) -> Iterator[Entry]:
-    """The journal with each result that was uncertain as the ledger knows it now."""
+    """Yield the journal's entries; each result that was uncertain is taken from the ledger as it is now."""
     calls: list[Call] = []
     for entry in journal:
         calls = entry.decision.calls if entry.decision else calls
@@ -282,7 +284,7 @@ def _as_known(call: Call, result: CallResult, ledger: Ledger) -> CallResult:
 def _conversation(journal: list[Entry]) -> Iterator[Message]:
     for entry in journal:
         if entry.ruling:
-            # That nobody decided in time is nobody's word.
+            # An expired approval is a system message, not the user's.
             role: Role = "tool_output" if entry.ruling.decision is Verdict.EXPIRE else "user"
             yield Message(role=role, content=entry.ruling.text, caller=entry.ruling.caller)
         yield from (Message(role="tool_output", content=text) for text in entry.reported)
@@ -298,7 +300,7 @@ def _conversation(journal: list[Entry]) -> Iterator[Message]:
 
 
 def _cancelled(state: Item, items: list[Item]) -> Iterator[Message]:
-    """Who ended it, and why: the one thing that no entry of the journal takes in."""
+    """Yield the messages that cancelled the agent: no entry of the journal takes them in."""
     if state["status"] != Status.CANCELLED:
         return
     requests = [i for i in items if i["record"].startswith("INPUT#") and i["type"] == "AgentCancelRequested"]
@@ -312,7 +314,7 @@ def _cancelled(state: Item, items: list[Item]) -> Iterator[Message]:
 def _spoken(entry: Entry) -> list[str]:
     decision = entry.decision
     if decision and decision.action in ("ASK_USER", "COMPLETE", "GIVE_UP"):
-        # The question, the result or the reason, and not the call that says it.
+        # Show the question, the result or the reason, not the tool use that holds it.
         return [*(entry.said if entry.uses else []), decision.message]
     return [*entry.said, *(json.dumps(use, ensure_ascii=False) for use in entry.uses)]
 
@@ -340,7 +342,7 @@ def _calls(journal: list[Entry], ledger: Ledger, after: int) -> Iterator[PlanEnt
 
 
 def _begun(call: Call, ledger: Ledger) -> str:
-    """A call without a result: the journal may have ended before a recovery gave up on it."""
+    """Return the status of a call without a result. A recovery may have marked it UNCERTAIN in the ledger only."""
     tried: Call | None = call
     while tried:
         if ledger.get(tried.key, {}).get("status", "") == EffectStatus.UNCERTAIN:
@@ -350,7 +352,7 @@ def _begun(call: Call, ledger: Ledger) -> str:
 
 
 def _undoing(call: Call, ledger: Ledger) -> str:
-    """How far its effect, or that of its alternative, is undone; empty if it is not to be."""
+    """Return COMPENSATING or COMPENSATED for a call whose effect, or its alternative's, is being undone; else empty."""
     tried: Call | None = call
     while tried:
         status = ledger.get(tried.key, {}).get("status", "")
@@ -373,7 +375,7 @@ def _unsettled(call: Call, ledger: Ledger, attempts: Mapping[str, list[Item]]) -
 
 
 def _undo_error(call: Call, attempts: Mapping[str, list[Item]]) -> str | None:
-    """Say why the effect of a call, or of its alternative, is not undone; None if that was not tried, or has worked."""
+    """Say why the effect of a call, or of its alternative, is not undone; None if no undo was tried, or it worked."""
     tried: Call | None = call
     while tried:
         last = attempts[tried.key][-1] if tried.key in attempts else {}
@@ -387,10 +389,10 @@ def _undo_error(call: Call, attempts: Mapping[str, list[Item]]) -> str | None:
 
 
 def _answered(journal: list[Entry]) -> Iterator[tuple[list[Call], list[CallResult], Ruling | None]]:
-    """The calls of each decision, and their results if there are any yet: a recovery may stand between the two.
+    """Yield the calls of each decision with their results, if there are any: a recovery may come between the two.
 
-    One that speaks to the model stands for the results: what was not carried out then never will be. So does a ruling
-    that does not approve the calls.
+    A recovery with a text for the model replaces the results: calls that were not carried out then never will be. So
+    does a ruling that does not approve the calls.
     """
     pending: list[Call] = []
     for entry in journal:
@@ -409,7 +411,7 @@ def _answered(journal: list[Entry]) -> Iterator[tuple[list[Call], list[CallResul
 
 
 def _question(journal: list[Entry]) -> str | None:
-    """What the user was asked last, by the model or by a recovery."""
+    """Return the last question to the user, by the model or by a recovery."""
     for entry in reversed(journal):
         if entry.recovery and entry.recovery.question:
             return entry.recovery.question

@@ -1,1 +1,1 @@
-"""Api: the front door. Reads the record, puts events on the bus, and writes nothing itself."""
+"""Api: the HTTP API. Reads the record, puts events on the bus, and writes nothing itself."""

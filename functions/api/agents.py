@@ -1,7 +1,7 @@
-"""What can be asked of an agent: each request is checked against the record, then put on the bus.
+"""The requests to agents: each is checked against the record, then put on the bus.
 
-The check is for the caller's sake: it names what is wrong while somebody listens. What holds is what the machines
-decide when the event arrives, and by then the agent may have moved.
+The check helps the caller: the answer names an error at once. The machines decide when the event arrives, and by then
+the agent may have changed.
 """
 
 import json
@@ -18,20 +18,20 @@ from api.problems import Refused, invalid, unknown_agent
 from api.shapes import Accepted, ApprovalDecision, Cancelling, Effect, OperatorDecision, StartAgent
 
 RESERVED = ("child-", "key-")
-"""How the ids begin that follow from a parent's decision, or from an Idempotency-Key."""
+"""The beginnings of ids that are made from a parent's decision, or from an Idempotency-Key."""
 SHORT = 500
 """Characters of an effect's arguments or result."""
 
 
 def start(request: StartAgent, key: str | None, by: str) -> Accepted:
-    """Asks for an agent. The same key with the same body asks for the same one."""
+    """Request an agent. The same key with the same body requests the same agent."""
     if len((request.prompt if request.goal is None else request.goal).encode()) > GOAL_LIMIT:
         what = "prompt, which is the goal too," if request.goal is None else "goal"
         raise invalid(f"{what} has more than {GOAL_LIMIT} bytes; give a short goal beside a long prompt")
     if request.agent_id and request.agent_id.startswith(RESERVED):
         raise invalid(
             f"agentId begins with {' or '.join(RESERVED)}: such ids belong to agents that another agent delegates to "
-            "or that are named after an Idempotency-Key. Use another one, or none"
+            "or that are named after an Idempotency-Key. Use another agentId, or leave it out"
         )
     agent_id = request.agent_id or keys.agent_id_for(key)
     request_id = keys.request_id(key, request)
@@ -60,34 +60,34 @@ def start(request: StartAgent, key: str | None, by: str) -> Accepted:
 
 
 def give_input(agent_id: str, text: str, key: str | None, by: str) -> Accepted:
-    """Says something to an agent that waits for it, or is at work and will hear it then."""
+    """Send a user's text to an agent that waits for it, or that works and reads it at its next step."""
     event = AgentInputReceived(agent_id=agent_id, text=text, input_id=keys.input_id(key), by=by)
     state = _state(agent_id)
     accepted = Accepted(agent_id=agent_id, status=Status(state["status"]))
     if key and _known(event, agent_id, key):
         return accepted
     if accepted.status in FINISHED:
-        raise _finished(agent_id, accepted.status, "and hears nothing more; start another one")
+        raise _finished(agent_id, accepted.status, "and takes no more input; start another agent")
     if accepted.status is Status.WAITING_FOR_APPROVAL:
         raise Refused(
             409,
             "InputRefused",
-            f"Agent {agent_id} waits for no input: it waits for a decision on approval {state['waitsFor']}. "
-            f"POST /agents/{agent_id}/decisions gives it",
+            f"Agent {agent_id} takes no input now: it waits for a decision on approval {state['waitsFor']}. Send the "
+            f"decision with POST /agents/{agent_id}/decisions",
         )
     if accepted.status is Status.WAITING_FOR_OPERATOR:
         raise Refused(
             409,
             "InputRefused",
-            f"Agent {agent_id} waits for no input: it waits for its operator. POST /agents/{agent_id}/decisions "
-            "answers for the operator",
+            f"Agent {agent_id} takes no input now: it waits for its operator. Send the operator's decision with "
+            f"POST /agents/{agent_id}/decisions",
         )
     record.put(event)
     return accepted
 
 
 def decide_approval(agent_id: str, given: ApprovalDecision, key: str | None, by: str) -> Accepted:
-    """Decides on calls that wait for approval."""
+    """Decide about calls that wait for approval."""
     event = AgentDecisionGiven(
         agent_id=agent_id,
         approval_id=given.approval_id,
@@ -113,7 +113,7 @@ def decide_approval(agent_id: str, given: ApprovalDecision, key: str | None, by:
 def decide_operator(agent_id: str, given: OperatorDecision, by: str) -> Accepted:
     """Answer the recovery that asks its operator.
 
-    The question's id and its token are one item, and the token is used up once, so this needs no key.
+    The question's id and its token are one item, and the token works only once, so this needs no Idempotency-Key.
     """
     state = _state(agent_id)
     if state["status"] != Status.WAITING_FOR_OPERATOR:
@@ -130,7 +130,7 @@ def decide_operator(agent_id: str, given: OperatorDecision, by: str) -> Accepted
     try:
         read = read_answer(answer, record.read_kind(agent_id, "EFFECT#"))
     except AnswerRefused as refusal:
-        raise _no_decision(agent_id, f"cannot be moved by this: {refusal}. Nothing was changed") from refusal
+        raise _no_decision(agent_id, f"cannot take this decision: {refusal}. Nothing was changed") from refusal
     client = record.stepfunctions()
     try:
         client.send_task_success(taskToken=asked["token"], output=json.dumps(read.dump(), ensure_ascii=False))
@@ -140,13 +140,13 @@ def decide_operator(agent_id: str, given: OperatorDecision, by: str) -> Accepted
         client.exceptions.TaskTimedOut,
     ) as error:
         raise _no_decision(
-            agent_id, "waits for no decision any more: one was given already, or its time is over. Nothing was changed"
+            agent_id, "no longer waits for a decision: it was given already, or its time is over. Nothing was changed"
         ) from error
     return Accepted(agent_id=agent_id, status=Status.WAITING_FOR_OPERATOR)
 
 
 def cancel(agent_id: str, note: str, key: str | None, by: str) -> Cancelling:
-    """Stops an agent, and tells what it leaves behind."""
+    """Stop an agent, and return the effects that it leaves."""
     event = AgentCancelRequested(agent_id=agent_id, note=note, input_id=keys.input_id(key), by=by)
     status = Status(_state(agent_id)["status"])
     if not (key and _known(event, agent_id, key)):
@@ -177,7 +177,7 @@ def _state(agent_id: str) -> dict[str, str]:
 
 
 def _known(event: AgentInputReceived | AgentDecisionGiven | AgentCancelRequested, agent_id: str, key: str) -> bool:
-    """Whether the record has this already, under this key. Raises Refused if it has something else.
+    """Return whether the record has this input already, under this key. Raises Refused if it has another input there.
 
     The caller is not compared: the same request sent again may come from another session of the same service.
     """
@@ -221,7 +221,7 @@ def _finished(agent_id: str, status: Status, why: str) -> Refused:
 
 
 def _no_decision(agent_id: str, why: str) -> Refused:
-    return Refused(409, "DecisionRefused", f"Agent {agent_id} {why}; GET /agents/{agent_id} tells where it stands")
+    return Refused(409, "DecisionRefused", f"Agent {agent_id} {why}; GET /agents/{agent_id} shows its status")
 
 
 def _short(text: str) -> str:

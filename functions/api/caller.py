@@ -9,7 +9,7 @@ from api.problems import Refused
 def caller(context: RequestContextV2) -> str:
     """Read the caller's name out of a request's context: the IAM principal's ARN, or the subject of the token.
 
-    Raises Refused if there is none: what changes an agent is recorded under its caller's name.
+    Raises Refused if there is no name: each change of an agent is recorded under its caller's name.
     """
     subject = context.authorizer.jwt_claim.get("sub", "")
     name = context.authorizer.iam.user_arn or (subject if isinstance(subject, str) else "")
@@ -17,6 +17,6 @@ def caller(context: RequestContextV2) -> str:
         raise Refused(403, "CallerUnknown", "The request names no caller; use a token that has a subject (`sub`)")
     if len(name) > BY_LIMIT:
         raise Refused(
-            403, "CallerUnknown", f"The caller's name has {len(name)} characters; {BY_LIMIT} are kept in the record"
+            403, "CallerUnknown", f"The caller's name has {len(name)} characters; the record holds at most {BY_LIMIT}"
         )
     return name

@@ -1,4 +1,4 @@
-"""Api: the routes of the HTTP API. What each of them does is in `agents.py` and `pages.py`."""
+"""Api: the routes of the HTTP API. `agents.py` and `pages.py` do their work."""
 
 import base64
 import json
@@ -36,7 +36,7 @@ from api.shapes import (
     StartAgent,
 )
 
-# A wrong answer is a fault of ours, and no wrong request.
+# An answer of the wrong shape is an error of this function, not of the request: 500.
 app = APIGatewayHttpResolver(enable_validation=True, response_validation_error_http_code=500)
 METHODS = {
     "/agents": "GET, POST",
@@ -45,7 +45,7 @@ METHODS = {
     "/agents/*/input": "POST",
     "/agents/*/journal": "GET",
 }
-"""What each path takes, for `Allow`; a star is an agent's id."""
+"""The methods of each path, for `Allow`; a star is an agent's id."""
 
 AgentId = Annotated[Id, Path(alias="agentId", description="1 to 64 of A-Z a-z 0-9 _ -")]
 Key = Annotated[
@@ -53,17 +53,17 @@ Key = Annotated[
     Header(
         alias="Idempotency-Key",
         pattern=r"^[A-Za-z0-9_.:-]{1,128}$",
-        description="Made up by you, the same for the same request sent again: then it is carried out once",
+        description="An id that you choose, the same if you send the same request again: it is carried out once",
     ),
 ]
-Limit = Annotated[int, Query(ge=1, le=LONGEST, description="Entries of a page at most")]
+Limit = Annotated[int, Query(ge=1, le=LONGEST, description="Most entries of a page")]
 
 _PROBLEMS = {
     400: "The request cannot be understood",
     404: "There is no such agent, or no such definition",
-    409: "The agent is not where this makes sense; the message says where it is",
+    409: "The agent's status does not allow this; the message says why",
     413: f"The body has more than {BODY_LIMIT} bytes",
-    415: "The body is no JSON",
+    415: "The body is not JSON",
     422: "The Idempotency-Key was used for another request before",
     503: "The bus did not take the event",
 }
@@ -78,7 +78,7 @@ _GATEWAY: dict[int, tuple[Any, str]] = {
 
 
 def _responses(status: int, model: type, description: str, *problems: int) -> Any:
-    """What a route answers, for the OpenAPI document."""
+    """Describe the answers of a route, for the OpenAPI document."""
     answers: dict[int, tuple[Any, str]] = {status: (model, description), **_GATEWAY}
     answers |= {each: (Problem, _PROBLEMS[each]) for each in problems}
     return {
@@ -90,42 +90,42 @@ def _responses(status: int, model: type, description: str, *problems: int) -> An
 @app.post(
     "/agents",
     summary="Start an agent",
-    description="Its record is there a moment later, at `Location`; until then, GET answers 404.",
+    description="Its record exists a moment later, at `Location`; until then, GET answers 404.",
     operation_id="startAgent",
-    responses=_responses(202, Accepted, "It is asked for", 400, 404, 409, 413, 415, 422, 503),
+    responses=_responses(202, Accepted, "The agent is requested", 400, 404, 409, 413, 415, 422, 503),
 )
 def start_agent(request: StartAgent, key: Key = None) -> Response[Accepted]:
-    """Asks for an agent."""
+    """Request an agent."""
     accepted = agents.start(request, key, _caller())
-    # Relative, so that it is right behind any base path too.
+    # Relative, so that it is correct behind any base path.
     return _accepted(accepted, {"Location": f"agents/{accepted.agent_id}", "Retry-After": "1"})
 
 
 @app.get(
     "/agents",
     summary="List agents",
-    description="Those in a status, the last updated first; without a status all of them, in no order.",
+    description="The agents in a status, the last updated first; without a status all agents, in no order.",
     operation_id="listAgents",
     responses=_responses(200, AgentPage, "A page", 400),
 )
 def list_agents(
-    status: Annotated[Status | None, Query(description="Where they stand")] = None,
+    status: Annotated[Status | None, Query(description="The status of the agents")] = None,
     limit: Limit = LIMIT,
     next_token: Annotated[str | None, Query(alias="nextToken", description="From the page before")] = None,
 ) -> AgentPage:
-    """A page of agents."""
+    """Return a page of agents."""
     return pages.list_agents(status, limit, next_token)
 
 
 @app.get(
     "/agents/<agentId>",
     summary="Read an agent",
-    description="Where it stands, what was said, what it plans and did, and what it cost.",
+    description="Its status, conversation, plan, calls and cost.",
     operation_id="readAgent",
     responses=_responses(200, AgentView, "The agent", 400, 404),
 )
 def read_one(agent_id: AgentId) -> AgentView:
-    """The agent as it is seen from outside."""
+    """Return the public view of an agent."""
     items = read_agent(agent_id)
     state = next((item for item in items if item["record"] == "STATE"), None)
     if state is None:
@@ -136,7 +136,7 @@ def read_one(agent_id: AgentId) -> AgentView:
 @app.get(
     "/agents/<agentId>/journal",
     summary="Read an agent's journal",
-    description="Step by step: what was heard, said, decided and answered.",
+    description="Step by step: inputs, the model's texts, decisions and results.",
     operation_id="readJournal",
     responses=_responses(200, JournalPage, "Some of its entries", 400, 404),
 )
@@ -145,36 +145,36 @@ def read_journal(
     after: Annotated[int, Query(ge=0, le=pages.LAST_STEP - 1, description="Entries after this step")] = 0,
     limit: Limit = LIMIT,
 ) -> JournalPage:
-    """Entries of the journal."""
+    """Return entries of the journal."""
     return pages.read_journal(agent_id, after, limit)
 
 
 @app.post(
     "/agents/<agentId>/input",
     summary="Say something to an agent",
-    description="An agent that waits for it goes on; one that works or waits for others hears it as soon as it can.",
+    description="An agent that waits for it goes on; an agent that works or waits for others reads it later.",
     operation_id="giveInput",
-    responses=_responses(202, Accepted, "It is on its way", 400, 404, 409, 413, 415, 422, 503),
+    responses=_responses(202, Accepted, "The input is on its way", 400, 404, 409, 413, 415, 422, 503),
 )
 def give_input(agent_id: AgentId, request: GiveInput, key: Key = None) -> Response[Accepted]:
-    """The user's words."""
+    """Send a user's text to an agent."""
     return _accepted(agents.give_input(agent_id, request.text, key, _caller()))
 
 
 @app.post(
     "/agents/<agentId>/decisions",
     summary="Decide",
-    description="APPROVE or REFUSE calls that wait for approval; RETRY, REPLAN, COMPENSATE or ABORT where the operator "
-    "is asked.",
+    description="APPROVE or REFUSE calls that wait for approval; RETRY, REPLAN, COMPENSATE or ABORT if the operator is "
+    "asked.",
     operation_id="decide",
-    responses=_responses(202, Accepted, "It is on its way", 400, 404, 409, 413, 415, 422, 503),
+    responses=_responses(202, Accepted, "The decision is on its way", 400, 404, 409, 413, 415, 422, 503),
 )
 def decide(
     agent_id: AgentId,
     request: Annotated[ApprovalDecision | OperatorDecision, Body(discriminator="decision")],
     key: Key = None,
 ) -> Response[Accepted]:
-    """A decision, of whoever may approve or of the operator."""
+    """Take a decision of an approver or of the operator."""
     if isinstance(request, ApprovalDecision):
         return _accepted(agents.decide_approval(agent_id, request, key, _caller()))
     return _accepted(agents.decide_operator(agent_id, request, _caller()))
@@ -183,29 +183,29 @@ def decide(
 @app.delete(
     "/agents/<agentId>",
     summary="Cancel an agent",
-    description="It stops at its next checkpoint, and so do its children. What it has done stands, and is listed.",
+    description="It stops at its next checkpoint, and so do its children. Its effects stand, and are listed.",
     operation_id="cancelAgent",
-    responses=_responses(202, Cancelling, "It is being stopped", 400, 404, 409, 422, 503),
+    responses=_responses(202, Cancelling, "The agent is being stopped", 400, 404, 409, 422, 503),
 )
 def cancel_agent(
     agent_id: AgentId,
     note: Annotated[str, Query(max_length=NOTE_LIMIT, description="Why; kept in the record")] = "",
     key: Key = None,
 ) -> Response[Cancelling]:
-    """Stops an agent."""
+    """Stop an agent."""
     return _accepted(agents.cancel(agent_id, note, key, _caller()))
 
 
-# ---- What is refused
+# ---- Refusals
 
 
 def _refuse_shape(error: RequestValidationError) -> Response[Problem]:
-    """A request that is not in the shape that its route takes."""
+    """Refuse a request that does not have the shape of its route."""
     return _problem(invalid(complaints(error.errors())))
 
 
 def _refuse_route(_error: NotFoundError) -> Response[Problem]:
-    """A path or a method that is not there."""
+    """Refuse a path or a method that does not exist."""
     method, path = app.current_event.http_method, app.current_event.path
     parts = path.split("/")
     allowed = METHODS.get("/".join([*parts[:2], *("*" for part in parts[2:3] if part), *parts[3:]]))
@@ -216,7 +216,7 @@ def _refuse_route(_error: NotFoundError) -> Response[Problem]:
 
 
 def _fail(error: Exception) -> Response[Problem]:
-    """A fault of ours, or of what we lean on."""
+    """Answer 500 after an error of this function, or of a service that it uses."""
     logger.exception("Failed", exc_info=error)
     request = app.current_event["requestContext"]["requestId"]
     message = (
@@ -251,7 +251,7 @@ app.exception_handler(Exception)(_fail)
 
 @logger.inject_lambda_context(correlation_id_path="requestContext.requestId")
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Takes a request as API Gateway tells it, in payload format 2.0, and answers it."""
+    """Answer a request from API Gateway, in payload format 2.0."""
     try:
         _check_body(event)
     except Refused as refused:
@@ -260,11 +260,11 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 
 def _check_body(event: Mapping[str, Any]) -> None:
-    """Check a body's size, its kind and whether it can be read at all. Raises Refused."""
+    """Check a body's size, its content type, and whether it can be read. Raises Refused."""
     text = event.get("body") or ""
     body = base64.b64decode(text) if event.get("isBase64Encoded") else text.encode(errors="surrogatepass")
     if len(body) > BODY_LIMIT:
-        message = f"The body has {len(body)} bytes; {BODY_LIMIT} are allowed. What is longer, let a tool fetch"
+        message = f"The body has {len(body)} bytes; {BODY_LIMIT} are allowed. Let a tool fetch longer data"
         raise Refused(413, "BodyTooLarge", message)
     kind = event["headers"].get("content-type", "").partition(";")[0].strip().lower()
     if body and kind and kind != "application/json":
@@ -276,7 +276,7 @@ def _check_body(event: Mapping[str, Any]) -> None:
     except json.JSONDecodeError:
         return  # the parser of the body says what is wrong
     except (ValueError, RecursionError) as error:
-        # Not UTF-8, a number of 5,000 digits, lists without end.
+        # Not UTF-8, a number of 5,000 digits, or lists nested without end.
         raise invalid(f"The body cannot be read: {error}") from error
     if deep:
         raise invalid(f"The body nests more than {DEPTH} deep")

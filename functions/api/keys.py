@@ -1,14 +1,14 @@
-"""An `Idempotency-Key` as the ids that follow from it, so that a repeated request is known by what it has left behind.
+"""Makes ids from an `Idempotency-Key`, so that a repeated request is known by the items of the first one.
 
-No store is needed: the key's hash is the id under which the record keeps what the first request did.
+No store is needed: the record keeps the items of the first request under an id that is the key's hash.
 
-- POST /agents: the agent's id, unless one was given, is the key's, so a repetition addresses the same agent. The
-  event's `requestId`, which STATE keeps as `createdBy`, is the key's and the body's, so that the same key with another
-  body is told apart.
-- Whatever is said to an agent that exists: the event's `inputId`, which names the INPUT item, is the key's. The item
-  keeps what was sent.
+- POST /agents: the agent's id, unless the request gives one, is made from the key, so a repetition addresses the same
+  agent. The event's `requestId`, which STATE keeps as `createdBy`, is made from the key and the body, so the same key
+  with another body is noticed.
+- Other requests, to an agent that exists: the event's `inputId`, which names the INPUT item, is made from the key. The
+  item keeps the detail of the event.
 
-Without a key each id is made up once, so that a repetition inside the AWS SDK is harmless too.
+Without a key each id is random and made once, so that a repetition inside the AWS SDK does no harm either.
 """
 
 import hashlib
@@ -18,23 +18,23 @@ from api.shapes import StartAgent
 
 
 def agent_id_for(key: str | None) -> str:
-    """The id of an agent that was asked for without one."""
+    """Return the id of an agent that was requested without an id."""
     return f"key-{_hash(key)}" if key else str(uuid.uuid4())
 
 
 def request_id(key: str | None, request: StartAgent) -> str:
-    """What the agent's `createdBy` will be."""
-    # As it was understood: blanks and the order of fields make no other request.
+    """Return the request's id, which becomes the agent's `createdBy`."""
+    # Hash the request as it was read: blanks and the order of fields make no difference.
     return f"{request_prefix(key)}{_hash(request.model_dump_json())}" if key else str(uuid.uuid4())
 
 
 def request_prefix(key: str) -> str:
-    """What every `request_id` of this key begins with."""
+    """Return the beginning of every `request_id` of this key."""
     return f"key:{_hash(key)}:"
 
 
 def input_id(key: str | None) -> str:
-    """What names the INPUT item, beside the agent."""
+    """Return the id that names the INPUT item of the agent."""
     return f"key:{_hash(key)}" if key else str(uuid.uuid4())
 
 

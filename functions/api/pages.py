@@ -1,4 +1,4 @@
-"""The lists: agents by their status, and the journal of one."""
+"""The lists: agents by their status, and the journal of an agent."""
 
 import base64
 import json
@@ -31,14 +31,14 @@ class _Key(Model):
 
 
 class _Token(Model):
-    """What a `nextToken` says."""
+    """The content of a `nextToken`."""
 
     asked: Status | None
     after: _Key
 
 
 def list_agents(status: Status | None, limit: int, token: str | None) -> AgentPage:
-    """A page of agents: those in a status, the last updated first, or all of them in no order."""
+    """Read a page of agents: in a status, the last updated first, or all agents in no order."""
     arguments: dict[str, Any] = {"TableName": os.environ["TABLE_NAME"], "IndexName": INDEX, "Limit": limit}
     if token is not None:
         after = _read_token(token, status).dump()
@@ -65,7 +65,7 @@ def read_journal(agent_id: str, after: int, limit: int) -> JournalPage:
     state = record.read(agent_id, "STATE")
     if state is None:
         raise unknown_agent(agent_id)
-    # The entry before tells whether the first one follows from what was decided about calls.
+    # Read the entry before them too: it tells whether the first entry follows from a decision about calls.
     before = 1 if after else 0
     answer = reading_client().query(
         TableName=os.environ["TABLE_NAME"],
@@ -104,7 +104,7 @@ def _write_token(asked: Status | None, after: dict[str, str]) -> str:
 
 
 def _read_token(token: str, asked: Status | None) -> _Key:
-    refused: Refused = invalid("nextToken is none that this list gave; leave it out to begin with the first page")
+    refused: Refused = invalid("nextToken is not from this list; leave it out to begin with the first page")
     try:
         read = _Token.model_validate_json(base64.b64decode(token, altchars=b"-_", validate=True))
     except (ValueError, ValidationError) as error:

@@ -1,4 +1,4 @@
-"""Requests that are refused, and how that is said."""
+"""Refusals of requests, and their messages."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,22 +15,22 @@ class Refused(Exception):
 
 
 def invalid(message: str) -> Refused:
-    """What was sent cannot be understood."""
+    """Make the refusal of a request that cannot be understood."""
     return Refused(400, "RequestInvalid", message)
 
 
 def unknown_agent(agent_id: str) -> Refused:
-    """Nobody has this id, or not yet."""
+    """Make the refusal of an id that no agent has, or not yet."""
     return Refused(
         404,
         "AgentUnknown",
-        f"There is no agent {agent_id}. One that was asked for a moment ago is there in a second or two; if it is not, "
-        "its request was refused, and the executions of AgentStart tell why.",
+        f"There is no agent {agent_id}. If it was requested just now, try again in 2 seconds. If it does not exist "
+        "then, its request was refused: the executions of AgentStart tell why.",
     )
 
 
 def complaints(errors: Iterable[Mapping[str, Any]]) -> str:
-    """What pydantic found, in one sentence each: which field, and what is wrong with it."""
+    """Say which errors pydantic found, each in one sentence: the field, and what is wrong with it."""
     return "; ".join(dict.fromkeys(_complaint(error) for error in errors))
 
 
@@ -38,7 +38,7 @@ def _complaint(error: Mapping[str, Any]) -> str:
     kind, context = error["type"], error.get("ctx") or {}
     if kind == "json_invalid":
         return f"The body is no valid JSON: {context.get('error', 'it cannot be read')} at character {error['loc'][-1]}"
-    # A choice between shapes is told by its tag, which is no field.
+    # For a choice between shapes the path holds the shape's tag, which is not a field.
     path = [str(part) for part in error["loc"][1:] if not (isinstance(part, str) and part.isupper())]
     place = ".".join(path) or "The body"
     match kind:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_stepfunctions import SFNClient
 
-# Repetitions are harmless: an event says by its ids what it is, and a token is used up once.
+# Retries do no harm: an event is known by its ids, and a task token works only once.
 _CONFIG = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 3})
 
 
 def read(agent_id: str, name: str) -> dict[str, str] | None:
-    """One item, read consistently."""
+    """Read one item consistently; None if it does not exist."""
     answer = reading_client().get_item(
         TableName=os.environ["TABLE_NAME"], Key={"agentId": {"S": agent_id}, "record": {"S": name}}, ConsistentRead=True
     )
@@ -46,7 +46,7 @@ def read_kind(agent_id: str, kind: str) -> list[dict[str, str]]:
 
 
 def put(event: Model) -> None:
-    """Puts an event on the bus. Raises Refused if the bus does not take it."""
+    """Put an event on the bus. Raises Refused if the bus does not take it."""
     name = type(event).__name__
     answer = _events().put_events(
         Entries=[
@@ -54,7 +54,7 @@ def put(event: Model) -> None:
                 "Source": API_SOURCE,
                 "DetailType": name,
                 "EventBusName": os.environ["BUS_NAME"],
-                # A field that was not given must not be there: the machine asks which ones are.
+                # Leave out fields that were not given: the machine checks which fields are present.
                 "Detail": event.model_dump_json(by_alias=True, exclude_none=True),
             }
         ]
@@ -71,5 +71,5 @@ def _events() -> "EventBridgeClient":
 
 @cache
 def stepfunctions() -> "SFNClient":
-    """Made at the first decision of an operator."""
+    """Make the client at the first decision of an operator."""
     return boto3.client("stepfunctions", config=_CONFIG)

@@ -1,4 +1,4 @@
-"""What comes in and what goes out, in camelCase."""
+"""The shapes of requests and answers, in camelCase."""
 
 from typing import Annotated, Literal
 
@@ -13,27 +13,27 @@ from agent.record import GOAL_LIMIT, EffectStatus, Model, Status, Verdict
 BODY_LIMIT = 64 * 1024
 """Bytes of a body. It becomes an event, of 256 KiB at most, and agent_start carries a prompt up to three times."""
 LIMIT = 20
-"""Entries of a page, unless asked otherwise."""
+"""Entries of a page, unless the request says otherwise."""
 LONGEST = 100
-"""Entries of a page at most."""
+"""Most entries of a page."""
 
 Words = Annotated[str, StringConstraints(min_length=1, pattern=r"\S"), CLEANED]
 Note = Annotated[str, Field(max_length=NOTE_LIMIT, description="Why; kept in the record"), CLEANED]
 
 
 class _Request(Model):
-    """Comes from outside: in camelCase only."""
+    """A request from outside, in camelCase only."""
 
     model_config = ConfigDict(populate_by_name=False, validate_by_name=False)
 
 
 class StartAgent(_Request):
-    """Asks for an agent."""
+    """Requests an agent."""
 
     prompt: Annotated[Words, Field(description="What the user wants, in the user's words")]
     goal: Annotated[
         str | None,
-        Field(max_length=GOAL_LIMIT, description=f"In a few words, {GOAL_LIMIT} bytes at most; the prompt otherwise"),
+        Field(max_length=GOAL_LIMIT, description=f"A short goal, {GOAL_LIMIT} bytes at most; the prompt otherwise"),
         CLEANED,
     ] = None
     agent: Annotated[AgentId | None, Field(description="A registered definition; the stack's default otherwise")] = None
@@ -41,55 +41,55 @@ class StartAgent(_Request):
 
 
 class GiveInput(_Request):
-    """Says something to an agent."""
+    """Sends a user's text to an agent."""
 
     text: Words
 
 
 class ApprovalDecision(_Request):
-    """Decides on calls that wait for approval."""
+    """Decides about calls that wait for approval."""
 
-    approval_id: Annotated[str, Field(min_length=1, max_length=64, description="What the agent waits for")]
+    approval_id: Annotated[str, Field(min_length=1, max_length=64, description="The approval that the agent waits for")]
     decision: Literal[Verdict.APPROVE, Verdict.REFUSE]
     note: Note = ""
 
 
 class OperatorDecision(_Request):
-    """Answers what a recovery asks its operator."""
+    """Answers the question of a recovery to its operator."""
 
     question_id: Annotated[
-        str, Field(min_length=1, max_length=64, description="Of the question, as the agent shows it")
+        str, Field(min_length=1, max_length=64, description="The question's id, as the agent shows it")
     ]
     decision: Literal["RETRY", "REPLAN", "COMPENSATE", "ABORT"]
     effects: Annotated[
         list[EffectAnswer],
-        Field(max_length=EFFECTS_LIMIT, description="Each uncertain effect, and whether it happened; ABORT needs none"),
+        Field(max_length=EFFECTS_LIMIT, description="Each uncertain effect, and whether it happened; not for ABORT"),
     ] = []
     note: Note = ""
 
 
 class Accepted(Model):
-    """The request is on its way; what comes of it, the agent's record tells."""
+    """The request is on its way. The agent's record shows its result later."""
 
     agent_id: AgentId
-    status: Annotated[Status, Field(description="Where the agent stands now")]
+    status: Annotated[Status, Field(description="The agent's status now")]
 
 
 class Effect(Model):
-    """Something that the agent did and that stands, or may."""
+    """An effect of the agent that stands, or that may stand."""
 
     tool: str
     status: Annotated[
-        EffectStatus, Field(description="COMMITTED stands; of the others it is not known yet whether they do")
+        EffectStatus, Field(description="COMMITTED: it stands. Any other: it is not known yet whether it stands")
     ]
     input: Annotated[str, Field(description="The call's arguments as JSON, shortened")]
-    result: Annotated[str, Field(description="What came of it as JSON, shortened")]
+    result: Annotated[str, Field(description="The call's result as JSON, shortened")]
 
 
 class Cancelling(Accepted):
     """The agent is being stopped. It undoes nothing."""
 
-    standing: Annotated[list[Effect], Field(description="What it has done so far")]
+    standing: Annotated[list[Effect], Field(description="Its effects so far")]
 
 
 class AgentSummary(Model):
@@ -102,7 +102,7 @@ class AgentSummary(Model):
     step: Annotated[int, Field(description="The newest entry of its journal")]
     created_at: str
     last_updated: str
-    error: Annotated[str, Field(description="The name of the error that it stands still for; empty otherwise")]
+    error: Annotated[str, Field(description="The name of the error that stopped it; empty otherwise")]
 
 
 class AgentPage(Model):
@@ -116,7 +116,7 @@ class JournalPage(Model):
     """Some entries of a journal, in order, and how to get the next ones."""
 
     entries: list[Entry]
-    next_after: Annotated[int | None, Field(description="`after` for the next page; null if there is none yet")]
+    next_after: Annotated[int | None, Field(description="`after` for the next page; null if there is no next page yet")]
 
 
 class Problem(Model):
@@ -127,6 +127,6 @@ class Problem(Model):
 
 
 class GatewayProblem(Model):
-    """What API Gateway itself answers, before the request comes to anybody here."""
+    """The answer of API Gateway itself, before the request reaches the function."""
 
     message: str

@@ -1,4 +1,4 @@
-"""LoadRecovery: from the record to what a recovery has to know."""
+"""LoadRecovery: reads the record, and returns the situation that a recovery has to decide about."""
 
 import os
 from typing import Any
@@ -13,7 +13,7 @@ from load_recovery.shapes import Asked, Operator
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
-    """Take an `Asked`, answer a `Situation`. Raises LeaseLost if another execution owns the agent."""
+    """Take an `Asked` and return a `Situation`. Raises LeaseLost if another execution owns the agent."""
     taken = Asked.model_validate(event)
     logger.append_keys(agentId=taken.agent_id)
     operator = Operator(

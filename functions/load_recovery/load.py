@@ -1,4 +1,4 @@
-"""What a recovery has to know, told by nothing but the record. Pure."""
+"""Folds the record into the situation that a recovery has to decide about. Pure."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -36,11 +36,11 @@ CALL_ATTEMPTS = 4
 CALL_PAUSES = timedelta(seconds=7)
 """The pauses between these attempts: 1, 2 and 4 s."""
 KEY_IS_SURE = timedelta(days=KEY_KNOWN_DAYS - 1)
-"""Since the reservation; after it no call is made again by its key."""
+"""Time since the reservation; after it no call is made again by its key."""
 _DENIED_BY_LOOK_UP = "The call was cut off before it took effect."
 _DENIED_BY_OPERATOR = "The operator says that the call did not take effect."
 _FUNCTION_ENDED = {"States.DataLimitExceeded", "States.Timeout"}
-"""Of the errors of Step Functions itself. A task waits TIMEOUT_MARGIN longer than its function may run."""
+"""Errors of Step Functions after which the function has ended: a task waits TIMEOUT_MARGIN longer than the function."""
 _STANDING = {EffectStatus.COMMITTED, EffectStatus.COMPENSATING}
 
 
@@ -49,7 +49,7 @@ def load_recovery(
 ) -> Situation:
     """Fold a record's items, in order of `record`, and an operator's answer if there is one.
 
-    Raises LeaseLost if this recovery does not own the agent, InvalidRecord if there is none.
+    Raises LeaseLost if this recovery does not own the agent, InvalidRecord if there is no agent.
     """
     found = list(items)
     state = next((item for item in found if item["record"] == "STATE"), None)
@@ -86,7 +86,7 @@ def load_recovery(
         agent=Agent(**agent),
         error=visible(state["error"]),
         record=step_record(int(state["step"]) + 1),
-        # What cancels an agent is in its record, and needs no answer that can be understood.
+        # The cancellation is in the record, so a cancelled agent needs no valid answer.
         refused=bool(refusal) and not cancelled,
         unsettled=[
             _told(entry, said.get(entry.key)) if answered else entry
@@ -118,7 +118,7 @@ def load_recovery(
 
 
 def _cancellation(inputs: list[Item]) -> dict[str, str]:
-    """The note and the caller of the first cancellation in the inbox; empty if a parent's end cancels the agent."""
+    """Return note and caller of the first cancellation in the inbox; empty if a parent's end cancels the agent."""
     wishes = [item for item in inputs if item["type"] == "AgentCancelRequested"]
     if not wishes:
         return {}
@@ -132,12 +132,12 @@ def _cancellation(inputs: list[Item]) -> dict[str, str]:
 
 
 def _attempts(steps: list[Item]) -> int:
-    """The entries of recoveries at the end of the journal."""
+    """Count the entries of recoveries at the end of the journal."""
     return next((place for place, item in enumerate(reversed(steps)) if item["who"] != "RECOVERY"), 0)
 
 
 def _untold(effects: list[Item], attempts: Mapping[str, list[Item]], steps: list[Item]) -> list[Item]:
-    """Return the effects that were undone since a recovery last spoke to the model: it tells of all that is undone."""
+    """Return the effects undone since the last recovery with a text for the model: that text named all before them."""
     spoke = max((_moment(item["at"]) for item in steps if item["who"] == "RECOVERY" and item["text"]), default=None)
     return [
         item
@@ -148,12 +148,12 @@ def _untold(effects: list[Item], attempts: Mapping[str, list[Item]], steps: list
 
 
 def _next_question(items: list[Item]) -> str:
-    """The number after that of the question in the record. A reminder asks the same question, so it loads nothing."""
+    """Return the number after the last question's. A reminder asks the same question again, so it needs no new one."""
     return str(1 + max((int(item["questionId"]) for item in items if item["record"] == OPERATOR), default=0))
 
 
 def _hear(said: Any, items: list[Item], definition: Definition) -> tuple[OperatorAnswer | None, str]:
-    """An operator's answer, or why it does not count."""
+    """Return an operator's answer, or the reason why it is refused."""
     try:
         answer = read_answer(said, items)
         if answer.decision is OperatorDecision.COMPENSATE:
@@ -164,24 +164,24 @@ def _hear(said: Any, items: list[Item], definition: Definition) -> tuple[Operato
 
 
 def _check_results(answer: OperatorAnswer, items: list[Item], definition: Definition) -> None:
-    """What happened can only be undone with what its compensation needs of its result. Raises AnswerRefused."""
+    """Check that effects that happened have the result that their compensation needs. Raises AnswerRefused."""
     without = {effect.key for effect in answer.effects if effect.happened and effect.result is None}
     for item in unsettled(items):
         if item["record"] in without and (needed := _needed(item, definition)):
             raise AnswerRefused(
                 f"COMPENSATE can undo {item['record']} only with {', '.join(needed)} of its result. Give the result; "
-                "with another JSON value as the result, the effect stands and the user is told so"
+                "with any other JSON value as the result, the effect stands and the user is told so"
             )
 
 
 def _needed(item: Item, definition: Definition) -> list[str]:
-    """The fields of a call's result by which the call can be undone; none if it cannot be."""
+    """Return the fields of a call's result that are needed to undo the call; [] if it cannot be undone."""
     compensation = _tool(definition, item["tool"]).compensation
     return sorted(set(compensation.arguments.values())) if compensation and not undoes(item["record"]) else []
 
 
 def _told(entry: Unsettled, effect: EffectAnswer | None) -> Unsettled:
-    """An unsettled effect after an operator's answer: settled as the operator says, or left as it is."""
+    """Return an unsettled effect after an operator's answer: settled as the operator says, or left unsettled."""
     if effect is None:
         return entry.model_copy(update={"on_unknown": "ask", "look_up": LookUp()})
     result = RESULT_UNKNOWN if effect.result is None else effect.result
@@ -220,7 +220,7 @@ def _unsettled(state: Item, item: Item, definition: Definition) -> Unsettled:
 
 
 def _on_unknown(tool: Tool, age: timedelta) -> OnUnknown:
-    """A tool may have forgotten the key of an old call, and would act again."""
+    """Return how to settle an entry of this age: a tool may have lost the key of an old call, and would act again."""
     if tool.on_unknown == "retry" and age > KEY_IS_SURE:
         return "reconcile" if tool.reconcile else "ask"
     return tool.on_unknown
@@ -229,8 +229,8 @@ def _on_unknown(tool: Tool, age: timedelta) -> OnUnknown:
 def _undo(item: Item, attempts: list[Item], definition: Definition) -> Undo | None:
     """Return the next attempt to undo an effect.
 
-    An attempt that failed did nothing and is followed by another one. An attempt of any other status keeps its key, so
-    that no second one can be reserved beside it.
+    A failed attempt did nothing, so the next attempt gets a new key. An attempt of any other status keeps its key, so
+    that no second attempt can be reserved beside it.
     """
     compensation = _tool(definition, item["tool"]).compensation
     if compensation is None:
@@ -239,7 +239,7 @@ def _undo(item: Item, attempts: list[Item], definition: Definition) -> Undo | No
     failed = [attempt for attempt in attempts if attempt["status"] == EffectStatus.FAILED]
     result = read_json(item["result"])
     if not isinstance(result, dict) or not set(compensation.arguments.values()) <= result.keys():
-        # The result is not what the definition expects of it: it stands, and a person is asked.
+        # The result lacks a field that the definition expects: the effect stands, and the operator is asked.
         return None
     return Undo(
         key=item["record"],
@@ -257,8 +257,8 @@ def _calls_end_by(state: Item, open_effects: list[Item], definition: Definition)
     A function ends by its own timeout after the last attempt has begun. The last attempt begins before the agent was
     taken over, because a lease is taken from an execution that has ended. It also begins within CALL_ATTEMPTS of the
     reservation, unless a recovery before this one has called again (`onUnknown: retry`): no entry says when that was.
-    What this recovery has called itself, to undo an effect, was called since it took the agent over.
-    A call whose end the machine has seen is not waited for.
+    A call that this recovery made itself, to undo an effect, began after the agent was taken over.
+    Calls whose end the machine has seen are left out.
     """
     taken_over = _moment(state["lastUpdated"])
     ends = [taken_over]
@@ -272,7 +272,7 @@ def _calls_end_by(state: Item, open_effects: list[Item], definition: Definition)
         if item["owner"] != state["owner"]:
             last_attempt = taken_over if tool.on_unknown == "retry" else min(taken_over, last_attempt)
         elif settled := item.get("settledAt"):
-            # This recovery wrote down that the end of its own call is not known: no attempt begins after that.
+            # This recovery recorded that the end of its own call is not known: no attempt begins after that.
             last_attempt = min(last_attempt, _moment(settled))
         ends.append(last_attempt + seconds)
     # A part of a second counts as a whole one, so that the wait does not end before the call.
@@ -280,9 +280,9 @@ def _calls_end_by(state: Item, open_effects: list[Item], definition: Definition)
 
 
 def _has_ended(item: Item, tool: Tool) -> bool:
-    """Say whether the error of an effect tells that its function ended: by an exception, or by its own timeout.
+    """Return whether the error of an effect proves that its function ended: by an exception, or by its own timeout.
 
-    It does not if Lambda failed to answer. And not for `retry`: a recovery may have called again since.
+    It proves nothing if Lambda did not answer, and nothing for `retry`: a recovery may have called again since.
     """
     error = item["error"]
     silent = not error or error.startswith("Lambda.") or (error.startswith("States.") and error not in _FUNCTION_ENDED)

@@ -1,4 +1,4 @@
-"""What the machine `agent_recovery` carries: the shapes at the ends of LoadRecovery."""
+"""The data that the machine `agent_recovery` carries: the input and the output of LoadRecovery."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,21 +9,21 @@ from agent.record import Model
 
 
 class Taken(Model):
-    """What LoadRecovery is asked with: an agent whose lease this recovery has taken over."""
+    """The input of LoadRecovery: an agent whose lease this recovery has taken over."""
 
     agent_id: str
     owner: str
-    tried: Annotated[bool, Field(description="Whether this recovery has tried to settle what is unsettled")]
+    tried: Annotated[bool, Field(description="Whether this recovery has tried to settle the unsettled effects")]
     order: Annotated[
-        str, Field(description="What the operator decided; ASK if the operator is to be asked what becomes of an undo")
+        str, Field(description="The operator's decision; ASK if the operator must be asked about effects not undone")
     ]
-    note: Annotated[str, Field(description="The operator's words")]
-    by: Annotated[str, Field(description="The operator's name; empty before")]
-    source: Annotated[str, Field(description="Which way the operator's answer came; empty before")]
+    note: Annotated[str, Field(description="The operator's note")]
+    by: Annotated[str, Field(description="The operator's name; empty before an answer")]
+    source: Annotated[str, Field(description="The Source of the operator's answer; empty before an answer")]
 
 
 class Asked(Taken):
-    """The same, with what an operator's task was answered, if it was: anything at all."""
+    """The same, with the answer of the operator's task, if there is one. The answer may be any JSON."""
 
     answer: Any = None
 
@@ -35,7 +35,7 @@ class Agent(Taken):
 
 
 class LookUp(Model):
-    """How to find out whether a call took effect. All of it empty if the definition names no look-up."""
+    """The look-up that finds out whether a call took effect. All fields are empty without a look-up."""
 
     function: str = ""
     key: str = ""
@@ -43,7 +43,7 @@ class LookUp(Model):
 
 
 class Said(Model):
-    """What an operator says of an effect."""
+    """An operator's statement about an effect."""
 
     happened: bool = False
     result: Any = None
@@ -54,9 +54,9 @@ class Unsettled(Model):
 
     key: Annotated[str, Field(description="Its `record`")]
     undoes: Annotated[
-        str, Field(description="The `record` of the effect that it undoes, which is settled with it; empty if none")
+        str, Field(description="The `record` of the effect that it undoes, which is settled with it; or empty")
     ]
-    owner: Annotated[str, Field(description="The entry's owner, as far as this was read")]
+    owner: Annotated[str, Field(description="The entry's owner when the record was read")]
     full_key: Annotated[str, Field(description="The key that the tool was given")]
     tool: str
     function: str
@@ -67,7 +67,7 @@ class Unsettled(Model):
     ]
     look_up: LookUp
     said: Said
-    denial: Annotated[str, Field(description="What is stored if nothing happened")]
+    denial: Annotated[str, Field(description="The message that is stored if the call did not take effect")]
 
 
 class Undo(Model):
@@ -82,53 +82,53 @@ class Undo(Model):
 
 
 class Texts(Model):
-    """What people and the model are told."""
+    """The texts for people and for the model."""
 
     retry: Annotated[str, Field(description="To the model, before the turn goes on; empty if there is nothing to tell")]
     replan: Annotated[str, Field(description="To the model, before it plans again")]
     compensated: Annotated[str, Field(description="To the model, once everything is undone")]
-    question: Annotated[str, Field(description="To the user, then; of a child, to its parent")]
+    question: Annotated[str, Field(description="To the user, once everything is undone; of a child, to its parent")]
     subject: Annotated[str, Field(max_length=100, description="Of the operator's message")]
-    operator: Annotated[str, Field(description="The operator's message: what happened, was done, can be decided")]
+    operator: Annotated[str, Field(description="The operator's message: the error, the effects and the decisions")]
 
 
 class Replans(Model):
-    """How often the plan was replaced."""
+    """The number of times that the plan was replaced."""
 
     replans: int
 
 
 class Operator(Model):
-    """How an operator is asked."""
+    """How the operator is asked."""
 
-    reminder_seconds: Annotated[int, Field(ge=1, description="Until the question is asked again")]
+    reminder_seconds: Annotated[int, Field(ge=1, description="Seconds until the question is asked again")]
     reminders: Annotated[int, Field(ge=0, description="How often it is asked again before the agent is FAILED")]
     question_id: Annotated[
-        str, Field(description="Of the next question: another one than that of any question before")
+        str, Field(description="The id of the next question, different from the id of every earlier question")
     ] = ""
 
 
 class Situation(Model):
-    """What LoadRecovery answers."""
+    """The output of LoadRecovery."""
 
     agent: Agent
     error: Annotated[str, Field(description="The error's name; a message to the operator carries it as an attribute")]
     record: Annotated[str, Field(description="The `record` of the entry that this recovery will write")]
     unsettled: list[Unsettled]
     calls_end_by: Annotated[str, Field(description="When no call of `unsettled` can be running any more, ISO 8601")]
-    compensations: Annotated[list[Undo], Field(description="What can be undone, the newest effect first")]
+    compensations: Annotated[list[Undo], Field(description="The effects that can be undone, the newest first")]
     standing: Annotated[bool, Field(description="Whether any effect stands")]
-    undone: Annotated[bool, Field(description="Whether effects were undone and nobody was told yet")]
-    inbox: Annotated[int, Field(description="Inputs that have come, as far as this was read")]
-    unheard: Annotated[bool, Field(description="Whether there are words of the user that no decision has seen")]
+    undone: Annotated[bool, Field(description="Whether effects were undone that the model was not told of")]
+    inbox: Annotated[int, Field(description="Number of inputs when the record was read")]
+    unheard: Annotated[bool, Field(description="Whether there are texts of the user that no decision has read")]
     cancelled: Annotated[
-        bool, Field(description="Whether somebody has asked to cancel the agent, or nobody waits for it any more")
+        bool, Field(description="Whether a cancellation was requested, or an agent above it has ended or is gone")
     ]
-    child: Annotated[bool, Field(description="Whether another agent has delegated to it: there is no user to ask")]
-    attempts: Annotated[int, Field(description="Recoveries since the last step forward")]
+    child: Annotated[bool, Field(description="Whether it has a parent: then there is no user to ask")]
+    attempts: Annotated[int, Field(description="Recoveries in a row since the last other entry of the journal")]
     back_off_seconds: int
     limits: Limits
     used: Replans
     operator: Operator
-    refused: Annotated[bool, Field(description="Whether this was asked with an answer that does not count")]
+    refused: Annotated[bool, Field(description="Whether the operator's answer is refused")]
     texts: Texts

@@ -1,4 +1,4 @@
-"""What a recovery tells people and the model."""
+"""The texts of a recovery for people and for the model."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,13 +10,14 @@ from load_recovery.shapes import Texts
 
 _DECISIONS = """RETRY       the turn goes on from its journal
 REPLAN      the same, and the model makes a new plan
-COMPENSATE  what stands is undone, the newest effect first, and the user is asked for an alternative
-ABORT       the agent ends FAILED; what stands stays as it is, and what is uncertain and not named stays uncertain"""
+COMPENSATE  the effects that stand are undone, the newest first, and the user is asked for an alternative
+ABORT       the agent ends FAILED; its effects stay as they are, and uncertain effects that you do not name stay so"""
 _UNCERTAIN = """
 It is not known whether this happened:
 {effects}
-Look it up where it would have happened. RETRY, REPLAN and COMPENSATE need the answer for each: --not KEY if it did
-not happen, --happened KEY if it did, or --happened KEY=RESULT with what the call gave, as JSON: the model reads it.
+Look each one up in the system that it would have changed. RETRY, REPLAN and COMPENSATE need the answer for each:
+--not KEY if it did not happen, --happened KEY if it did, or --happened KEY=RESULT with the call's result as JSON, which
+the model reads.
 """
 
 TOO_LARGE = "States.DataLimitExceeded"
@@ -43,11 +44,11 @@ def texts(
     Args:
         state: the agent's STATE.
         ledger: all of its effects.
-        refusal: why the operator's last answer does not count; empty if there was none, or if it counts.
+        refusal: why the operator's last answer is refused; empty if there was no answer, or if it is accepted.
         needed: by the key of an uncertain effect, the fields of its result that its compensation takes.
-        untold: what is undone already, and the model has not been told.
-        undone: what is undone once nothing is left to undo.
-        kept: what stands then.
+        untold: effects that are undone already, without a text that told the model so.
+        undone: effects that are undone once nothing is left to undo.
+        kept: effects that stand then.
     """
     agent_id, error = state["agentId"], state["error"]
     shown_id = visible(agent_id)
@@ -80,7 +81,7 @@ def texts(
         f"{_LESS if error == TOO_LARGE else _AGAIN}",
         compensated=f"You could not go on: {error}: {why} {was_undone}{stands} "
         "The user is asked for an alternative; start again from what the user says.",
-        # A child is not told otherwise: its parent decides what is done instead.
+        # A child does not ask for an alternative: its parent decides what is done instead.
         question=f"I could not reach the goal: {why} {was_undone}{stands}{'' if state['parent'] else instead}",
         subject=f"Turnstile: agent {shown_id} needs a decision"[:100],
         operator=operator if len(operator) <= _MESSAGE_LENGTH else f"{operator[:_MESSAGE_LENGTH]} …",
@@ -88,7 +89,7 @@ def texts(
 
 
 def _because(item: Item) -> str:
-    """Say why an undo did nothing, or why its end is not known; empty for anything else."""
+    """Say why an undo did nothing, or why its end is not known; empty for any other entry."""
     open_or_failed = item["status"] in (EffectStatus.FAILED, EffectStatus.UNCERTAIN)
     if not (open_or_failed and undoes(item["record"]) and item["error"]):
         return ""

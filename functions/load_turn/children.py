@@ -1,4 +1,4 @@
-"""What became of an agent that was delegated to, told from its record. Pure."""
+"""Reports to a parent how its child ended, from the child's record. Pure."""
 
 from collections.abc import Iterable
 
@@ -9,13 +9,13 @@ from agent.record import Answer, Decision, EffectStatus, Status, undoes
 LONGEST = 16 * 1024
 """Bytes of one report."""
 TOGETHER = 48 * 1024
-"""Bytes of all the reports of one reply: they come twice in a payload of 256 KiB, in the request and beside it."""
+"""Bytes of all the reports of one reply: a payload of 256 KiB holds them twice, in the request and beside it."""
 _STANDING = {EffectStatus.COMMITTED, EffectStatus.COMPENSATING}
 _UNKNOWN = {EffectStatus.RESERVED, EffectStatus.UNCERTAIN}
 
 
 def report(tool_use_id: str, items: Iterable[Item], limit: int = LONGEST) -> Answer:
-    """The answer to the `delegate` that started it: its result, or why there is none and what stands all the same."""
+    """Answer the `delegate` that started the child: with its result, or why it has none and which effects stand."""
     found = list(items)
     state = next((item for item in found if item["record"] == "STATE"), None)
     if state is None:
@@ -26,7 +26,7 @@ def report(tool_use_id: str, items: Iterable[Item], limit: int = LONGEST) -> Ans
 
 
 def late_report(items: Iterable[Item], limit: int = LONGEST) -> str:
-    """The same for one that is not waited for any more."""
+    """Report the same of a child that its parent no longer waits for."""
     found = list(items)
     state = next((item for item in found if item["record"] == "STATE"), None)
     about = f"{state['agent']} with the goal: {state['goal']}" if state else "another agent"
@@ -41,7 +41,7 @@ def _result(items: list[Item]) -> str:
 def _failure(state: Item, items: list[Item]) -> str:
     why = f" {state['error']}: {reason(state['errorMessage'])}" if state["error"] else ""
     effects = [item for item in items if item["record"].startswith("EFFECT#") and not undoes(item["record"])]
-    # What a recovery would have asked a user, it says here.
+    # A recovery's question for the user becomes a part of the report.
     asked = [item["question"] for item in items if item["record"].startswith("STEP#") and item.get("question")]
     lines = [
         f"The agent ended {state['status']}.{why}",

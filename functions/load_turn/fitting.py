@@ -1,26 +1,26 @@
-"""Which of the user's words a turn takes in, so that a long message ends no agent. Pure."""
+"""Chooses the user's texts that a turn takes in, so that a long message does not end the agent. Pure."""
 
 import json
 
 from agent.conversation import shortened
 
 HEADROOM = 40 * 1024
-"""Bytes of the payload that words leave free: the agent has to go on after them."""
+"""Bytes of the payload that the texts leave free: the agent needs them to go on afterwards."""
 JOURNALED = 128 * 1024
-"""Bytes of words in one entry of the journal, escaped twice: CheckpointDecision writes JSON text into JSON."""
+"""Bytes of texts in one entry of the journal, escaped twice: CheckpointDecision writes JSON text into JSON."""
 AROUND = 500
-"""Bytes that stand around each text: its block, its input's record, the tool result that it may be."""
+"""Bytes around each text: its block, the record of its input, and the tool result that may hold it."""
 
 
 def fitting(words: list[str], room: int) -> list[str]:
-    """Choose the user's words for the next request, the oldest first; the others wait for the round after it.
+    """Choose the user's texts for the next request, the oldest first; the others wait for the round after it.
 
-    At least one is taken, so that every round comes further: if the oldest does not fit, the model gets its beginning
+    At least one is taken, so that every round makes progress: if the oldest does not fit, the model gets its beginning
     and is told so.
 
     Args:
-        words: all that was said and not heard yet, at least one.
-        room: bytes that are left in the payload. Words are in it twice: in the request, and for the journal.
+        words: the texts that the model has not read yet, at least one.
+        room: bytes that are left in the payload. A text is in it twice: in the request, and for the journal.
     """
     chosen: list[str] = []
     written = journaled = 0

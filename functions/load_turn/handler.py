@@ -1,4 +1,4 @@
-"""LoadTurn: from the record to what the turn does next, and with what."""
+"""LoadTurn: reads the record, and returns the turn's next action with its data."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +11,7 @@ from load_turn.load import load_turn
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
-    """Takes a `Claim`, answers a `Turn`. Raises LeaseLost, InvalidRecord, ContextTooLarge, EffectUncertain."""
+    """Take a `Claim` and return a `Turn`. Raises LeaseLost, InvalidRecord, ContextTooLarge, EffectUncertain."""
     claim = Claim.model_validate(event)
     logger.append_keys(agentId=claim.agent_id)
     today = datetime.now(UTC).date().isoformat()

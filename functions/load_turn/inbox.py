@@ -1,4 +1,4 @@
-"""What has come from outside and is in no entry of the journal yet."""
+"""The inputs of an agent that no entry of the journal has taken in yet."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Inbox:
     """Inputs, in the order of their events."""
 
     inputs: list[tuple[str, Model | None]]
-    """The `record` of each and its event; None for an event that makes no sense."""
+    """The `record` of each input and its event; None for a malformed event."""
 
     @property
     def records(self) -> list[str]:
@@ -29,11 +29,11 @@ class Inbox:
 
     @property
     def events(self) -> list[Model]:
-        """What makes sense."""
+        """The events that are not malformed."""
         return [event for _, event in self.inputs if event]
 
     def before_words(self, number: int) -> "Inbox":
-        """Leave out what the user says from the place `number` on; what came by itself stays."""
+        """Return the inbox with only the first `number` texts of the user; inputs of other kinds stay."""
         kept, words = [], 0
         for record, event in self.inputs:
             said = isinstance(event, AgentInputReceived)
@@ -44,28 +44,28 @@ class Inbox:
 
     @property
     def words(self) -> list[str]:
-        """What the user says."""
+        """The user's texts."""
         return [event.text for event in self.events if isinstance(event, AgentInputReceived)]
 
     @property
     def cancel_note(self) -> str:
-        """Why the agent is to be cancelled, if anybody said so."""
+        """The first note of a request to cancel; empty if there is no note."""
         notes = (event.note for event in self.events if isinstance(event, AgentCancelRequested))
         return next((note for note in notes if note), "")
 
     @property
     def finished(self) -> list[str]:
-        """The ids of the agents delegated to that have reported."""
+        """The ids of the children that have reported their end."""
         return [event.agent_id for event in self.events if isinstance(event, AgentStateUpdated)]
 
     def ruling(self, approval_id: str) -> AgentDecisionGiven | None:
-        """What was decided first about this; None if nothing was."""
+        """Return the first decision about this approval; None if there is no decision yet."""
         given = (event for event in self.events if isinstance(event, AgentDecisionGiven))
         return next((event for event in given if event.approval_id == approval_id), None)
 
 
 def read_inbox(inputs: Iterable[Item], folded: set[str]) -> Inbox:
-    """The INPUT items that no entry has taken in."""
+    """Return the INPUT items that no entry has taken in, in the order of their events."""
     found = sorted(
         (item for item in inputs if item["record"] not in folded),
         key=lambda item: (item["time"], item["receivedAt"], item["record"]),
@@ -74,9 +74,9 @@ def read_inbox(inputs: Iterable[Item], folded: set[str]) -> Inbox:
 
 
 def _event(item: Item) -> Model | None:
-    """None if it makes no sense: who may write to the bus may write anything, and must not stop an agent with it."""
+    """Return None for malformed input: every principal that may put events can send it, and it must not stop agents."""
     event = EVENTS[item["type"]]
-    # Of no use to a turn, and may be longer than it should.
+    # A turn does not use these fields, and they may be longer than allowed.
     unread = {"inputId", "by"}
     known = {field.alias for field in event.model_fields.values()} - unread
     detail: dict[str, Any] = {name: value for name, value in read_object(item["detail"]).items() if name in known}
@@ -89,10 +89,10 @@ def _event(item: Item) -> Model | None:
 
 
 def told(ruling: AgentDecisionGiven) -> str:
-    """What the model hears of a decision whose calls are done with; empty if there is nothing to say."""
+    """Return the text for the model about a decision whose calls are closed; empty if there is nothing to tell."""
     match ruling.decision:
         case Verdict.APPROVE:
-            return f"Whoever approved the calls says: {ruling.note}" if ruling.note else ""
+            return f"The approver of the calls says: {ruling.note}" if ruling.note else ""
         case Verdict.REFUSE:
             return f"The calls that waited for approval were refused. {ruling.note}".rstrip()
         case Verdict.EXPIRE:
@@ -100,9 +100,9 @@ def told(ruling: AgentDecisionGiven) -> str:
 
 
 def refusal(ruling: AgentDecisionGiven, approval: bool) -> str:
-    """What comes back from a call that was not approved; `approval`: whether it is one that needed it."""
+    """Return the result of a call that was not approved. `approval`: whether the call itself needed the approval."""
     if not approval:
         return "Not carried out: another call of the same reply was not approved. Call it again if it makes sense."
     if ruling.decision is Verdict.EXPIRE:
-        return "Not carried out: nobody decided about it in time."
+        return "Not carried out: it needed an approval, and was not decided in time."
     return f"Not carried out: it needed an approval, and was refused. {ruling.note}".rstrip()

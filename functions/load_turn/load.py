@@ -1,4 +1,4 @@
-"""What a turn does next, decided by nothing but the record. Pure: the same record gives the same answer."""
+"""Decides from the record alone what a turn does next. Pure: the same record gives the same answer."""
 
 import json
 import re
@@ -28,13 +28,13 @@ from load_turn.inbox import Inbox, read_inbox, refusal, told
 from load_turn.request import converse_request
 
 PAYLOAD_LIMIT = 200 * 1024
-"""Bytes of JSON that LoadTurn may answer: a state's payload ends at 256 KiB, and the reply joins it there."""
+"""Bytes of JSON that LoadTurn may return: a state's payload has 256 KiB at most, and the model's reply is added."""
 _NAMED = 10
-"""Failed calls that are told one by one."""
+"""Failed calls that are named one by one."""
 _SHORT = 300
 """Characters of a failed call's arguments, and of its reason."""
 ReadItems = Callable[[str], Iterable[Item]]
-"""How the items of another agent are found: by its id."""
+"""Reads the items of another agent by its id."""
 
 
 def load_turn(
@@ -45,9 +45,9 @@ def load_turn(
     read_above: ReadAbove,
     today: str,
 ) -> Turn:
-    """Folds a record's items, in order of `record`. `read_items` finds those of its children.
+    """Fold a record's items, in order of `record`. `read_items` reads the items of its children.
 
-    Raises LeaseLost if the claim does not own the agent, InvalidRecord if nothing can be done with the record,
+    Raises LeaseLost if the claim does not own the agent, InvalidRecord if the record cannot be worked on,
     EffectUncertain if a call's outcome must be settled first, ContextTooLarge if the request does not fit.
     """
     by_kind: defaultdict[str, list[Item]] = defaultdict(list)
@@ -62,7 +62,7 @@ def load_turn(
     _check_settled(conversation, by_kind["EFFECT"] if cancelled else [])
     agent = _agent(claim, state, definition, conversation, inbox=len(inputs))
     inbox = read_inbox(inputs, conversation.folded)
-    # A recovery may have written into the journal since.
+    # The results go after the newest entry: a recovery may have written one after the decision.
     here = step_record(agent.step + 1)
     if cancelled:
         return Turn(agent=agent, entry="CLOSE", decision=_cancel(here, inbox.cancel_note or why_deserted))
@@ -74,7 +74,7 @@ def load_turn(
     metadata = {"agentId": claim.agent_id, "step": state["step"], "modelCalls": state["modelCalls"]}
 
     def ask(words: list[str]) -> Turn:
-        """Make the turn that tells the model the user's first words; what the user says behind them is left."""
+        """Make the turn that tells the model these first texts of the user; later texts wait for the next round."""
         taken = inbox.before_words(len(words))
         messages = pending_message(conversation, words, answers, news)
         left = len(inbox.records) - len(taken.records)
@@ -102,7 +102,7 @@ def _size(turn: Turn) -> int:
 
 
 def _entry(last: Decision | None, inbox: Inbox, news: list[str], state: Item) -> Entry | None:
-    """What the decision that is open leads to; None if the model is asked."""
+    """Return the entry that the open decision leads to; None if the model is asked."""
     match last.action if last else None, last:
         case "TOOL_USE", _:
             return "CARRY_OUT"
@@ -114,7 +114,7 @@ def _entry(last: Decision | None, inbox: Inbox, news: list[str], state: Item) ->
         case "DELEGATE", Decision(children=children, waits_for=waits_for):
             if {child.agent_id for child in children} <= set(inbox.finished):
                 return None
-            # Only a turn that closed on it has surely started them all.
+            # Only a turn that closed on this decision has certainly started all of its children.
             return "CLOSE" if state["waitsFor"] == waits_for else "START_CHILDREN"
         case "ASK_USER", _ if not inbox.words:
             return "CLOSE"
@@ -124,7 +124,7 @@ def _entry(last: Decision | None, inbox: Inbox, news: list[str], state: Item) ->
 
 
 def _answers(last: Decision | None, inbox: Inbox, read_items: ReadItems) -> list[Answer]:
-    """To what is open: calls that were refused, agents that have all reported."""
+    """Answer the open tool uses: calls that were refused, or children that have all reported."""
     if last is None:
         return []
     if last.children:
@@ -139,7 +139,7 @@ def _answers(last: Decision | None, inbox: Inbox, read_items: ReadItems) -> list
 
 
 def _news(conversation: Conversation, agent: Agent, inbox: Inbox, read_items: ReadItems) -> list[str]:
-    """What there is to tell beside the user's words and the answers to what is open."""
+    """Return the other texts for the model, beside the user's texts and the answers to open tool uses."""
     last = conversation.last
     awaited = {child.agent_id for child in last.children} if last else set()
     late = [child for child in inbox.finished if child in agent.children and child not in awaited]
@@ -155,7 +155,7 @@ def _cancel(record: str, note: str) -> Decision:
 
 
 def _check_settled(conversation: Conversation, ledger: list[Item]) -> None:
-    """`ledger`: what must not be open either."""
+    """Raise EffectUncertain if an outcome is unknown. `ledger`: entries that must be settled too."""
     unsettled = {EffectStatus.RESERVED, EffectStatus.UNCERTAIN}
     names = [call.name for call in conversation.uncertain]
     names += [item["tool"] for item in ledger if item["status"] in unsettled and item["tool"] not in names]
@@ -220,7 +220,7 @@ def _agent(claim: Claim, state: Item, definition: Definition, conversation: Conv
 
 
 def _doubts(plan: list[PlanStep], failed: list[Failed]) -> list[str]:
-    """What speaks against being complete; of many failed calls the newest are named."""
+    """List the reasons against being complete; of the failed calls only the newest `_NAMED` are named."""
     left_out = len(failed) - _NAMED
     return [
         *(f"Step {entry.step} of the plan is open: {entry.action}." for entry in plan if entry.status == "PENDING"),

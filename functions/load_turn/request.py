@@ -43,7 +43,7 @@ DETAILS of TOOL_USE: {{"toolName": NAME, "parameters": ARGUMENTS}}, with one of 
 
 
 class _BuiltIn(NamedTuple):
-    """A built-in as it is offered."""
+    """A built-in as it is offered to the model."""
 
     name: str
     action: str
@@ -54,7 +54,7 @@ class _BuiltIn(NamedTuple):
 def converse_request(
     definition: Definition, agent: Agent, messages: list[Message], today: str, metadata: dict[str, str]
 ) -> ConverseRequest:
-    """Asks a definition's model to go on with a conversation. `today` is YYYY-MM-DD; `metadata` goes along."""
+    """Make the request that continues a conversation. `today` is YYYY-MM-DD; `metadata` goes into Bedrock's logs."""
     model = definition.model
     built_ins = _built_ins(agent.depth, definition.delegates if agent.children_left else [])
     system = [definition.instructions, _rules(model.protocol, agent.depth, today)]

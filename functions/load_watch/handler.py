@@ -1,4 +1,4 @@
-"""LoadWatch: from the table to the agents that somebody ought to look after."""
+"""LoadWatch: reads the table, and returns the agents that agent_watch must help."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from load_watch.load import Patience, count_run, count_waiting, find_stale
 
 @logger.inject_lambda_context
 def handler(_event: dict[str, Any], _context: Any) -> dict[str, Any]:
-    """Answers a `Watch`, and tells how many agents wait for an operator."""
+    """Return a `Watch`, and write the metrics: how many agents wait for an operator, and how long the watch needs."""
     client, table = reading_client(), os.environ["TABLE_NAME"]
     patience = Patience(
         stale=timedelta(minutes=int(os.environ["STALE_MINUTES"])),

@@ -1,4 +1,4 @@
-"""Which agents have not moved for too long, or wait in vain, and where they stand."""
+"""Finds the agents whose record has not changed for too long, or that wait in vain."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 INDEX = "ByStatus"
 WATCHED = frozenset(Status) - SETTLED - {Status.WAITING_FOR_AGENT} | {Status.WAITING_FOR_OPERATOR}
-"""In one of these somebody ought to be at work: a turn, a recovery, or the recovery that asks the operator."""
+"""In one of these an execution must be at work: a turn, a recovery, or the recovery that asks the operator."""
 LIMIT = 50
-"""Agents that one run looks after."""
+"""Most agents that one run helps."""
 RUNS = "WATCH#"
 """The partition that counts the runs; `#` cannot occur in an agent's id."""
 KINDS = 4
-"""Kinds of candidates; each is sure of its share of LIMIT, so that none keeps another waiting."""
+"""Kinds of candidates. Each has its own share of LIMIT, so that no kind keeps another waiting."""
 LOOKS = 100
-"""Candidates of one kind at which one run looks: with the children of parents, what LoadWatch has time to read."""
+"""Candidates of one kind that one run reads: with the children of parents, LoadWatch has time for no more."""
 MESSAGE_LIMIT = 1000
-"""Characters of an error's message: with LIMIT, what keeps the answer within a state's payload of 256 KiB."""
+"""Characters of an error's message: with LIMIT, it keeps the answer within a state's payload of 256 KiB."""
 
 
 REMINDING_RUNS = 2
@@ -34,54 +34,54 @@ REMINDING_RUNS = 2
 
 
 class Patience(NamedTuple):
-    """How long nothing may happen."""
+    """The times after which an agent needs help."""
 
     stale: timedelta
-    """To a record that somebody ought to work on."""
+    """Without a change of a record that an execution must work on."""
     approval: timedelta
-    """About an approval that was asked for."""
+    """Without a decision about an approval."""
     watch: timedelta
     """Between two runs."""
 
 
 class Stale(Model):
-    """An agent whose record has not moved for too long."""
+    """An agent whose record has not changed for too long."""
 
     agent_id: str
     step: Annotated[int, Field(description="The newest entry of the journal")]
     status: Status
     next_action: Annotated[str, Field(description="The turn that was announced, or NONE")]
     owner: Annotated[str, Field(description="The execution that holds the lease, or NONE")]
-    waits_for: Annotated[str, Field(description="What has to come before it goes on, if it waits")]
+    waits_for: Annotated[str, Field(description="The approval or the delegation that it waits for, if it waits")]
     reminded: Annotated[
-        bool, Field(description="While it waits for an approval: whether that was asked for a second time")
+        bool, Field(description="While it waits for an approval: whether the approvers were reminded of it")
     ]
-    parent: Annotated[str, Field(description="The agent that delegated to it; empty if none did")]
-    error: Annotated[str, Field(description="What a recovery is about; empty while a turn works")]
+    parent: Annotated[str, Field(description="The agent that delegated to it; empty without a parent")]
+    error: Annotated[str, Field(description="The error that a recovery handles; empty while a turn works")]
     error_message: str
 
 
 class Watch(Model):
-    """What LoadWatch answers."""
+    """The output of LoadWatch."""
 
     agents: list[Stale]
-    left_out: Annotated[int, Field(ge=0, description="Candidates that this run did not come to; the next runs do")]
+    left_out: Annotated[int, Field(ge=0, description="Candidates that this run did not reach; the next runs do")]
     rotation_minutes: Annotated[
-        int, Field(ge=0, description="How long it takes, at the pace of this run, to come to every candidate")
+        int, Field(ge=0, description="Minutes in which runs of this pace reach every candidate")
     ]
 
 
 class _Queue:
-    """Candidates of one kind, in the order in which this run comes to them: each run begins further on."""
+    """Candidates of one kind, in the order in which this run reads them: each run begins further on."""
 
     def __init__(self, candidates: Iterable[str], at_least: int, run: int, look: Callable[[str], list[Item]]) -> None:
         """Order the candidates.
 
         Args:
             candidates: the agents' ids.
-            at_least: how many of them every run looks at, if there are as many.
+            at_least: how many of them every run reads, if there are as many.
             run: the number of this run.
-            look: what must be looked after of a candidate, as STATE items: itself, its children, or nothing.
+            look: returns the agents to help for a candidate, as STATE items: itself, its children, or no agent.
         """
         ordered = sorted(set(candidates))
         start = run * at_least % len(ordered) if ordered else 0
@@ -91,7 +91,7 @@ class _Queue:
         self.looked_at = 0
 
     def take(self, places: int) -> list[Item]:
-        """Return what must be looked after next, for so many places at most."""
+        """Return the next agents that need help, at most as many as there are places."""
         while len(self._found) < places and self._waiting and self.looked_at < LOOKS:
             self._found += self._look(self._waiting.pop(0))
             self.looked_at += 1
@@ -100,12 +100,12 @@ class _Queue:
 
     @property
     def left_out(self) -> int:
-        """How many candidates no look was at, and how many agents were found and not taken."""
+        """The number of candidates that were not read, and of agents that were found and not taken."""
         return len(self._waiting) + len(self._found)
 
     @property
     def runs(self) -> int:
-        """How many runs of this pace it takes to look at every candidate."""
+        """The number of runs of this pace that read every candidate."""
         return math.ceil((self.looked_at + len(self._waiting)) / max(1, self.looked_at))
 
 
@@ -122,22 +122,23 @@ def count_run(client: "DynamoDBClient", table: str) -> int:
 
 
 def find_stale(client: "DynamoDBClient", table: str, now: datetime, patience: Patience, run: int) -> Watch:
-    """Find the agents that must be looked after, at most LIMIT of them.
+    """Find the agents that need help, at most LIMIT of them.
 
-    They are agents in a watched status whose record has not moved for too long; for parents that have waited as long,
-    each child that has ended unheard, or the parent itself if it waits for a child that does not exist; and agents
-    whose approval was asked for too long ago, or half as long and the approver was not reminded.
+    - Agents in a watched status whose record has not changed for too long.
+    - Of parents that have waited as long: each child whose end the parent has not heard of, or the parent itself if it
+      waits for a child that does not exist.
+    - Agents whose approval was requested too long ago, or half as long ago if the approvers were not reminded.
 
-    There may be more. Each kind has a share of the places, and free places go to the kinds in their order, with agents
-    that wait for an operator last: most of them have a good reason. Run after run comes to the next candidates, so
-    that every one has its turn: `run` is the number of this run.
+    There may be more than LIMIT. Each kind has a share of the places. Free places go to the kinds in their order, with
+    agents that wait for an operator last: most of these wait for a good reason. Each run begins with later candidates
+    than the run before, so that every candidate has its turn: `run` is the number of this run.
     """
     limit, decision_limit = _text(now - patience.stale), _text(now - patience.approval)
     share = max(1, LIMIT // KINDS)
 
     def still(agent_id: str) -> list[Item]:
         state = _state(client, table, agent_id)
-        # The index tells of a moment ago.
+        # The index may be out of date for a moment, so the item itself decides.
         return [state] if state and state["status"] in WATCHED and state["lastUpdated"] < limit else []
 
     def undecided(agent_id: str) -> list[Item]:
@@ -154,7 +155,7 @@ def find_stale(client: "DynamoDBClient", table: str, now: datetime, patience: Pa
 
     working = [each for status in sorted(WATCHED - {Status.WAITING_FOR_OPERATOR}) for each in candidates(status, limit)]
     half = now - patience.approval / 2
-    # What has expired is found anyway, and reminded of before it counts.
+    # An approval that has expired is found anyway, and its approvers are reminded before that counts.
     since = max(half - REMINDING_RUNS * patience.watch, now - patience.approval)
     approvals = candidates(Status.WAITING_FOR_APPROVAL, decision_limit)
     approvals += candidates(Status.WAITING_FOR_APPROVAL, _text(half), _text(since))
@@ -179,13 +180,13 @@ def _waits_in_vain(client: "DynamoDBClient", table: str, parent: Item) -> list[I
     """Find the children whose end a waiting parent has not heard of, and the parent if one of them does not exist."""
     if parent.get("status") != Status.WAITING_FOR_AGENT or not parent["waitsFor"].isdecimal():
         return []
-    # Not those of a delegation before: some of them may never have been started, and nobody waits for them.
+    # Not the children of an earlier delegation: the parent does not wait for them, and some may never have started.
     delegation = _read(client, table, parent["agentId"], step_record(int(parent["waitsFor"])))
     children = read_object(delegation.get("decision", "")).get("children", [])
     stale: list[Item] = []
     for child_id in [child["agentId"] for child in children]:
         child = _state(client, table, child_id)
-        # An agent of that id with another parent is no child: nothing that it announces is news for this parent.
+        # An agent of that id with another parent is not this parent's child: its events do not reach this parent.
         if child.get("parent") != parent["agentId"]:
             stale += [parent] if parent not in stale else []
         elif child["status"] in FINISHED and not _read(client, table, parent["agentId"], f"INPUT#{child_id}"):
@@ -198,7 +199,7 @@ def _reminded(state: Item) -> bool:
 
 
 def count_waiting(client: "DynamoDBClient", table: str) -> int:
-    """How many agents wait for an operator."""
+    """Count the agents that wait for an operator."""
     pages = client.get_paginator("query").paginate(
         TableName=table,
         IndexName=INDEX,
@@ -227,7 +228,7 @@ def _state(client: "DynamoDBClient", table: str, agent_id: str) -> Item:
 
 
 def _read(client: "DynamoDBClient", table: str, agent_id: str, record: str) -> Item:
-    """An item as it is now; empty if there is none."""
+    """Read an item as it is now; empty if it does not exist."""
     answer = client.get_item(
         TableName=table, Key={"agentId": {"S": agent_id}, "record": {"S": record}}, ConsistentRead=True
     )

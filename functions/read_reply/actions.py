@@ -1,4 +1,4 @@
-"""Read the actions that a model writes as text: the JSON protocol, and its near misses."""
+"""Read the actions that a model writes as text: the JSON protocol, and texts that nearly follow it."""
 
 import json
 import re
@@ -19,7 +19,7 @@ _FENCED = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
 _NAMES: dict[str, str] = {arguments.action: name for name, arguments in BUILT_INS.items()}
 """The built-ins by their action: PLAN is `update_plan`."""
 _SHOWN = 100
-"""Characters of a made-up action that a correction repeats."""
+"""Characters of an unknown action that a correction repeats."""
 
 
 class NotAnAction(Exception):
@@ -29,17 +29,17 @@ class NotAnAction(Exception):
 def use_in_text(text: str, callable_names: Collection[str], whole: bool) -> ToolUse | None:
     """Return the action in a text as a tool use without an id; None if the text holds no action.
 
-    Understood are `{"action": …, "details": …}`, fenced or surrounded by prose, with a tool's or a built-in's own name
-    as its action too, and `{"name": …, "arguments": …}`.
+    Two shapes are read, fenced or surrounded by prose: `{"action": …, "details": …}`, where the action may also be the
+    name of a tool or of a built-in, and `{"name": …, "arguments": …}`.
 
     Args:
         text: the model's words.
         callable_names: the tools and built-ins that the model may call.
-        whole: whether the text must be nothing but the action; what a model quotes is not what it wants.
+        whole: whether the text must hold the action alone; an action inside other text may be a quotation.
 
     Raises:
-        NotAnAction: the text holds several actions, one that does not exist or has no tool, or one that nests too
-            deep.
+        NotAnAction: the text holds several actions, an unknown action, a TOOL_USE without a tool, or JSON that nests
+            too deep.
     """
     found = _objects(text.strip(), whole)
     if not found:
@@ -63,7 +63,7 @@ def use_in_text(text: str, callable_names: Collection[str], whole: bool) -> Tool
 
 
 def _objects(text: str, whole: bool) -> list[dict[str, Any]]:
-    """Return the JSON objects in a text that are meant as actions, not those inside of another object."""
+    """Return the JSON objects in a text that are meant as actions, without objects inside another object."""
     if fenced := _FENCED.fullmatch(text):
         text = fenced[1].strip()
     found: list[dict[str, Any]] = []
@@ -79,6 +79,6 @@ def _objects(text: str, whole: bool) -> list[dict[str, Any]]:
             if whole and (start, end) != (0, len(text)):
                 return []
             found.append(value)
-        # Behind what was read, not inside of it: an argument may look like an action.
+        # Go on after the value that was read, not inside it: an argument may look like an action.
         start = text.find("{", end)
     return found

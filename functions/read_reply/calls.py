@@ -1,4 +1,4 @@
-"""From tool uses to the calls that the machine carries out, at once or after an approval."""
+"""Turns tool uses into the calls that the machine carries out, at once or after an approval."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from read_reply.decisions import decide, fingerprint, invalid, wrong
 from read_reply.reply import ToolUse
 
 _SHOWN = 150
-"""Characters of a complaint's beginning and end that are kept: it may quote all of an argument."""
+"""Characters that are kept of a complaint's beginning, and of its end: it may quote a whole argument."""
 
 
 def tool_names(asked: Asked) -> list[str]:
@@ -37,7 +37,7 @@ def _built_ins(asked: Asked) -> dict[str, type[BuiltIn]]:
 
 
 def call_tools(asked: Asked, uses: list[ToolUse]) -> Decision:
-    """The calls of a reply. One that needs an approval holds all of them."""
+    """Make the decision about the calls of a reply. If one call needs an approval, all calls wait for it."""
     agent, tools = asked.agent, {tool.name: tool for tool in asked.tools}
     calls: list[Call] = []
     answers: list[Answer] = []
@@ -64,7 +64,7 @@ def _brief(text: str) -> str:
 
 
 def _call(use: ToolUse, tools: dict[str, Tool], index: int, key: str, alternative: int = 0) -> Call:
-    """The call of a tool, or of its alternative with this number, with those after it nested."""
+    """Return the call of a tool, or of its alternative with this number; the later alternatives are nested in it."""
     asked = tools[use.name]
     tool = tools[asked.alternatives[alternative - 1]] if alternative else asked
     more = alternative < len(asked.alternatives)
@@ -79,7 +79,7 @@ def _call(use: ToolUse, tools: dict[str, Tool], index: int, key: str, alternativ
         key=f"{key}#ALT{alternative}" if alternative else key,
         timeout_seconds=tool.timeout_seconds + TIMEOUT_MARGIN,
         alternative=other,
-        # Nobody can be asked half-way: an approval covers what may be called instead.
+        # The approver cannot be asked between two attempts, so an approval covers the alternatives too.
         approval=_needs_approval(tool, use.input) or bool(other and other.approval),
     )
 
@@ -91,7 +91,7 @@ def _needs_approval(tool: Tool, arguments: Any) -> bool:
 
 
 def _complaint(asked: Asked, use: ToolUse, tools: dict[str, Tool], calls: int) -> str:
-    """What is wrong with a tool use; empty if it can be carried out."""
+    """Say what is wrong with a tool use; empty if it can be carried out."""
     if use.name in BUILT_INS:
         return "Call delegate without other tools." if use.name == "delegate" else f"Call {use.name} alone."
     if use.name not in tools or tools[use.name].hidden:

@@ -1,4 +1,4 @@
-"""How a decision is put together."""
+"""Makes decisions, and the answers in them."""
 
 import hashlib
 import json
@@ -13,33 +13,33 @@ from read_reply.reply import ToolUse
 
 
 def decide(agent: Agent, action: Action, **fields: Any) -> Decision:
-    """The decision that becomes the next entry of an agent's journal."""
+    """Make the decision that becomes the next entry of an agent's journal."""
     common = {"status": Status.PLANNING_COMPLETE, "closes_as": Status.PLANNING}
     return Decision(action=action, results_record=step_record(agent.step + 2), **{**common, **fields})
 
 
 def invalid(agent: Agent, message: str, answers: list[Answer]) -> Decision:
-    """What becomes of a reply that could not be used."""
+    """Make the decision for a reply that could not be used."""
     return decide(agent, "INVALID", status=Status.PLANNING, message=message, answers=answers)
 
 
 def noted(use: ToolUse) -> Answer:
-    """To a tool use that needs no answer."""
+    """Acknowledge a tool use that needs no answer."""
     return Answer(tool_use_id=use.id, text="Noted.")
 
 
 def wrong(use: ToolUse, text: str) -> Answer:
-    """To a tool use that cannot be carried out."""
+    """Answer a tool use that cannot be carried out."""
     return Answer(tool_use_id=use.id, text=text, error=True)
 
 
 def wrong_arguments(use: ToolUse, error: ValidationError) -> str:
-    """What pydantic found, for the model."""
+    """Tell the model which errors pydantic found in its arguments."""
     found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {e['msg']}" for e in error.errors())
     return f"Wrong arguments for {use.name}: {found}."
 
 
 def fingerprint(parts: Iterable[list[Any]]) -> str:
-    """The same for the same, whatever its order."""
+    """Return 16 hex digits, the same for the same parts in any order."""
     same = sorted(json.dumps(part, sort_keys=True) for part in parts)
     return hashlib.sha256("\n".join(same).encode()).hexdigest()[:16]

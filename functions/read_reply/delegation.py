@@ -1,4 +1,4 @@
-"""From `delegate` to the agents that are started."""
+"""Turns tool uses of `delegate` into the agents that are started."""
 
 from pydantic import ValidationError
 
@@ -10,7 +10,7 @@ from read_reply.reply import ToolUse
 
 
 def delegate(asked: Asked, uses: list[ToolUse], usage: Usage) -> Decision:
-    """The children of a reply; `usage` is what it cost. Of other built-ins beside them nothing comes."""
+    """Make the decision that starts the children of a reply; `usage` is its cost. Other built-ins in it are refused."""
     agent = asked.agent
     parts: list[tuple[ToolUse, Delegation]] = []
     answers: list[Answer] = []
@@ -22,7 +22,7 @@ def delegate(asked: Asked, uses: list[ToolUse], usage: Usage) -> Decision:
             parts.append((use, part))
     if not parts:
         return invalid(agent, " ".join(answer.text for answer in answers), answers)
-    # What is left is shared out, and the agent keeps a share for itself: it has to make something of the results.
+    # Divide the tokens and the cost that are left. The agent keeps a share for itself, to work with the results.
     shares = len(parts) + 1
     tokens = agent.limits.tokens - agent.used.tokens - usage.input_tokens - usage.output_tokens
     cost = agent.limits.cost_micro_usd - agent.used.cost_micro_usd - usage.cost_micro_usd
@@ -54,7 +54,7 @@ def delegate(asked: Asked, uses: list[ToolUse], usage: Usage) -> Decision:
 
 
 def _part(asked: Asked, use: ToolUse, parts: int) -> Delegation | str:
-    """What is to be delegated, or why it is not."""
+    """Return the delegation, or the text that tells the model why it is refused."""
     agent, limits = asked.agent, asked.agent.limits
     if use.name != "delegate":
         return f"Call {use.name} alone."

@@ -1,4 +1,4 @@
-"""ReadReply: from the model's reply to a checked decision, or to what was wrong with it."""
+"""ReadReply: turns the model's reply into a checked decision, or into a correction."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from read_reply.read import read_reply
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
-    """Takes an `Asked`, answers a `Reading`. A wrong reply is no failure: it is a decision that says so."""
+    """Take an `Asked` and return a `Reading`. A wrong reply is not a failure: its decision says what was wrong."""
     asked = Asked.model_validate(event)
     logger.append_keys(agentId=asked.agent.agent_id)
     return read_reply(asked).dump()

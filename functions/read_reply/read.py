@@ -1,4 +1,4 @@
-"""From a reply to a decision. Pure: everything it knows comes with the request."""
+"""Turns a reply into a decision. Pure: all of its data comes with the request."""
 
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ _DOUBTED = "Finish what is open, or bring the plan up to date; if it cannot be d
 
 
 def read_reply(asked: Asked) -> Reading:
-    """Checks a reply against the definition's tools and makes of it the next entry of the journal."""
+    """Check a reply against the definition's tools, and make the next entry of the journal from it."""
     agent = asked.agent
     reply = parse_reply(asked.reply, asked.model_id, agent.prices)
     decision, plan = _decide(asked, reply)
@@ -58,7 +58,7 @@ def read_reply(asked: Asked) -> Reading:
 
 
 def _decide(asked: Asked, reply: Reply) -> tuple[Decision, list[PlanStep]]:
-    """The decision, and the plan as it is from now on."""
+    """Return the decision, and the plan as it is after the decision."""
     uses, agent = reply.uses, asked.agent
     if stopped := _STOPPED.get(reply.stop_reason):
         return invalid(agent, stopped, [wrong(use, stopped) for use in uses]), agent.plan
@@ -110,7 +110,7 @@ def _built_in(asked: Asked, use: ToolUse) -> tuple[Decision, list[PlanStep]]:
             return decide(agent, "COMPLETE", message=result, closes_as=Status.COMPLETED, **common), agent.plan
         case GiveUp(reason=reason):
             return decide(agent, "GIVE_UP", message=reason, answers=[noted(use)], **common), agent.plan
-    raise TypeError(f"{use.name} is offered to the model but not read")
+    raise TypeError(f"{use.name} is offered to the model, but _built_in does not read it")
 
 
 def _refused(agent: Agent, use: ToolUse, message: str) -> tuple[Decision, list[PlanStep]]:
@@ -118,7 +118,7 @@ def _refused(agent: Agent, use: ToolUse, message: str) -> tuple[Decision, list[P
 
 
 def _advance(asked: Asked, step: int, decision: Decision, reply: Reply, plan: list[PlanStep], replans: int) -> Agent:
-    """The agent as it is once the decision is checkpointed; the journal gives the same when it is folded again."""
+    """Return the agent as it is once the decision is checkpointed. Folding the journal again gives the same."""
     agent = asked.agent
     used = agent.used
     if decision.fingerprint:
@@ -129,7 +129,7 @@ def _advance(asked: Asked, step: int, decision: Decision, reply: Reply, plan: li
         update={
             "step": step,
             "rounds": agent.rounds + 1,
-            # What was left out, this decision has not seen: a turn that closes on it goes round once more.
+            # This decision has not seen the inputs that were left out: a turn that closes on it is loaded once more.
             "inbox": agent.inbox - asked.pending.left,
             "plan": plan,
             "children": [*agent.children, *(child.agent_id for child in decision.children)],

@@ -1,4 +1,4 @@
-"""What is in a reply, whatever came: the blocks that may go back into a conversation, the tool uses, the usage."""
+"""The parts of any reply: the blocks that may go back into a conversation, the tool uses, the usage."""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
 @dataclass(frozen=True)
 class ToolUse:
-    """What the model wants called, as it wrote it. `id` is empty in the JSON protocol."""
+    """A call that the model asks for, as the model wrote it. `id` is empty in the JSON protocol."""
 
     id: str
     name: str
@@ -34,7 +34,7 @@ class Reply:
 
 
 def parse_reply(reply: Any, model_id: str, prices: Prices) -> Reply:
-    """Clean a reply. Never raises: what is not there, makes no sense or could not be sent back is left out."""
+    """Clean a reply. Never raises: parts that are missing, malformed, or not accepted by Bedrock are left out."""
     body = reply if isinstance(reply, dict) else {}
     content = _get(body, "Output", "Message", "Content")
     blocks: list[Block] = []
@@ -49,17 +49,17 @@ def parse_reply(reply: Any, model_id: str, prices: Prices) -> Reply:
                     continue
                 arguments = rest.get("Input", {})
                 uses[use_id] = ToolUse(use_id, name, arguments)
-                # Bedrock takes back less than it gives: only an object as Input, no `Type`, and no name that the model
-                # made up with other characters. What nests too deep is refused, and not kept.
+                # Bedrock accepts less than it returns: only an object as Input, no `Type`, and no other characters in
+                # a name, which a model may invent. Arguments that nest too deep are refused, and not kept.
                 sent = clean(arguments) if isinstance(arguments, dict) and not nests_deeper(arguments) else {}
                 sent_name = _NOT_IN_A_NAME.sub("_", name)[:64] or "_"
                 blocks.append({"ToolUse": {"ToolUseId": use_id, "Name": sent_name, "Input": sent}})
             case {"ReasoningContent": {"ReasoningText": {"Text": str(text), **rest}}}:
-                # Redacted thoughts are bytes, which no state carries: they are left out, like images.
+                # Redacted reasoning is bytes, which a state cannot carry: it is left out, like images.
                 signature = rest.get("Signature")
                 signed = {"Signature": signature} if isinstance(signature, str) else {}
                 blocks.append({"ReasoningContent": {"ReasoningText": clean({"Text": text, **signed})}})
-    # A message may not end in thoughts: they were cut off.
+    # A message must not end with reasoning: the reply was cut off there.
     while blocks and "ReasoningContent" in blocks[-1]:
         blocks.pop()
     return Reply(

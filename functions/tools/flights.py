@@ -1,4 +1,4 @@
-"""The travel tools' world, without DynamoDB: cities, timetable, arguments and results.
+"""The data of the travel tools, without DynamoDB: cities, timetable, arguments and results.
 
 The same flights run every day between every two cities. The inventory (`tools.inventory`) holds one item per flight and
 date, with the seats that are left and sold.
@@ -21,7 +21,7 @@ CITIES = {
     "Paris": {"par", "cdg"},
     "San Francisco": {"sf", "sfo"},
 }
-"""Where there are flights, each city with its other names."""
+"""The cities with flights, each with its other names."""
 KNOWN_CITIES = ", ".join(CITIES)
 DEPARTURES: tuple[tuple[Carrier, str, str], ...] = (
     ("turnstile", "TS", "08:15"),
@@ -31,7 +31,7 @@ DEPARTURES: tuple[tuple[Carrier, str, str], ...] = (
 """Carrier, code and local departure time of the flights of a day, on every route."""
 SEATS = 9
 VOID = "VOID"
-"""The status of what stands in the place of a booking so that it can never be made."""
+"""The status of an item that takes the place of a booking, so that the booking can never be made."""
 OFF_SALE_AFTER = dt.timedelta(days=2)
 
 
@@ -86,7 +86,7 @@ class CancelFlight(BaseModel):
 
 
 class Flight(BaseModel):
-    """A flight on one date, with what is left of it."""
+    """A flight on one date, with the seats that are left."""
 
     flight_id: str
     carrier: Carrier
@@ -102,7 +102,7 @@ class FlightInfo(BaseModel):
     """The flights of a day."""
 
     flights: list[Flight]
-    message: Annotated[str, Field(description="What the list alone does not say")]
+    message: Annotated[str, Field(description="Advice if no flight of the list has seats; empty otherwise")]
 
 
 class Booking(BaseModel):
@@ -131,7 +131,7 @@ class CallLookUp(BaseModel):
 
 
 class CallOutcome(BaseModel):
-    """Whether it took effect."""
+    """Whether a call took effect."""
 
     happened: bool
     result: Annotated[dict[str, Any], Field(description="What the call would have returned; empty if it did nothing")]
@@ -156,12 +156,12 @@ TIMETABLE = [
 
 
 def flight_id(number: str, date: dt.date) -> str:
-    """The key of a flight in the inventory, as `TS161#2026-11-24`."""
+    """Return the key of a flight in the inventory, as `TS161#2026-11-24`."""
     return f"{number}#{date.isoformat()}"
 
 
 def utc_today() -> dt.date:
-    """The date that the tools call today; on an earlier one nothing can be booked."""
+    """Return the date that the tools call today; on an earlier date nothing can be booked."""
     return dt.datetime.now(dt.UTC).date()
 
 
@@ -170,27 +170,27 @@ Item = dict[str, dict[str, str]]
 
 
 def to_item(values: Mapping[str, str | int]) -> Item:
-    """Field names become camelCase attributes, strings type S and integers type N."""
+    """Make an item: field names become camelCase attributes, strings type S and integers type N."""
     return {
         to_camel(name): {"N": str(value)} if isinstance(value, int) else {"S": value} for name, value in values.items()
     }
 
 
 def from_item(item: Mapping[str, Any]) -> dict[str, str]:
-    """The fields of an item, numbers as text: a model's `model_validate` takes them."""
+    """Return the fields of an item, numbers as text: a model's `model_validate` takes them."""
     return {to_snake(name): text for name, value in item.items() for text in value.values()}
 
 
 def sample_flights(today: dt.date, days: int = 30) -> list[Item]:
-    """The inventory's items for `days` days from `today` on, nothing sold: put them into the table Flights.
+    """Make the inventory's items for `days` days from `today` on, no seat sold: put them into the table Flights.
 
     Each flight has 9 seats, except that from New York to San Francisco no carrier has any on `today` + 2; they are off
     sale, not sold. So on every flight, and at any time:
 
         seatsSold = the passengers of its bookings with status BOOKED
-        seatsLeft + seatsSold = 9 (0 for those off sale)
+        seatsLeft + seatsSold = 9 (0 for flights off sale)
 
-    Writing an item again forgets what was sold of it: put only those that do not exist (`attribute_not_exists`).
+    Writing an item again loses its sold seats: put only items that do not exist (`attribute_not_exists`).
     """
     items = []
     off_sale = ("New York", "San Francisco", today + OFF_SALE_AFTER)

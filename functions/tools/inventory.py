@@ -1,6 +1,6 @@
 """The seat inventory in DynamoDB: tables `FLIGHTS_TABLE` (key flightId) and `BOOKINGS_TABLE` (key bookingId).
 
-A booking and its seats move in one transaction, so that the seats sold are the passengers of the bookings that stand.
+A booking and its seats change in one transaction, so that the seats sold are the passengers of the bookings that stand.
 A booking's id is made from the call's key: a call that comes twice finds its booking and takes no more seats.
 """
 
@@ -41,35 +41,35 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
 OTHER_DAYS = 3
-"""How many of the following days are looked at when a day has no seats."""
+"""Number of following days that are read for other dates with seats."""
 _BUSY = {
     "ProvisionedThroughputExceededException",
     "RequestLimitExceeded",
     "ServiceUnavailable",
     "ThrottlingException",
 }
-"""Refused before anything was done."""
+"""Errors of requests that DynamoDB refused before it did anything."""
 _BUSY_REASONS = {"ProvisionedThroughputExceeded", "ThrottlingError", "TransactionConflict"}
-"""The same, of a transaction that was cancelled."""
+"""The same errors, as the reasons of a cancelled transaction."""
 _NOT_SENT = (ConnectTimeoutError, EndpointConnectionError)
 
 
 class Sale(NamedTuple):
-    """What one carrier has on a route."""
+    """The flights of one carrier on a route."""
 
     flights: list[Flight]
-    """On the day asked for, in order of departure."""
+    """The flights on the requested day, in order of departure."""
     other_dates: list[dt.date]
-    """The days soon after it that have seats."""
+    """The next days that have seats."""
 
     def advice(self) -> str:
-        """Where there are seats instead, as a sentence."""
+        """Say in a sentence on which other days there are seats."""
         dates = ", ".join(date.isoformat() for date in self.other_dates)
         return f"Dates with seats: {dates}." if dates else f"Nor on the {OTHER_DAYS} days after it."
 
 
 def sale(trip: Trip, carrier: Carrier, passengers: int = 1) -> Sale:
-    """Reads the flights of a trip's day, and on which of the next days as many passengers would find seats.
+    """Read the flights of a trip's day, and the next days with seats for as many passengers.
 
     Raises ToolUnavailable if the inventory does not answer.
     """
@@ -94,21 +94,21 @@ def sale(trip: Trip, carrier: Carrier, passengers: int = 1) -> Sale:
 
 
 def reject_past(date: dt.date) -> None:
-    """Raises ToolRejected for a date before today."""
+    """Raise ToolRejected for a date before today."""
     today = utc_today()
     if date < today:
         raise ToolRejected(f"{date} is in the past; today is {today} (UTC)")
 
 
 def book(request: BookFlight, carrier: Carrier, key: str) -> Booking:
-    """Books seats, or returns the booking that this key already made.
+    """Book seats, or return the booking that this key already made.
 
     Raises ToolRejected if there is no such flight or not enough seats, ToolUnavailable if nothing happened and it may
     be tried again, ToolOutcomeUnknown if the answer was lost.
     """
     booking_id = _booking_id(key)
     offer = sale(request, carrier, request.passengers)
-    # After the seats: whoever reads that this very call took the last ones must also read its booking.
+    # Read the booking after the seats: a repeat of the call that took the last seats must find its booking.
     known = _find(booking_id)
     if known:
         return known
@@ -141,7 +141,7 @@ def book(request: BookFlight, carrier: Carrier, key: str) -> Booking:
         known = _look_up(booking_id)
         if known:
             return known
-        raise  # not there yet proves nothing: it may still be carried out
+        raise  # a missing booking proves nothing: the write may still be carried out
     if not refused:
         return booking
     if "Item" in refused[0]:
@@ -202,13 +202,13 @@ def cancel(booking_id: str, key: str) -> Booking:
 def find_call(request: CallLookUp) -> CallOutcome:
     """Find out whether a booking was made under a call's key, or whether a cancellation's booking is cancelled.
 
-    Make impossible what is denied: a VOID record takes the call's place, so that a call that is still on its way does
-    nothing when it arrives. Raises ToolUnavailable if the inventory does not answer.
+    If the key has no booking, a VOID record takes its place, so that a call that is still on its way does nothing when
+    it arrives. Raises ToolUnavailable if the inventory does not answer.
     """
     booking = _find_or_void(request.key)
     happened = booking is not None
     if request.tool == "cancel_flight":
-        # Read after the VOID record is there: from then on this call cancels nothing.
+        # Read after the VOID record is written: from then on this call cancels nothing.
         booking = _find(str(request.input.get("booking_id")))
         happened = booking is not None and booking.status == "CANCELLED"
     result = booking.model_dump(mode="json") if booking and happened else {}
@@ -245,7 +245,7 @@ def _choose(request: BookFlight, offer: Sale) -> Flight:
 
 
 def _booking_id(key: str) -> str:
-    # 80 bits: no two keys share one.
+    # 80 bits: no two keys share an id.
     return "BK-" + base64.b32encode(hashlib.sha256(key.encode()).digest()[:10]).decode()
 
 
@@ -263,7 +263,7 @@ def _find(booking_id: str) -> Booking | None:
 
 
 def _look_up(booking_id: str) -> Booking | None:
-    """After an answer was lost: a look-up that fails must not promise that nothing happened."""
+    """Look up a booking after an answer was lost. A look-up that fails must not promise that nothing happened."""
     try:
         return _find(booking_id)
     except ToolUnavailable:
@@ -295,7 +295,7 @@ def _reading() -> Iterator[None]:
 
 
 def _transact(actions: "list[TransactWriteItemTypeDef]") -> list[Any]:
-    """Writes all or nothing. Returns nothing if it was written, else DynamoDB's reason for each action."""
+    """Write all actions or none of them. Return [] if they were written, else DynamoDB's reason for each action."""
     try:
         client().transact_write_items(TransactItems=actions)
     except ClientError as error:

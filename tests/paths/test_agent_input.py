@@ -361,7 +361,7 @@ def test_an_end_that_is_none_is_not_believed(world: World) -> None:
     for child in (running, another):
         execution = world.run("agent_input", news(child, parent), kind="AgentStateUpdated")
         assert execution["error"] == "InputInvalid"
-        assert execution["cause"] == f"{child} is no child of {parent} that has ended."
+        assert execution["cause"] == f"Agent {child} is not a child of agent {parent}, or has not ended."
     assert world.items(parent, "INPUT#") == []
     assert state_of(world, parent)["inputTokens"] == "0"
 

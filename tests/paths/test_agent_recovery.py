@@ -638,7 +638,7 @@ def test_a_record_that_cannot_be_read_is_told_of_and_tried_again(
     world.start(scenario("straight_booking"), name)
     message = told(name)
     assert message["Subject"] == "Turnstile: an agent cannot be recovered"
-    assert f"Agent {name} cannot be recovered: InvalidRecord. What stands" in message["Message"]
+    assert f"Agent {name} cannot be recovered: InvalidRecord. Open the execution" in message["Message"]
     owner = world.wait(name, lambda state: state["owner"] != "NONE")["owner"].split("#")[0]
     assert owner in message["Message"]
     assert world.ended(owner)["error"] == "InvalidRecord"

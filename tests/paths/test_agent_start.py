@@ -51,7 +51,7 @@ def assert_no_record(world: World, agent_id: str) -> None:
         ({"parent": {**PARENT, "step": "STATE"}}, "RequestInvalid", "a `parent` with all of"),
         ({"parent": {**PARENT, "place": "0"}}, "RequestInvalid", "a `parent` with all of"),
         ({"parent": PARENT}, "RequestInvalid", "No decision of agent agent-0 at STEP#000002, place 0, delegates to"),
-        ({"prompt": "Fly", "agent": "nobody"}, "DefinitionUnknown", "No agent named nobody is registered."),
+        ({"prompt": "Fly", "agent": "nobody"}, "DefinitionUnknown", "No agent named nobody is registered. Register it"),
     ],
 )
 def test_a_bad_request_is_refused_in_words(world: World, detail: dict[str, Any], error: str, words: str) -> None:

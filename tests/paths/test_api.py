@@ -135,7 +135,9 @@ def test_an_id_is_given_once(world: World, door: Door) -> None:
 @pytest.mark.parametrize("agent_id", [child_id("a-1", 2, 0), "key-0123456789abcdef"])
 def test_an_id_that_only_turnstile_gives_is_refused(door: Door, agent_id: str) -> None:
     answer = door.send("POST", "/agents", {"prompt": ANSWER, "agentId": agent_id})
-    assert_refused(answer, 400, "RequestInvalid", "agentId begins with child- or key-", "Use another one, or none")
+    assert_refused(
+        answer, 400, "RequestInvalid", "agentId begins with child- or key-", "Use another agentId, or leave it out"
+    )
 
 
 @pytest.mark.parametrize("path", ["", "/journal"])

@@ -53,7 +53,7 @@ def test_what_is_carried_out_is_what_was_shown(world: World) -> None:
     assert json.loads(effect["input"]) == shown.parameters
     [booking] = world.bookings(agent_id)
     assert (booking["passengers"], booking["toCity"]) == ("6", shown.parameters["to_city"])
-    assert "Whoever approved the calls says: Go." in told(world, agent_id)
+    assert "The approver of the calls says: Go." in told(world, agent_id)
 
 
 def test_what_is_refused_does_not_happen_and_the_model_reads_why(world: World) -> None:
@@ -68,7 +68,7 @@ def test_what_nobody_decides_about_expires(world: World) -> None:
     agent_id, state = held(world, "refused")
     assert decide(world, agent_id, state["waitsFor"], "EXPIRE")["status"] == "SUCCEEDED"
     world.settle(agent_id, Status.COMPLETED)
-    assert "nobody decided about it in time" in told(world, agent_id)
+    assert "it needed an approval, and was not decided in time" in told(world, agent_id)
     assert [json.loads(effect["input"])["passengers"] for effect in world.items(agent_id, "EFFECT#")] == [4]
 
 

@@ -304,7 +304,7 @@ def test_the_note_of_who_approved_is_told_with_the_results_and_once() -> None:
     turn = load(state(step="3"), *journal)
     assert (turn.entry, blocks(turn)) == (
         "ASK_MODEL",
-        ["Not from the user: Whoever approved the calls says: Keep the receipt."],
+        ["Not from the user: The approver of the calls says: Keep the receipt."],
     )
     assert turn.pending.inputs == ["INPUT#d1"]
     heard = decided(4, decision("PLAN"), *turn.pending.messages, said({"Text": "x"}), inputs=("INPUT#d1",))
@@ -331,7 +331,7 @@ def test_what_was_refused_is_answered_with_why_and_the_users_words_come_along() 
 
 def test_what_nobody_decided_about_is_answered_so() -> None:
     first, _ = blocks(load(state(step="2"), user(), HELD, ruled("2", "EXPIRE")))
-    assert first["Content"] == [{"Text": "Not carried out: nobody decided about it in time."}]
+    assert first["Content"] == [{"Text": "Not carried out: it needed an approval, and was not decided in time."}]
 
 
 def test_of_two_decisions_the_first_counts() -> None:
