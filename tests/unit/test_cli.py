@@ -424,7 +424,7 @@ def test_a_parent_whose_child_waits_for_somebody(stack: Stack) -> None:
     for agent_id, status in (("b-1", "COMPLETED"), ("b-2", "WAITING_FOR_APPROVAL")):
         store(stack, {**user(), "agentId": agent_id}, standing(status, agent_id))
     shown = run("watch", "a-1").stdout
-    assert "It waits for 2 agents, which wait in their turn." in shown
+    assert "It waits for 2 agents, and a person has to act for them." in shown
     assert "`turnstile approve b-2` decides about what it asks for." in shown
     assert "b-1" not in shown
 
