@@ -1,4 +1,4 @@
-"""What can be inconsistent, and what to do about it."""
+"""The kinds of inconsistency, and what to do about each."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -10,7 +10,7 @@ from agent.record import Model
 
 
 class Kind(StrEnum):
-    """What sort of inconsistency it is."""
+    """A kind of inconsistency."""
 
     RECORD_UNREADABLE = "RECORD_UNREADABLE"
     JOURNAL_GAP = "JOURNAL_GAP"
@@ -76,26 +76,26 @@ ADVICE: Mapping[Kind, str] = {
 
 
 class Finding(Model):
-    """Something that contradicts something else."""
+    """One inconsistency."""
 
-    agent_id: Annotated[str, Field(description="Whose it is; empty for a flight")]
+    agent_id: Annotated[str, Field(description="The agent; empty for a flight")]
     kind: Kind
-    record: Annotated[str, Field(description="Where: an item's `record`, a booking's id or a flight's")]
+    record: Annotated[str, Field(description="The place: an item's `record`, a booking's id or a flight's id")]
     text: Annotated[str, Field(description="What is inconsistent, and what to do")]
 
     @classmethod
     def of(cls, agent_id: str, kind: Kind, record: str, what: str) -> Self:
-        """What is inconsistent, with the advice for its kind."""
+        """Make a finding: `what` is inconsistent, and the advice for its kind."""
         text = f"{what}. {ADVICE[kind].format(agent=agent_id or 'AGENT')}."
         return cls(agent_id=agent_id, kind=kind, record=record, text=text)
 
 
 class Verdict(Model):
-    """What `verify` says."""
+    """The result of `verify`."""
 
-    agents: Annotated[int, Field(description="How many were looked at")]
+    agents: Annotated[int, Field(description="How many agents were checked")]
     findings: list[Finding]
 
 
 Found = tuple[Kind, str, str]
-"""A finding of the agent at hand: its kind, its record, and what is inconsistent."""
+"""A finding of the checked agent: its kind, its record, and what is inconsistent."""
