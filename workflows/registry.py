@@ -73,7 +73,7 @@ class FileTool(Model):
     alternatives: list[ToolName] = []
     compensation: Compensation | None = None
     idempotent: Annotated[
-        Literal[True] | None, Field(description="Whether a foreign tool acts only once for calls with the same key")
+        Literal[True] | None, Field(description="Whether a tool from elsewhere acts only once for calls with one key")
     ] = None
     on_unknown: OnUnknown | None = None
     reconcile: ToolName | None = None
@@ -92,10 +92,10 @@ class FileTool(Model):
             raise ValueError(f"needs a handler, or {', '.join(missing)}")
         if self.on_unknown == "retry" and not (self.handler or self.idempotent):
             raise ValueError(
-                "onUnknown: retry calls again with the same key; add `idempotent: true` if the tool then acts only once"
+                "onUnknown: retry calls again with the same key; say `idempotent: true` if the tool then acts only once"
             )
         if self.name in BUILT_INS:
-            raise ValueError(f"{self.name} is a built-in tool of every agent; choose another name")
+            raise ValueError(f"{self.name} is a tool that every agent has; choose another name")
         return self
 
 
@@ -211,12 +211,12 @@ def _on_unknown(tool: FileTool) -> tuple[OnUnknown, str]:
     if tool.on_unknown:
         return tool.on_unknown, f"the file says onUnknown: {tool.on_unknown}"
     if tool.handler:
-        return "retry", "made with @tool, which recognises a call by its key"
+        return "retry", "made with @tool, which knows a call by its key"
     if tool.idempotent:
         return "retry", "the file says idempotent: true"
     if tool.reconcile:
         return "reconcile", f"the file names the look-up {tool.reconcile}"
-    return "ask", "a foreign tool, and the file says neither idempotent: true nor reconcile"
+    return "ask", "from elsewhere, and the file says neither idempotent: true nor reconcile"
 
 
 def _tool(path: Path, index: int, tool: FileTool, stack: str) -> Tool:
@@ -231,7 +231,7 @@ def _tool(path: Path, index: int, tool: FileTool, stack: str) -> Tool:
         description, schema, effect = tool.description, tool.input_schema, tool.effect
     _check_schema(f"{place}.inputSchema", schema)
     if schema.get("type") != "object":
-        raise AgentFileError(f"{place}.inputSchema: the arguments of a tool are an object; write `type: object`")
+        raise AgentFileError(f"{place}.inputSchema: the arguments of a tool are an object; say `type: object`")
     if isinstance(tool.approval, dict):
         _check_condition(f"{place}.approval", tool.approval, schema)
     return Tool(
@@ -269,7 +269,7 @@ def _check_schema(place: str, schema: dict[str, Any]) -> None:
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
-        raise AgentFileError(f"{place}: this is no JSON schema: {error.json_path}: {error.message}") from error
+        raise AgentFileError(f"{place}: no JSON schema: {error.json_path}: {error.message}") from error
     if elsewhere := sorted(reference for reference in _references(schema) if not reference.startswith("#/$defs/")):
         raise AgentFileError(f"{place}: {elsewhere[0]} is not in the schema; refer only to entries of its `$defs`")
 
@@ -277,7 +277,7 @@ def _check_schema(place: str, schema: dict[str, Any]) -> None:
 def _check_condition(place: str, condition: dict[str, Any], arguments: dict[str, Any]) -> None:
     """Raise AgentFileError for a condition with a mistake: it would let calls through that need an approval."""
     if not condition:
-        raise AgentFileError(f"{place}: an empty schema matches every call; write `always` if you mean that")
+        raise AgentFileError(f"{place}: an empty schema matches every call; say `always` if you mean that")
     _check_schema(place, condition)
     known = arguments.get("properties", {})
     named = [*condition.get("properties", {}), *condition.get("required", [])]
@@ -329,7 +329,7 @@ def _check_function(stack: Stack, tool: Tool) -> None:
     if configuration["Timeout"] > tool.timeout_seconds:
         raise StackError(
             f"The Lambda {tool.function} may run for {configuration['Timeout']} seconds, but the tool {tool.name} has "
-            f"timeoutSeconds {tool.timeout_seconds}: the machine would give it up while it works. Write "
+            f"timeoutSeconds {tool.timeout_seconds}: the machine would give it up while it works. Say "
             f"timeoutSeconds: {configuration['Timeout']}"
         )
 

@@ -137,7 +137,7 @@ def test_a_crash_tells_how_and_where_to_look(tmp_path: Path) -> None:
         os.kill(engine.running.pid, signal.SIGKILL)
         with pytest.raises(EngineError) as error:
             engine.deploy(TEMPLATE)
-        assert "was killed by SIGKILL; its last words:" in str(error.value)
+        assert "was killed by SIGKILL; its last lines:" in str(error.value)
         assert "Running on http://127.0.0.1" in str(error.value)
         assert str(error.value).endswith(f"Its log: {tmp_path / 'embedded.log'}")
 

@@ -350,8 +350,8 @@ handler = look
         ),
         (
             travel_with_undo({"booking_id": "bookingId"}),
-            "tools.0 (book_flight).compensation.arguments.booking_id: bookingId is no field of what book_flight "
-            "returns; it returns booking_id, status, ",
+            "tools.0 (book_flight).compensation.arguments.booking_id: bookingId is no field of the output of "
+            "book_flight; its fields are booking_id, status, ",
         ),
         (with_buy(onUnknown="reconcile", reconcile="there"), "the reconcile of buy names there, which is no other"),
         (with_buy(onUnknown="reconcile"), "buy needs `reconcile`, the name of a look-up"),

@@ -439,7 +439,7 @@ def case_of(case_id: str, seed: int = SEED) -> Case:
     for case in all_cases(seed):
         if case.id == case_id:
             return case
-    raise UnknownCase(f"There is no case {case_id}; `turnstile chaos --list` lists all cases")
+    raise UnknownCase(f"There is no case {case_id}; `turnstile chaos --list` shows all cases")
 
 
 def single_cases(machines: Sequence[Machine]) -> Iterator[Case]:

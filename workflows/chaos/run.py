@@ -459,7 +459,7 @@ class Life:
             case Status.WAITING_FOR_OPERATOR:
                 return True
             case Status.WAITING_FOR_AGENT:
-                # The parent is at rest if a child is: that child waits for a person who has been told.
+                # The parent is at rest if a child is: that child waits for a person, and the person has been told.
                 unfinished = [child for child in self._children(state) if child["status"] not in FINISHED]
                 rests = any(map(self._at_rest, unfinished))
             case Status.WAITING_FOR_APPROVAL:

@@ -1,4 +1,4 @@
-"""The tools of the cases: shorter timeouts for the sample's functions, and a foreign tool that acts at every call.
+"""The tools of the cases: short timeouts for the sample's functions, and a tool from elsewhere that acts at every call.
 
 A recovery waits until no call can still run: for as long as a function may run. No engine shortens this wait, so the
 functions of the cases may run for a few seconds only.
@@ -21,7 +21,7 @@ SLOW = 4.5
 """Seconds after which the slow call acts."""
 NOTE, FIND_NOTE = "acme-tool-note", "acme-tool-find_note"
 ACTS = "acme-acts"
-_CODE = '''"""Foreign tools: `note` acts at every call and ignores the key; `find_note` is its look-up."""
+_CODE = '''"""Tools from elsewhere: `note` acts at every call and ignores the key; `find_note` is its look-up."""
 
 import time
 import uuid
@@ -87,7 +87,7 @@ def shortened(agent: dict[str, Any]) -> dict[str, Any]:
 
 
 def deploy_note(client: Callable[[str], Any]) -> None:
-    """Deploy the foreign tool, its look-up, and the table of its acts."""
+    """Deploy the tool from elsewhere, its look-up, and the table of its acts."""
     client("dynamodb").create_table(
         TableName=ACTS,
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
@@ -115,7 +115,7 @@ def acts(client: Callable[[str], Any], agent_id: str) -> list[str]:
 
 
 def false_entries(items: Sequence[Item], written: list[str]) -> list[str]:
-    """Compare a ledger with the acts of the foreign tool. Return a sentence for each entry that is wrong.
+    """Compare a ledger with the acts of the tool from elsewhere. Return a sentence for each entry that is wrong.
 
     The call of a FAILED entry must not have acted, the call of a COMMITTED entry must have acted once. Every other
     status allows both.

@@ -124,7 +124,7 @@ def approve(
     if approval is None:
         if as_json or not _somebody_is_there():
             raise StackError(
-                f"There is no terminal to ask at: `turnstile approve {agent} {number}` decides about "
+                f"Without a terminal, name the approval: `turnstile approve {agent} {number}` decides about "
                 f"{', '.join(map(_tools, waits_for.calls))}, `turnstile show {agent}` shows the calls"
             )
         screen.approval(waits_for)

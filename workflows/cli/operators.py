@@ -106,5 +106,5 @@ def settle(
     settled = settle_call(common.connect(stack), agent, key, happened, result)
     words = f"{settled.key} ({settled.tool}) of agent {agent} is {settled.status} now."
     if settled.effect:
-        words += f" {settled.effect}, the effect that the call was to undo, is {settled.effect_status}."
+        words += f" {settled.effect}, which this call was to undo, is {settled.effect_status}."
     common.tell(as_json, settled.dump(), words)

@@ -26,7 +26,7 @@ REGION = "us-east-1"
 STACK = "turnstile"
 FOLDER = Path(".turnstile")
 DEPLOY_SECONDS = 120
-NOT_HERE = "No embedded engine runs in this folder; start one with `turnstile up`"
+NOT_HERE = "No embedded engine runs here; start one with `turnstile up`"
 
 _SETTINGS = {
     "BIND_HOST": HOST,
@@ -174,7 +174,7 @@ class Embedded(Connection):
         folder.mkdir(parents=True, exist_ok=True)
         other = _read_running(folder)
         if other:
-            raise EngineError(f"An embedded engine already runs here, on port {other.port} (process {other.pid})")
+            raise EngineError(f"An embedded engine runs here already, on port {other.port} (process {other.pid})")
         if port is not None and answers(port):
             raise EngineError(f"Port {port} on {HOST} is in use; name another port, or no port to get a free one")
         port = port or free_port()

@@ -206,7 +206,7 @@ def keep_data() -> None:
 
 
 def install(modules: Callable[[str], ModuleType], need: Need) -> None:
-    """Hook the folder's faults into the engine.
+    """Make the engine meet the folder's faults.
 
     Args:
         modules: returns a module of MiniStack by its name inside the package, such as `services.pipes`.

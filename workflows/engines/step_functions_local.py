@@ -34,7 +34,7 @@ ANSWER_SECONDS = 15
 """Seconds that a Step Functions Local that was just started may refuse connections."""
 OTHERWISE = (
     "start its jar and give its URL to `python scripts/step_functions_local.py --url`, "
-    "or use --engine strict, which needs no Docker"
+    "or take --engine strict, which needs no Docker"
 )
 
 
@@ -82,7 +82,7 @@ def await_start(url: str, mocks: Path, on_progress: Callable[[str], None], secon
     deadline = time.monotonic() + seconds
     while not _is_up(url):
         if time.monotonic() > deadline:
-            raise EngineError(f"No Step Functions Local answered on {url} within {seconds:.0f} seconds")
+            raise EngineError(f"No Step Functions Local has answered on {url} within {seconds:.0f} seconds")
         time.sleep(0.5)
 
 
@@ -150,7 +150,7 @@ def check_docker() -> None:
         raise EngineError(f"Step Functions Local needs Docker, which is not installed: {OTHERWISE}")
     found = _docker("info", "--format", "{{.ServerVersion}}")
     if found.returncode:
-        raise EngineError(f"Step Functions Local needs Docker, but Docker's daemon does not answer: {OTHERWISE}")
+        raise EngineError(f"Step Functions Local needs Docker, whose daemon does not answer: {OTHERWISE}")
 
 
 def _endpoint(stack: ExitStack, port: int) -> str:
