@@ -211,7 +211,7 @@ class Screen:
         elif view.status is Status.WAITING_FOR_AGENT:
             self.hint(f"It waits for {_count(len(view.children or []), 'agent')}, and a person has to act for them.")
         elif view.status is Status.WAITING_FOR_OPERATOR:
-            self.hint(f"`turnstile decide {view.agent_id} RETRY|REPLAN|COMPENSATE|ABORT` goes on with it.")
+            self.hint(f"`turnstile decide {view.agent_id} RETRY|REPLAN|COMPENSATE|ABORT` decides how it goes on.")
         else:
             self.hint(f"`turnstile show {view.agent_id}` and `turnstile trace {view.agent_id}` tell more.")
 

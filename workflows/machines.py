@@ -55,7 +55,7 @@ class State:
 
     @property
     def ends(self) -> bool:
-        """Whether its success ends the states that it belongs to."""
+        """Whether its success ends its scope: the machine, an iteration of a Map or a branch of a Parallel."""
         return self.type in ("Succeed", "Fail") or self.fields.get("End") is True
 
     @property
@@ -144,7 +144,7 @@ class _Loader(yaml.SafeLoader):
         if len(mapping) != len(node.value):
             names = [key.value for key, _ in node.value]
             twice = sorted({name for name in names if names.count(name) > 1})
-            raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} stands twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} is a key twice", node.start_mark)
         return mapping
 
 

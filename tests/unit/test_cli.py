@@ -253,7 +253,8 @@ def test_nobody_is_asked_on_a_pipe_or_by_a_program(
     result = run("approve", "a-1", *options, typed="y\n")
     assert (result.exit_code, result.stdout, sent) == (1, "", [])
     assert result.stderr == (
-        "turnstile: Without a terminal, name the approval: `turnstile approve a-1 2` decides about look, book, "
+        "turnstile: Without a terminal, or with --json, name the approval: `turnstile approve a-1 2` decides "
+        "about look, book, "
         "`turnstile show a-1` shows the calls\n"
     )
 

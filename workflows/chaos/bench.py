@@ -79,7 +79,7 @@ class Guards:
 
 
 class Bench:
-    """A stack with faults; `bench` makes one."""
+    """A stack with faults; the function `bench` makes it."""
 
     def __init__(self, folder: Path, model: str, template: Path) -> None:
         self._folder = folder

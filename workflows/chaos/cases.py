@@ -191,7 +191,7 @@ class Case:
 
     @property
     def kills(self) -> bool:
-        """Whether the engine is killed in it."""
+        """Whether one of its faults kills the engine."""
         return any(fault.kind in KILLS for fault in self.faults)
 
 

@@ -34,7 +34,7 @@ def start(
         raise StackError(f"Agent {agent_id} already exists: speak to it with `turnstile input`, or choose another --id")
     sent = target.request(requested)
     if not wait:
-        common.tell(as_json, {"agentId": sent.agent_id, "eventId": sent.event_id}, f"Asked for agent {sent.agent_id}.")
+        common.tell(as_json, {"agentId": sent.agent_id, "eventId": sent.event_id}, f"Requested agent {sent.agent_id}.")
         return
     target.wait_for(sent)
     common.follow(target, sent.agent_id, as_json)
@@ -99,7 +99,7 @@ def send_input(
     known = target.item(agent, "STATE")
     sent = target.send_input(agent, text)
     if not wait:
-        common.tell(as_json, {"agentId": agent, "eventId": sent.event_id}, f"Said to agent {agent}.")
+        common.tell(as_json, {"agentId": agent, "eventId": sent.event_id}, f"Sent to agent {agent}.")
         return
     target.wait_for(sent)
     common.follow(target, agent, as_json, since=int(known["step"]) if known else 0)
@@ -124,8 +124,8 @@ def approve(
     if approval is None:
         if as_json or not _somebody_is_there():
             raise StackError(
-                f"Without a terminal, name the approval: `turnstile approve {agent} {number}` decides about "
-                f"{', '.join(map(_tools, waits_for.calls))}, `turnstile show {agent}` shows the calls"
+                f"Without a terminal, or with --json, name the approval: `turnstile approve {agent} {number}` decides "
+                f"about {', '.join(map(_tools, waits_for.calls))}, `turnstile show {agent}` shows the calls"
             )
         screen.approval(waits_for)
         if not typer.confirm("Refuse it?" if refuse else "Approve it?"):

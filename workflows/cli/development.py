@@ -146,7 +146,7 @@ def chaos(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Put faults into agents' lives on engines of its own, and report what they survive. Exits with 1 unless all do."""
+    """Put faults into agents' lives on their own engines, and report which survive. Exits with 1 unless all survive."""
     if protocol:
         # The model is a part of the tests, and needs the packages of the group `dev`.
         command = [sys.executable, "-m", "tests.protocol", "--deeper"]

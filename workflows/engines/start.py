@@ -19,7 +19,7 @@ class Engine(StrEnum):
 
 
 class Start(Protocol):
-    """Starts an engine, and ends it with the context. Raises EngineError."""
+    """Starts an engine, and stops it when the context ends. Raises EngineError if the engine does not start."""
 
     def __call__(self, model: str, folder: Path, wait_scale: float = 1) -> AbstractContextManager[Embedded]:
         """Start it with the URL that answers for the model, a folder for logs, and the factor for waits."""

@@ -68,4 +68,4 @@ def _gaps(state: State, steps: set[str]) -> Iterator[Found]:
     for record in sorted(expected - steps):
         yield Kind.JOURNAL_GAP, record, f"It is missing, but the journal goes to step {state.step}"
     for record in sorted(steps - expected):
-        yield Kind.JOURNAL_GAP, record, f"It is there, but STATE ends the journal at step {state.step}"
+        yield Kind.JOURNAL_GAP, record, f"It exists, but STATE ends the journal at step {state.step}"

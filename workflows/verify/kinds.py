@@ -40,7 +40,7 @@ class Kind(StrEnum):
 
 
 _FOREIGN = "No machine writes that: find out what else has written to the table, and restore it from a backup"
-_LOOK = "Compare what was done with `turnstile trace {agent}` before anything is repeated"
+_LOOK = "Check with `turnstile trace {agent}` what was done before you repeat anything"
 _RESUME = "`turnstile resume {agent}` lets a recovery take it over"
 _INVENTORY = "Compare the booking with the ledger of its agent, and correct the inventory by hand"
 ADVICE: Mapping[Kind, str] = {
@@ -49,12 +49,12 @@ ADVICE: Mapping[Kind, str] = {
     Kind.COUNTER_WRONG: _FOREIGN,
     Kind.STATUS_WRONG: _FOREIGN,
     Kind.END_LEFT: "An end is final, so this is a defect of a machine: report it with `turnstile trace {agent}`; "
-    + "compare what was done since before anything is repeated",
+    + "check what was done after the end before you repeat anything",
     Kind.AGENT_LOST: _RESUME,
     Kind.LEASE_DEAD: _RESUME,
     Kind.INPUT_MISSING: _FOREIGN,
     Kind.INPUT_TWICE: _FOREIGN,
-    Kind.INPUT_UNHEARD: "Whatever is said to it next with `turnstile input {agent}` brings it in",
+    Kind.INPUT_UNHEARD: "Send another input with `turnstile input {agent}`: the agent then hears both",
     Kind.CONVERSATION_BROKEN: _FOREIGN,
     Kind.EFFECT_UNSETTLED: "Find out from the tool's own records whether it happened. If the agent is finished, tell "
     "the ledger with `turnstile settle {agent} KEY --happened|--not`; otherwise " + _RESUME,
@@ -67,7 +67,7 @@ ADVICE: Mapping[Kind, str] = {
     Kind.CHILD_FOREIGN: _FOREIGN,
     Kind.CHILD_MISSING: "agent_watch lets its parent start it again; look at the executions of AgentStart if not",
     Kind.CHILD_UNHEARD: "agent_watch announces it again; look at the executions of AgentInput if not",
-    Kind.SEATS_WRONG: "Correct the flight by hand: the bookings are what was sold",
+    Kind.SEATS_WRONG: "Correct the flight by hand: the bookings show what was sold",
     Kind.BOOKING_UNDECIDED: _INVENTORY,
     Kind.BOOKING_MISSING: _INVENTORY,
     Kind.BOOKING_CONTRADICTED: _INVENTORY,
