@@ -144,7 +144,7 @@ class _Loader(yaml.SafeLoader):
         if len(mapping) != len(node.value):
             names = [key.value for key, _ in node.value]
             twice = sorted({name for name in names if names.count(name) > 1})
-            raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} is a key twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"repeated key {', '.join(twice)}", node.start_mark)
         return mapping
 
 
