@@ -29,7 +29,7 @@ T = TypeVar("T")
 AT_ONCE = 8
 """Lives that run side by side: each is waiting most of the time."""
 HELD_AT_ONCE = 24
-"""Lives that one kill of the engine hits: few enough that none is held longer than `faults.HOLD_SECONDS`."""
+"""Lives that one kill of the engine hits: few enough that no life is held longer than `faults.HOLD_SECONDS`."""
 LOOK = 0.2
 """Seconds between two looks at an agent."""
 QUIET = 0.8

@@ -85,7 +85,7 @@ class Connection:
         self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
-        """Return the boto3 client of a service; for Step Functions, of the other one if there is one. It is cached."""
+        """Return a service's boto3 client, cached; for Step Functions, the client of the other one if it is named."""
         if service not in self._clients:
             other = self.running.step_functions if service == "stepfunctions" else None
             self._clients[service] = self._create_client(service, other or self.url)

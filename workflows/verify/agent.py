@@ -21,7 +21,7 @@ _NOTHING_OVER: Mapping[str, str] = MappingProxyType({})
 def findings(items: Iterable[Item], over: Mapping[str, str] = _NOTHING_OVER) -> list[Finding]:
     """Find the inconsistencies among all items of one agent. Pure.
 
-    `over`: executions that have ended, by ARN, with their status; a lease or reservation that one holds is dead.
+    `over`: executions that have ended, by ARN, with their status; their leases and reservations are dead.
     """
     ordered = sorted(items, key=lambda item: item["record"])
     return [Finding.of(ordered[0]["agentId"], *found) for found in _check(ordered, over)] if ordered else []
