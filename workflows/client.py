@@ -141,7 +141,7 @@ class Stack:
         return self._bring(agent_id, "cancellation", AgentCancelRequested(agent_id=agent_id, note=note, by=self.by))
 
     def put(self, detail_type: str, detail: Model) -> str:
-        """Put an event on the bus and return its id. Raise StackError if the bus does not accept it."""
+        """Put an event on the bus and return its id. Raise StackError if the bus does not take it."""
         answer = self.events.put_events(
             Entries=[
                 {
@@ -156,7 +156,7 @@ class Stack:
         entry = answer["Entries"][0]
         if answer["FailedEntryCount"]:
             code, message = entry.get("ErrorCode", "no code"), entry.get("ErrorMessage", "no message")
-            raise StackError(f"The bus {self.outputs.bus_name} did not accept {detail_type}. {code}: {message}")
+            raise StackError(f"The bus {self.outputs.bus_name} did not take {detail_type}. {code}: {message}")
         return entry["EventId"]
 
     def wait_for(self, sent: Sent, timeout: float = 60) -> None:

@@ -69,7 +69,7 @@ NOT_HERE = "No embedded engine runs here; start one with `turnstile up`"
         (["watch", "--all"], NOT_HERE),
         (["watch"], "Give either an agent's id, or --all to watch every agent that is not finished"),
         (["watch", "a-1", "--all"], "Give either an agent's id, or --all"),
-        (["demo", "--scenario", "nowhere"], "There is no scenario nowhere; there are: "),
+        (["demo", "--scenario", "nowhere"], "There is no scenario nowhere; the scenarios are: "),
         (["list", "--stack", "live"], "The stack live cannot be read: You must specify a region"),
     ],
 )

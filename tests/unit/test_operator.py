@@ -134,7 +134,7 @@ def test_without_it_the_error_says_what_is_missing(stack: Stack, decision: str) 
     uncertain(stack)
     result = CliRunner().invoke(cli.app, ["decide", "a-1", decision, "--not", BOOKED])
     assert result.exit_code == 1
-    assert f'Missing: {MAILED}, mail {{"city": "Paris"}}, since 2026-01-01T00:00:00.000Z. Look up' in result.stderr
+    assert f'Missing: {MAILED}, mail {{"city": "Paris"}}, since 2026-01-01T00:00:00.000Z. Look in' in result.stderr
     assert f"`turnstile decide a-1 {decision} --not '{BOOKED}' --not '{MAILED}'`" in result.stderr
 
 
@@ -360,7 +360,7 @@ def test_waiting_for_the_recovery_that_the_event_starts(stack: Stack, states: St
     owner_is(states, RECOVERY, "SUCCEEDED")
     with pytest.raises(
         StackError,
-        match=r"^Agent a-1 has not changed; its recovery arn:recovery SUCCEEDED: it found nothing to do. `turn",
+        match=r"^Agent a-1 has not changed; its recovery arn:recovery is SUCCEEDED: it found nothing to do. `turn",
     ):
         wait_for_recovery(stack, before, sent)
 

@@ -380,7 +380,7 @@ def test_what_is_wrong_with_a_file_is_said(stack: Stack, write: Write, content: 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (changed("tools.0.name", "listen"), "There is no Lambda turnstile-tool-listen, which the tool listen runs as"),
+        (changed("tools.0.name", "listen"), "There is no Lambda turnstile-tool-listen, which the tool listen needs"),
         (changed("tools.0.function", "turnstile-load-turn"), "only functions with -tool- in their names"),
         (changed("tools.0.timeoutSeconds", 5), "may run for 15 seconds, but the tool look has timeoutSeconds 5"),
     ],

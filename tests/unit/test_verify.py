@@ -558,7 +558,7 @@ def test_two_kinds_of_doubt_about_an_alternative() -> None:
     items = changed(failed_over(), {BOOKED: effect(BOOKED, "UNCERTAIN")})
     (found,) = findings(items.values())
     assert found.kind is Kind.EFFECT_TWICE
-    assert found.text.startswith("book is UNCERTAIN, but partner was tried after it. Compare ")
+    assert found.text.startswith("book is UNCERTAIN, but partner was tried after it. Check ")
 
 
 def test_an_owner_whose_execution_has_ended() -> None:
