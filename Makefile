@@ -1,14 +1,14 @@
-# `make demo` and `make test` set up what they need in .venv; nothing else is touched.
+# `make demo` and `make test` install what they need into .venv, and change nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
 export AWS_EC2_METADATA_DISABLED := true
 
-# The SAM CLI pins other versions than ours, so it has an environment of its own.
+# The SAM CLI pins other versions of our packages, so it has its own environment.
 SAM_VERSION := 1.170.0
 SAM := .venv-sam/bin/sam
 SAM_READY := .venv-sam/ready-$(SAM_VERSION)
 export SAM_CLI_TELEMETRY := 0
-# `sam build` needs the functions' Python in PATH; pyenv keeps it here if it is not the one in use.
+# `sam build` needs the functions' Python in PATH; pyenv keeps it here if another version is in use.
 WITH_PYTHON313 := PATH="$(abspath .venv-sam/bin):$(lastword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin)):$$PATH"
 STACK ?= turnstile
 # More of template.yaml's parameters: make deploy PARAMETERS="OperatorEmail=ops@example.com WatchMinutes=10"
@@ -43,7 +43,7 @@ deploy: build
 delete: $(SAM_READY)
 	$(SAM) delete --stack-name $(STACK) --no-prompts
 
-# A stack for `make live`, whose model says what the scenarios say. Not for work: the tests delete its bookings.
+# A stack for `make live`; its model gives the scenarios' replies. Not for real use: the tests delete its bookings.
 deploy-scripted: STACK := turnstile-scripted
 deploy-scripted: .venv/ready $(SAM_READY)
 	$(BIN)/python -m tests.live.stack .aws-sam/scripted
@@ -63,7 +63,7 @@ clean:
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	    { echo "Turnstile needs Python 3.11 or newer; say which with PYTHON=python3.x make ..."; exit 1; }
+	    { echo "Turnstile needs Python 3.11 or newer; name it with PYTHON=python3.x make ..."; exit 1; }
 	@echo "Setting up .venv (once) ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --upgrade "pip>=25.1"

@@ -1,8 +1,8 @@
-"""Measures a turn on the embedded engine: transitions, Lambda invocations, bytes, cold imports, the demo's time.
+"""Measure a turn on the embedded engine: transitions, Lambda invocations, bytes, cold imports, the demo's time.
 
     .venv/bin/python scripts/figures.py
 
-Counts are exact. Times are this machine's; each stands beside a reference from the same run.
+Counts are exact. Times depend on this machine; the table shows each beside a reference from the same run.
 """
 
 import json
@@ -32,7 +32,7 @@ TURNS = {
 }
 LAMBDA_STATES = {"LoadTurn", "ReadReply", "CallReadTool", "CallWriteTool"}
 STEPS = 100
-"""Which entry of a long conversation's journal is compared with entry 2, the first decision."""
+"""The entry of a long conversation's journal that is compared with entry 2, the first decision."""
 HANDLERS = [
     "load_turn",
     "read_reply",
@@ -45,7 +45,7 @@ screen = Console()
 
 
 def main() -> None:
-    """Prints every figure."""
+    """Print every figure."""
     scenarios = [*load_scenarios(), long_conversation()]
     limits = {"steps": STEPS, "stepsPerTurn": STEPS, "tokens": 10**9, "costMicroUsd": 10**9}
     with (
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def show_turns(stack: Stack, scenarios: dict[str, Scenario]) -> None:
-    """States entered and Lambda invocations of one turn, by what it does."""
+    """Print the states entered and the Lambda invocations of one turn, for each kind of turn in `TURNS`."""
     table = Table("Turn", "States entered", "of them Lambda invocations")
     for label, name in TURNS.items():
         found = play(stack, scenarios[name])
@@ -69,7 +69,7 @@ def show_turns(stack: Stack, scenarios: dict[str, Scenario]) -> None:
 
 
 def show_long_conversation(local: Local, scenario: Scenario) -> None:
-    """What a checkpoint writes and what a state carries, early and late in one conversation."""
+    """Print the bytes that a checkpoint writes and a state carries, early and late in one conversation."""
     found = play(local.stack, scenario)
     written = dict(checkpoints(local))
     table = Table("One conversation", "Step 2", f"Step {STEPS}", "Ratio")
@@ -83,7 +83,7 @@ def show_long_conversation(local: Local, scenario: Scenario) -> None:
 
 
 def show_imports() -> None:
-    """The best of some cold starts of Python with a handler, beside boto3 with one client."""
+    """Print the shortest cold start of Python with each handler, beside boto3 with one client."""
     reference = cold(REFERENCE)
     table = Table("Cold import, process start included", "ms", f"ratio to {REFERENCE.split(';')[0]} + a client")
     table.add_row("boto3 and a client", f"{reference:.0f}", "1.00")
@@ -94,7 +94,7 @@ def show_imports() -> None:
 
 
 def show_demo() -> None:
-    """The demo from start to exit, set-up of .venv excluded."""
+    """Print the time of the demo from start to exit, without the set-up of .venv."""
     begun = time.monotonic()
     subprocess.run(
         [Path(sys.executable).with_name("turnstile"), "demo", "--json"], check=True, stdout=subprocess.DEVNULL
@@ -103,7 +103,10 @@ def show_demo() -> None:
 
 
 def long_conversation() -> Scenario:
-    """Look-ups, none the same as the one before, until entry 100 of the journal is a decision like entry 2."""
+    """Make a scenario of look-ups, each different from the one before.
+
+    Entry 100 of its journal (`STEPS`) is a decision like entry 2.
+    """
     dates = [(datetime.now(UTC).date() + timedelta(days=1 + n % 2)).isoformat() for n in range(STEPS // 2)]
     looks: list[dict[str, Any]] = [
         {
@@ -126,7 +129,7 @@ def long_conversation() -> Scenario:
 
 
 def play(stack: Stack, scenario: Scenario) -> list[Visit]:
-    """Plays a scenario of one turn, and gives the states that the turn visited."""
+    """Play a scenario of one turn, and return the states that the turn visited."""
     sent = stack.request(AgentRequested(prompt=scenario.prompt))
     stack.wait_for(sent)
     *_, last = stack.watch(sent.agent_id)
@@ -137,7 +140,7 @@ def play(stack: Stack, scenario: Scenario) -> list[Visit]:
 
 
 def checkpoints(local: Local) -> Iterator[tuple[int, int]]:
-    """Step and bytes of each checkpoint, as the stream of the table saw them: the entry, and STATE as a whole."""
+    """Yield step and bytes of each checkpoint, its journal entry and the whole STATE, from the table's stream."""
     streams = local.engine.client("dynamodbstreams")
     table = local.stack.dynamodb.describe_table(TableName=local.stack.outputs.table_name)["Table"]
     arn = table["LatestStreamArn"]
@@ -152,7 +155,7 @@ def checkpoints(local: Local) -> Iterator[tuple[int, int]]:
                 image = record["dynamodb"].get("NewImage", {})
                 name = image.get("record", {}).get("S", "")
                 if name.startswith("STEP#"):
-                    # The newest agent comes last, so its entries replace those of the others.
+                    # The newest agent comes last, so its entries replace those of earlier agents.
                     sizes[int(name.removeprefix("STEP#"))] = item_bytes(image)
                 elif name == "STATE" and image["status"]["S"] == "TOOL_EXECUTION_PENDING":
                     step = int(image["step"]["N"])
@@ -161,12 +164,12 @@ def checkpoints(local: Local) -> Iterator[tuple[int, int]]:
 
 
 def item_bytes(image: dict[str, dict[str, str]]) -> int:
-    """The size of an item as DynamoDB counts it, numbers taken as text: names and values in UTF-8."""
+    """Return an item's size as DynamoDB counts it: bytes of names and values in UTF-8; a number counts as text."""
     return sum(len(name.encode()) + len(next(iter(value.values())).encode()) for name, value in image.items())
 
 
 def largest_payload(found: list[Visit], turn_round: int) -> int:
-    """The largest input or output of a state, in bytes of JSON, in one round of a turn."""
+    """Return the largest input or output of a state in one round of a turn, in bytes of JSON."""
     starts = [place for place, visit in enumerate(found) if visit.state == "LoadTurn"]
     payloads = [
         data for visit in found[starts[turn_round] : starts[turn_round + 1]] for data in (visit.input, visit.output)
@@ -175,7 +178,10 @@ def largest_payload(found: list[Visit], turn_round: int) -> int:
 
 
 def cold(code: str) -> float:
-    """Milliseconds that a new Python takes for some code: the best of several, since noise only adds."""
+    """Return the milliseconds that a new Python process takes for `code`.
+
+    The shortest of `RUNS` runs: noise only makes a run longer.
+    """
     best = float("inf")
     for _ in range(RUNS):
         begun = time.perf_counter()

@@ -1,6 +1,6 @@
-"""Lint every machine in asl/: statelint for what it means, our own rules for how it is written.
+"""Lint every machine in asl/: statelint checks its meaning, our own rules check how it is written.
 
-Prints `file: problem` or `file:line: problem`, and exits 1 if there is any.
+Prints `file: problem` or `file:line: problem`, and exits with 1 if it finds a problem.
 """
 
 import re
@@ -17,12 +17,12 @@ ASL = Path(__file__).parents[1] / "asl"
 
 
 STRICT_BOOLEAN = re.compile(r"y|n|yes|no|on|off|true|false", re.IGNORECASE)
-"""What strict YAML 1.1 reads as a boolean (https://yaml.org/type/bool.html); PyYAML reads `y` and `n` as strings."""
+"""The words that strict YAML 1.1 reads as booleans (https://yaml.org/type/bool.html); PyYAML reads `y`, `n` as text."""
 COMPOUND = frozenset({"And", "Or"})
 
 
 def problems(machine: Machine) -> Iterator[str]:
-    """Yield what statelint finds wrong with a machine."""
+    """Yield the problems that statelint finds in a machine."""
     yield from Linter.validate(machine.definition)
 
 
@@ -66,7 +66,7 @@ def _rows(rule: yaml.Node) -> Iterator[tuple[int, str]]:
 
 
 def main() -> int:
-    """Lint all of them, so that one run shows everything."""
+    """Lint all machines, so that one run shows every problem. Return the exit status."""
     complaints = []
     files = sorted(ASL.glob("*.asl.yaml"))
     for path in files:

@@ -1,9 +1,9 @@
-"""Starts many agents over the HTTP API at once, and measures the embedded engine's own floor in the same run.
+"""Start many agents over the HTTP API at once, and measure the embedded engine's floor in the same run.
 
     .venv/bin/python scripts/load.py [AGENTS]
 
-Each agent books a flight: five Lambda invocations in its turn. The floor is a machine with as many empty Lambda tasks,
-started as often at once by Step Functions' own API. Times are this machine's; the ratio is what to compare.
+Each agent books a flight: five Lambda invocations in its turn. The floor is a machine with five empty Lambda tasks;
+Step Functions' own API starts it equally often, all at once. Times depend on this machine: compare the ratios.
 """
 
 import datetime as dt
@@ -45,24 +45,24 @@ screen = Console()
 
 @dataclass(frozen=True)
 class Load:
-    """What came of starting many at once: seconds from each start to its end, and of them all together."""
+    """The result of many starts at once: seconds from each start to its end, and seconds for all of them together."""
 
     seconds: Sequence[float]
     total: float
 
     @property
     def per_second(self) -> float:
-        """How many ended in a second."""
+        """How many ended per second."""
         return len(self.seconds) / self.total
 
     @property
     def p95(self) -> float:
-        """Within how many seconds 95 % had ended."""
+        """The seconds within which 95 % had ended."""
         return statistics.quantiles(self.seconds, n=20)[-1]
 
 
 def main(count: int) -> int:
-    """Prints the figures; 1 if an agent was lost or doubled."""
+    """Print the figures. Return 1 if an agent was lost or doubled, 0 otherwise."""
     scenario = next(scenario for scenario in load_scenarios() if scenario.name == "straight_booking")
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -91,7 +91,10 @@ def main(count: int) -> int:
 
 
 def over_the_api(local: Local, scenario: Scenario, count: int) -> tuple[Load, Counter[str]]:
-    """Starts agents by POST /agents and waits until each has ended; how long each took, and as what it ended."""
+    """Start agents by POST /agents and wait until each has ended.
+
+    Return the seconds that they took, and how many ended in each status.
+    """
     http = urllib3.PoolManager(maxsize=count)
     begun: dict[str, float] = {}
 
@@ -114,7 +117,7 @@ def over_the_api(local: Local, scenario: Scenario, count: int) -> tuple[Load, Co
 
 
 def empty_tasks(local: Local, count: int) -> Load:
-    """Starts executions of a machine of empty Lambda tasks, and waits until each has ended."""
+    """Start executions of a machine of empty Lambda tasks, and wait until each has ended."""
     stack = local.stack
     arn = empty_machine(local)
     begun: dict[str, float] = {}
@@ -141,7 +144,7 @@ def empty_tasks(local: Local, count: int) -> Load:
 
 
 def empty_machine(local: Local) -> str:
-    """A machine of as many Lambda tasks as a turn has, that do nothing."""
+    """Create a machine of as many Lambda tasks as a turn has (`TASKS`); they do nothing. Return its ARN."""
     stack, code = local.stack, io.BytesIO()
     with zipfile.ZipFile(code, "w") as archive:
         archive.writestr("empty.py", EMPTY)
@@ -167,13 +170,13 @@ def empty_machine(local: Local) -> str:
 
 
 def at_once(act: Callable[[int], None], numbers: Sequence[int]) -> None:
-    """Does something for every number, all at the same time."""
+    """Call `act` for every number, all at the same time."""
     with ThreadPoolExecutor(len(numbers)) as pool:
         list(pool.map(act, numbers))
 
 
 def wait_for(stack: Stack, agent_id: str) -> dict[str, str]:
-    """STATE of an agent, once it has ended."""
+    """Wait until an agent has ended, and return its STATE. Raise SystemExit after `TIMEOUT` seconds."""
     deadline = time.monotonic() + TIMEOUT
     while True:
         state = stack.item(agent_id, "STATE")
@@ -185,7 +188,7 @@ def wait_for(stack: Stack, agent_id: str) -> dict[str, str]:
 
 
 def seats_for(stack: Stack, count: int) -> None:
-    """Gives every flight that has seats so many."""
+    """Set the free seats of every flight that has any to `count`."""
     table = stack.outputs.flights_table_name
     pages = stack.dynamodb.get_paginator("scan").paginate(TableName=table)
     for flight in [item for page in pages for item in page["Items"] if item["seatsLeft"]["N"] != "0"]:
@@ -198,7 +201,7 @@ def seats_for(stack: Stack, count: int) -> None:
 
 
 def count_bookings(stack: Stack) -> int:
-    """Bookings that stand."""
+    """Count the bookings that stand."""
     pages = stack.dynamodb.get_paginator("scan").paginate(TableName=stack.outputs.bookings_table_name)
     return sum(item["status"]["S"] == "BOOKED" for page in pages for item in page["Items"])
 

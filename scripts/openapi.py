@@ -1,4 +1,4 @@
-"""Writes docs/openapi.json: the HTTP API as its own routes describe it.
+"""Write docs/openapi.json: the HTTP API as its own routes describe it.
 
 .venv/bin/python scripts/openapi.py
 """
@@ -22,12 +22,12 @@ NULL = {"type": "null"}
 DESCRIPTION = (
     "Starts agents, speaks to them, decides for them and reads what they do. Every request is authorised: signed with "
     "AWS Signature Version 4, or with a bearer token where the stack has a JWT authoriser. 202 says that the request "
-    "is on its way; what comes of it, the agent's record tells."
+    "is on its way; the agent's record shows its result."
 )
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI document."""
+    """Build the OpenAPI document."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     made: dict[str, Any] = json.loads(
         app.get_openapi_json_schema(
@@ -54,7 +54,10 @@ def document() -> dict[str, Any]:
 
 
 def _keep_what_is_answered(operation: dict[str, Any]) -> None:
-    """Powertools promises answers of its own: a 422 where ours is 400, and a 500 in another shape than ours."""
+    """Remove the answers that Powertools adds and this API does not give.
+
+    Powertools describes a 422 where this API answers 400, and a 500 of another shape.
+    """
     operation["responses"] = {
         status: response
         for status, response in sorted(operation["responses"].items())
@@ -71,7 +74,7 @@ def _schema(response: dict[str, Any]) -> dict[str, Any]:
 
 
 def _view() -> dict[str, Any]:
-    """The schemas of an agent. Its serializer leaves fields out, so that pydantic cannot tell what is in it."""
+    """Build the schemas of an agent. Its serializer leaves out empty fields, which pydantic cannot know."""
     template = REFERENCE + "{model}"
     _, made = models_json_schema([(AgentView, "validation")], ref_template=template)
     sparse = {model.__name__ for model in _Sparse.__subclasses__()}
@@ -85,14 +88,14 @@ def _view() -> dict[str, Any]:
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """What is left out is not null."""
+    """Remove null from a schema: a field without a value is left out, never null."""
     kept = [choice for choice in schema.get("anyOf", []) if choice != NULL]
     rest = {key: value for key, value in schema.items() if key != "anyOf" and (key, value) != ("default", None)}
     return {**kept[0], **rest} if len(kept) == 1 else schema
 
 
 def text() -> str:
-    """The document as it is written."""
+    """Return the text of the document's file."""
     return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
 
 

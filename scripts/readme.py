@@ -1,8 +1,8 @@
-"""Writes what the README has from elsewhere: a turn's picture, from its machine; the paths' table, from the scenarios.
+"""Write the generated parts of the README: a turn's picture, from its machine; the table of paths, from the scenarios.
 
     .venv/bin/python scripts/readme.py
 
-Exits with 1 if the README has no place for one of them.
+Exits with 1 if the README has no place for one of the two.
 """
 
 import sys
@@ -18,17 +18,17 @@ BEGIN, END = "<!-- {}: made by scripts/readme.py -->\n", "<!-- end of {} -->\n"
 
 
 def current(readme: str) -> str:
-    """The README with the picture and the table as they are now. Raises ValueError if it has no place for them."""
+    """Return the README with the present picture and table. Raise ValueError if it has no place for one of them."""
     return _with(_with(readme, "picture", picture()), "paths", paths_table(load_scenarios()))
 
 
 def picture() -> str:
-    """The machine without what failures lead to, as GitHub draws it."""
+    """Draw the machine for GitHub, without the states that failures lead to."""
     return f"```mermaid\n{mermaid(folded(graph(find_machine(MACHINE))))}```\n"
 
 
 def paths_table(scenarios: list[Scenario]) -> str:
-    """One row for each scenario, in Markdown."""
+    """Write the Markdown table: one row for each scenario."""
     rows = [
         f"| `{scenario.name}` | {scenario.title} | {scenario.expect.states.count('ClaimTurn')} "
         f"| {len(scenario.expect.states)} | {_outcome(scenario)} |\n"
@@ -52,7 +52,7 @@ def _with(readme: str, what: str, content: str) -> str:
 
 
 def main() -> None:
-    """Writes both."""
+    """Write both parts into the README."""
     try:
         README.write_text(current(README.read_text("utf-8")), "utf-8")
     except ValueError as error:

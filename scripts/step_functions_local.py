@@ -1,10 +1,11 @@
-"""Plays a scenario on Step Functions Local, from the event to the end, or every path on its mocks.
+"""Play a scenario on Step Functions Local, from the event to the end, or every path on its mocks.
 
     .venv/bin/python scripts/step_functions_local.py [--scenario NAME]
     .venv/bin/python scripts/step_functions_local.py --mocks
 
-Docker runs the image. With --url, one that somebody else starts is taken, as its jar: before this, or with --mocks when
-this asks for it. Exits with 1 unless the agent completes, or unless every path is what it is on the embedded engine.
+Docker runs the image. With --url, the script uses a Step Functions Local that you start, for example from its jar:
+start it first, or with --mocks when the script asks for it. Exits with 1 unless the agent completes, or with --mocks
+unless every path is the same as on the embedded engine.
 """
 
 import json
@@ -42,11 +43,11 @@ def main(
     scenario: Annotated[str, typer.Option(metavar="NAME", help="Which scenario to play.")] = "straight_booking",
     url: Annotated[str | None, typer.Option(metavar="URL", help="A Step Functions Local of your own.")] = None,
     port: Annotated[
-        int, typer.Option(metavar="PORT", help="With --url: where the embedded engine serves, as that one was told.")
+        int, typer.Option(metavar="PORT", help="With --url: the embedded engine's port in that program's settings.")
     ] = sfn_local.EMBEDDED_PORT,
     mocks: Annotated[bool, typer.Option("--mocks", help=f"Write {MOCKS / FILE}, and run every path on it.")] = False,
 ) -> None:
-    """Plays a scenario on Step Functions Local, or every path on its mocks."""
+    """Play a scenario on Step Functions Local, or every path on its mocks."""
     try:
         survived = run_on_mocks(url) if mocks else run(scenario, url, port)
     except (EngineError, ScenarioError, StackError) as error:
@@ -60,7 +61,7 @@ def main(
 
 
 def run(scenario: str, url: str | None, port: int) -> bool:
-    """Plays a scenario; whether the agent completes."""
+    """Play a scenario. Return True if the agent completes."""
     start = partial(sfn_local.attach, url, port) if url else STARTS[Engine.STEP_FUNCTIONS_LOCAL]
     screen = Screen()
     report = play(scenario, screen, start)
@@ -69,7 +70,10 @@ def run(scenario: str, url: str | None, port: int) -> bool:
 
 
 def run_on_mocks(url: str | None) -> bool:
-    """Records every path on the embedded engine, writes the mocks, and runs each path on them."""
+    """Record every path on the embedded engine, write the mocks, and run each path on them.
+
+    Return True if every path is as recorded.
+    """
     screen = Screen()
     if url:
         sfn_local.check_stopped(url)
@@ -81,7 +85,7 @@ def run_on_mocks(url: str | None) -> bool:
     file.write_text(json.dumps(mock_config(found), indent=1), "utf-8")
     for case in found:
         (MOCKS / f"{case.machine}.{case.name}.json").write_text(json.dumps(case.input, indent=1), "utf-8")
-    screen.line(f"  {file} has {len(found)} cases; beside it is the input of each.")
+    screen.line(f"  {file} has {len(found)} cases; the input of each is in a file beside it.")
     if url:
         sfn_local.await_start(url, file, screen.line)
         return replay(url, machines, found, screen)
@@ -91,7 +95,7 @@ def run_on_mocks(url: str | None) -> bool:
 
 
 def record(screen: Screen) -> tuple[dict[str, Registered], list[Case]]:
-    """Plays every scenario on the embedded engine: its machines as they are adapted, and the cases."""
+    """Play every scenario on the embedded engine. Return the machines, adapted for mocks, and the cases."""
     scenarios = load_scenarios()
     found: list[Case] = []
     with (
@@ -105,7 +109,7 @@ def record(screen: Screen) -> tuple[dict[str, Registered], list[Case]]:
 
 
 def settle(stack: Stack, scenario: Scenario) -> str:
-    """Plays a scenario until its executions are over; returns the agent's id."""
+    """Play a scenario until its executions have ended. Return the agent's id."""
     file = AGENTS / scenario.agent / "agent.yaml"
     others = [delegate.name for delegate in read_agent_file(file).delegates if delegate.name != scenario.agent]
     for path, limits in [*((AGENTS / other / "agent.yaml", {}) for other in others), (file, scenario.limits)]:
@@ -124,7 +128,7 @@ def settle(stack: Stack, scenario: Scenario) -> str:
         else:
             break
     if change.status is not scenario.expect.status:
-        raise StackError(f"{scenario.name} ended as {change.status}, and is to end as {scenario.expect.status}")
+        raise StackError(f"{scenario.name} ended as {change.status}; expected was {scenario.expect.status}")
     while change.status is not Status.WAITING_FOR_OPERATOR and any(
         execution.status == "RUNNING" for execution in stack.executions(stack.read_agent(sent.agent_id))
     ):
@@ -133,7 +137,7 @@ def settle(stack: Stack, scenario: Scenario) -> str:
 
 
 def replay(url: str, machines: dict[str, Registered], found: list[Case], screen: Screen) -> bool:
-    """Runs every case on the mocks; whether each is what was recorded."""
+    """Run every case on the mocks. Return True if each is as recorded."""
     client: Any = boto3.client(
         "stepfunctions", endpoint_url=url, region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test"
     )

@@ -1,4 +1,4 @@
-"""A deployed stack as it is seen from outside: through its outputs and the AWS APIs."""
+"""A deployed stack, seen from outside: through its outputs and the AWS APIs."""
 
 import datetime as dt
 import getpass
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 INTERVAL = 0.2
 """Seconds between two looks at an agent."""
 CHECK_INTERVAL = 1.0
-"""Seconds between two looks at an execution, which AWS throttles sooner than the table."""
+"""Seconds between two looks at an execution; AWS throttles this call sooner than reads of the table."""
 STATUS_INDEX = "ByStatus"
 _TELLING = frozenset(status for status in Status if status.startswith("WAITING_")) | {Status.FAILED}
-"""In one of these, the record says more of an agent than the index."""
+"""The statuses in which the record says more about an agent than the index."""
 
 
 class StackError(Exception):
-    """A stack cannot do what it was asked to; the message says what was wrong and what to do."""
+    """A stack cannot carry out a request; the message says what was wrong and what to do."""
 
 
 class UnknownAgent(StackError):
@@ -47,7 +47,7 @@ class UnknownAgent(StackError):
 
 
 class RequestRefused(StackError):
-    """The machine that was to take an event in failed; `error` and `cause` are that execution's."""
+    """The machine that takes an event in failed; `error`, `cause` and `execution` are of that execution."""
 
     def __init__(self, what: str, error: str, cause: str, execution: str) -> None:
         super().__init__(f"{what} was refused. {error}: {reason(cause)}")
@@ -57,11 +57,11 @@ class RequestRefused(StackError):
 
 
 class TurnDied(StackError):
-    """The execution that holds the agent's lease ended without giving it back; nobody works on the agent."""
+    """The execution that holds the agent's lease ended without freeing it; no execution works on the agent."""
 
 
 def user_name() -> str:
-    """The name of this machine's user; empty if the system knows none."""
+    """Return the name of this machine's user; empty if the system has none."""
     try:
         return getpass.getuser()[:BY_LIMIT]
     except (KeyError, OSError):
@@ -72,9 +72,9 @@ class Stack:
     """A deployed stack. Its methods raise StackError, and botocore's errors when AWS refuses or cannot be reached."""
 
     def __init__(self, name: str, outputs: Mapping[str, str], client: Callable[[str], Any]) -> None:
-        """`client` makes the boto3 client of a service.
+        """Read the outputs. `client` makes the boto3 client of a service.
 
-        Raises StackError if an output is missing.
+        Raise StackError if an output is missing.
         """
         try:
             self.outputs = Outputs.model_validate(outputs)
@@ -85,7 +85,7 @@ class Stack:
             ) from error
         self.name = name
         self.by = user_name()
-        """The name under which this client starts agents, speaks to them and decides: a claim, and shown as one."""
+        """The name under which this client starts agents, speaks to them and decides; unverified, shown as a claim."""
         self.dynamodb: DynamoDBClient = client("dynamodb")
         self.events: EventBridgeClient = client("events")
         self.lambdas: LambdaClient = client("lambda")
@@ -93,14 +93,14 @@ class Stack:
 
     @classmethod
     def embedded(cls, connection: Connection) -> "Stack":
-        """The stack of an embedded engine."""
+        """Return the stack of an embedded engine."""
         return cls(connection.running.stack, connection.outputs, connection.client)
 
     @classmethod
     def named(cls, name: str) -> "Stack":
-        """A stack in the AWS account that the environment names (`AWS_PROFILE`, `AWS_REGION`, …).
+        """Return a stack in the AWS account that the environment names (`AWS_PROFILE`, `AWS_REGION`, …).
 
-        Raises StackError if it cannot be read or does not exist.
+        Raise StackError if the stack cannot be read or does not exist.
         """
         try:
             session = boto3.Session()
@@ -117,7 +117,7 @@ class Stack:
     # ---- Events
 
     def request(self, requested: AgentRequested) -> Sent:
-        """Asks for an agent. That the bus took the event does not say that the agent starts: see `wait_for`."""
+        """Request an agent. The bus may accept the event, but the agent may still be refused: see `wait_for`."""
         goal = requested.prompt if requested.goal is None else requested.goal
         if len(goal.encode()) > GOAL_LIMIT:
             raise StackError(f"The goal has more than {GOAL_LIMIT} bytes; give a short goal beside a long prompt")
@@ -128,27 +128,27 @@ class Stack:
         return Sent(event_id, requested.agent_id or event_id, start, at, "request", known_as)
 
     def send_input(self, agent_id: str, text: str) -> Sent:
-        """Says something to an agent. Whether it takes it: see `wait_for`."""
+        """Send a text to an agent. `wait_for` tells whether the agent accepts it."""
         return self._bring(agent_id, "input", AgentInputReceived(agent_id=agent_id, text=text, by=self.by))
 
     def decide_approval(self, agent_id: str, approval_id: str, decision: Verdict, note: str = "") -> Sent:
-        """Decides about calls that wait for approval. Whether they still do: see `wait_for`."""
+        """Decide about calls that wait for approval. `wait_for` tells whether they still waited."""
         given = AgentDecisionGiven(agent_id=agent_id, approval_id=approval_id, decision=decision, note=note, by=self.by)
         return self._bring(agent_id, "decision", given)
 
     def cancel(self, agent_id: str, note: str = "") -> Sent:
-        """Asks for an agent to be stopped. `wait_for` waits until it knows, and `watch` until it has stopped."""
+        """Ask an agent to stop. `wait_for` waits until the request is in its record, `watch` until it has stopped."""
         return self._bring(agent_id, "cancellation", AgentCancelRequested(agent_id=agent_id, note=note, by=self.by))
 
     def put(self, detail_type: str, detail: Model) -> str:
-        """Puts an event on the bus and returns its id. Raises StackError if the bus does not take it."""
+        """Put an event on the bus and return its id. Raise StackError if the bus does not take it."""
         answer = self.events.put_events(
             Entries=[
                 {
                     "Source": SOURCE,
                     "DetailType": detail_type,
                     "EventBusName": self.outputs.bus_name,
-                    # A field that was not given must not be there: the machine asks which ones are.
+                    # Leave out a field without a value: the machine checks which fields are present.
                     "Detail": detail.model_dump_json(by_alias=True, exclude_none=True),
                 }
             ]
@@ -160,9 +160,9 @@ class Stack:
         return entry["EventId"]
 
     def wait_for(self, sent: Sent, timeout: float = 60) -> None:
-        """Waits until what was sent is in the agent's record: from then on, the agent knows of it.
+        """Wait until an event is in the agent's record: from then on, the agent will act on it.
 
-        Raises RequestRefused if the machine refused it, StackError if it is not there after `timeout` seconds.
+        Raise RequestRefused if the machine refused the event, StackError if it is not there after `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
         check = time.monotonic() + CHECK_INTERVAL / 2
@@ -172,7 +172,7 @@ class Stack:
                 check = time.monotonic() + CHECK_INTERVAL
             if time.monotonic() > deadline:
                 raise StackError(
-                    f"The event {sent.event_id} was put on the bus {self.outputs.bus_name} and nothing came of it in "
+                    f"The event {sent.event_id} was put on the bus {self.outputs.bus_name} and had no result within "
                     f"{timeout:.0f} seconds; look at the executions of {sent.machine}"
                 )
             time.sleep(INTERVAL)
@@ -180,9 +180,9 @@ class Stack:
     # ---- Agents
 
     def read_agent(self, agent_id: str) -> list[Item]:
-        """All items of the agent's record, read consistently. Numbers come as text.
+        """Return all items of the agent's record, read consistently. Numbers are texts.
 
-        Raises UnknownAgent.
+        Raise UnknownAgent if there is no such agent.
         """
         items = self._query(
             KeyConditionExpression="agentId = :agentId",
@@ -194,25 +194,28 @@ class Stack:
         return items
 
     def view(self, agent_id: str) -> AgentView:
-        """The agent as it is seen from outside. Raises UnknownAgent."""
+        """Return the agent's public view. Raise UnknownAgent if there is no such agent."""
         items = self.read_agent(agent_id)
         state = next(item for item in items if item["record"] == "STATE")
         return public_view(items, self.definition(state["agent"], int(state["definitionVersion"])))
 
     def agents(self, status: Status | None = None) -> list[AgentSummary]:
-        """The agents in a status, or all of them, the last updated first."""
+        """Return the agents in a status, or all agents, the last updated first."""
         found = [summary_of(item) for each in ([status] if status else Status) for item in self._in_status(each)]
         return sorted(found, key=lambda agent: agent.last_updated, reverse=True)
 
     def watch_all(self) -> Iterator[list[Standing]]:
-        """Looks at all agents again and again, for ever: at those that are not finished, and those that were not when
-        it began. Yields them whenever one has changed, the last updated first."""
+        """Yield all agents whenever an agent has changed, the last updated first, for ever.
+
+        Agents that were already finished when the watch began are left out.
+        """
         begun = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
         seen: list[Standing] | None = None
         known: dict[str, Standing] = {}
         while True:
             items = [item for status in Status for item in self._in_status(status, begun if status in FINISHED else "")]
-            # An agent that moves between two of these queries is in both, or in neither: then in the next look.
+            # An agent whose status changes between two of these queries is in both results, or in neither of them: the
+            # next look then finds it.
             found = {item["agentId"]: item for item in sorted(items, key=lambda item: item["lastUpdated"])}
             known = {agent_id: self._standing(item, known.get(agent_id)) for agent_id, item in found.items()}
             standing = [*known.values()][::-1]
@@ -222,12 +225,12 @@ class Stack:
             time.sleep(CHECK_INTERVAL)
 
     def watch(self, agent_id: str, since: int = 0, timeout: float = 900, to_the_end: bool = False) -> Iterator[Change]:
-        """Follows an agent until it stays where it is: yields whenever its record has changed.
+        """Follow an agent until it stays where it is: yield a Change whenever its record has changed.
 
-        The journal is told from the step after `since` on. It stays where it is once somebody outside has to act
-        (`agent.record.SETTLED`), for it or for the children that it waits for; `to_the_end`: only once it is finished.
-        Raises UnknownAgent; TurnDied if the agent will not move any more because its turn ended without saying so;
-        StackError if it still moves after `timeout` seconds.
+        The journal's entries are given from the step after `since` on. The agent stays where it is when a person has to
+        act (`agent.record.SETTLED`), for it or for the children that it waits for. With `to_the_end`, the watch ends
+        only when the agent is finished. Raise UnknownAgent; TurnDied if the agent's turn ended without freeing the
+        lease, so that the agent does not move; StackError if the watch has not ended after `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
         check = time.monotonic() + CHECK_INTERVAL
@@ -256,14 +259,14 @@ class Stack:
     # ---- Definitions and other items
 
     def definition(self, name: str, version: int) -> Definition:
-        """A version of a registered definition. Raises StackError if there is none."""
+        """Return a version of a registered definition. Raise StackError if it is not registered."""
         item = self.item(definition_key(name), version_record(version))
         if item is None:
-            raise StackError(f"The stack {self.name} knows no version {version} of the agent {name}")
+            raise StackError(f"The stack {self.name} has no version {version} of the agent {name}")
         return Definition.model_validate_json(item["definition"])
 
     def item(self, agent_id: str, record: str) -> Item | None:
-        """One item of the table, read consistently."""
+        """Return one item of the table, read consistently; None if it does not exist."""
         answer = self.dynamodb.get_item(
             TableName=self.outputs.table_name,
             Key={"agentId": {"S": agent_id}, "record": {"S": record}},
@@ -274,10 +277,10 @@ class Stack:
     # ---- Executions
 
     def executions(self, items: Iterable[Item]) -> list[Execution]:
-        """The executions that an agent's items name, in order of their start.
+        """Return the executions that an agent's items name, in order of their start.
 
-        Those are the ones that wrote its journal and its inputs, and the one that last wrote STATE. An execution that
-        AWS no longer keeps is left out.
+        These are the executions that wrote its journal and its inputs, and the execution that last wrote STATE. An
+        execution that AWS no longer keeps is left out.
         """
         arns: set[str] = set()
         for item in items:
@@ -289,7 +292,7 @@ class Stack:
         return sorted(found, key=lambda execution: execution.started)
 
     def execution(self, arn: str) -> Execution | None:
-        """An execution; None if AWS does not keep it, or never had it."""
+        """Return an execution; None if AWS does not keep it, or never had it."""
         try:
             answer = self.stepfunctions.describe_execution(executionArn=arn)
         except self.stepfunctions.exceptions.ExecutionDoesNotExist:
@@ -307,7 +310,7 @@ class Stack:
         )
 
     def refusals(self, name: str, since: dt.datetime | None = None) -> list[Execution]:
-        """The failed executions of agent_start that were asked for an agent with this id, or by an event with it."""
+        """Return the failed executions of agent_start whose request has this agent id, or whose event has this id."""
         return [
             execution
             for execution in self._failed(self.outputs.agent_start_arn, since)
@@ -315,17 +318,17 @@ class Stack:
         ]
 
     def execution_arns(self, machine: str) -> list[str]:
-        """Every execution of a machine, oldest first: only for a stack that has had few."""
+        """Return the ARN of every execution of a machine, oldest first. Use it only if there are few executions."""
         pages = self.stepfunctions.get_paginator("list_executions").paginate(stateMachineArn=machine)
         return [execution["executionArn"] for page in pages for execution in page["executions"]][::-1]
 
     def run(self, execution: Execution) -> Run:
-        """An execution with the states that it visited so far."""
+        """Return an execution with the states that it has visited so far."""
         visited = visits(self.history(execution.arn))
         return Run(execution=execution, visits=visited, transitions=transitions(visited))
 
     def history(self, arn: str) -> list[dict[str, Any]]:
-        """The events of an execution, oldest first, as GetExecutionHistory tells them."""
+        """Return the events of an execution, oldest first, in the shape of GetExecutionHistory."""
         pages = self.stepfunctions.get_paginator("get_execution_history").paginate(executionArn=arn)
         return [dict(event) for page in pages for event in page["events"]]
 
@@ -341,7 +344,7 @@ class Stack:
             return state is not None and state["createdBy"] == sent.key
         if self.item(sent.agent_id, f"INPUT#{sent.key}"):
             return True
-        # One that has finished is not cancelled any more, and nothing is kept of the wish.
+        # A finished agent cannot be cancelled any more, and its record does not keep the request.
         state = self._state(sent.agent_id) if sent.what == "cancellation" else None
         return state is not None and state["status"] in FINISHED
 
@@ -351,7 +354,7 @@ class Stack:
                 raise RequestRefused(f"The {sent.what}", execution.error, execution.cause, execution.arn)
 
     def _stands(self, state: Item) -> bool:
-        """Whether nothing moves before somebody outside acts, for the agent or for those that it waits for."""
+        """Return True if a person outside has to act, for the agent or for every unfinished child, before it moves."""
         if state["status"] != Status.WAITING_FOR_AGENT:
             return state["status"] in SETTLED
         children = [self._state(child) for child in json.loads(state["children"])]
@@ -363,16 +366,17 @@ class Stack:
         execution = self.execution(arn) if arn != FREE else None
         if execution is None or execution.status == "RUNNING":
             return
-        # It may have given the lease back between the two looks.
+        # The execution may have freed the lease between the two looks.
         now = self._state(agent_id)
         if now and now["owner"] == state["owner"]:
             why = f" {execution.error}: {reason(execution.cause)}" if execution.error else ""
             raise TurnDied(
-                f"Agent {agent_id} is {now['status']}, but nobody works on it: its turn {arn} {execution.status}.{why}"
+                f"Agent {agent_id} is {now['status']}, but no execution works on it: its turn {arn} is "
+                f"{execution.status}.{why}"
             )
 
     def _failed(self, machine: str, since: dt.datetime | None) -> Iterator[Execution]:
-        """Failed executions of a machine, the newest first: those since `since`, or the last 100."""
+        """Yield failed executions of a machine, the newest first: of the last 100, those since `since`."""
         # AWS's clock and ours may differ.
         oldest = since - dt.timedelta(minutes=1) if since else dt.datetime.min.replace(tzinfo=dt.UTC)
         pages = self.stepfunctions.get_paginator("list_executions").paginate(
@@ -390,22 +394,20 @@ class Stack:
         if refused:
             why = f"its request was refused. {refused.error}: {reason(refused.cause)}"
             return UnknownAgent(f"There is no agent {agent_id} in the stack {self.name}: {why}")
-        return UnknownAgent(
-            f"There is no agent {agent_id} in the stack {self.name}; `turnstile list` shows those there are"
-        )
+        return UnknownAgent(f"There is no agent {agent_id} in the stack {self.name}; `turnstile list` lists all agents")
 
     def _in_status(self, status: Status, since: str = "") -> list[Item]:
-        """What the index knows of the agents in a status: those whose last change is not before `since`."""
+        """Return the index's items of the agents in a status whose last change is not before `since`."""
         return self._query(
             IndexName=STATUS_INDEX,
             KeyConditionExpression="#status = :status AND lastUpdated >= :since",
             ExpressionAttributeNames={"#status": "status"},
-            # An attribute of an index may not be compared with an empty text.
+            # DynamoDB refuses to compare an index's attribute with an empty text.
             ExpressionAttributeValues={":status": {"S": status}, ":since": {"S": since or "0"}},
         )
 
     def _standing(self, item: Item, before: Standing | None) -> Standing:
-        """`before`: the agent at the last look, so that only one that has changed is read."""
+        """Build an agent's Standing. `before` is the agent at the last look: only a changed agent is read again."""
         summary = summary_of(item)
         if before and (before.status, before.last_updated) == (summary.status, summary.last_updated):
             return before
@@ -418,7 +420,7 @@ class Stack:
     def _entries(self, agent_id: str, first: int, last: int) -> list[Entry]:
         if first > last:
             return []
-        # The entry before tells whether the first one follows from what somebody decided.
+        # The entry before `first` tells whether `first` follows from an approver's decision.
         ranges = [(step_record(first - 1), step_record(last)), ("INPUT#", "INPUT$"), ("STATE", "STATE")]
         items = [
             item

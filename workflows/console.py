@@ -1,4 +1,4 @@
-"""What the command line shows: to a person on a terminal, or as JSON lines to a program."""
+"""The output of the command line: for a person on a terminal, or as JSON lines for a program."""
 
 import datetime as dt
 import json
@@ -27,15 +27,15 @@ from workflows.trace import Visit
 from workflows.verify import Verdict as Findings
 
 RESULT_LENGTH = 240
-"""Characters of a tool's answer that are shown."""
+"""Characters of a tool's result that are shown."""
 _DONE = frozenset({"COMMITTED", "COMPENSATING"})
 _STANDING = _DONE | {"UNCERTAIN"}
-"""Of a call that changes the world: it has happened, or may have."""
+"""The statuses of a write that has happened or may have happened."""
 _MARKS = {"PENDING": "○", "DONE": "●", "SKIPPED": "–"}
 
 
 def tone(status: Status) -> str:
-    """The colour of a status."""
+    """Return the colour of a status."""
     if status is Status.COMPLETED:
         return "green"
     if status in FINISHED or status.endswith("_FAILED"):
@@ -44,29 +44,29 @@ def tone(status: Status) -> str:
 
 
 class Text(RichText):
-    """A text with every control character escaped: before the layout, which cuts off what is wider than measured."""
+    """A text whose control characters are escaped before the layout, which cuts off a line that is too wide."""
 
     def __init__(self, text: str = "", *options: Any, **more: Any) -> None:
         super().__init__(visible_lines(text), *options, **more)
 
     def append(self, text: RichText | str, style: Any = None) -> Self:
-        """Add text, escaped alike."""
+        """Add text, with its control characters escaped too."""
         super().append(visible_lines(text) if isinstance(text, str) else text, style)
         return self
 
 
 class PlainConsole(Console):
-    """A console on which no text is obeyed: neither by the terminal nor as markup or emoji codes."""
+    """A console that prints every text literally: no control codes for the terminal, no markup, no emoji codes."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **options)
 
     def render_str(self, text: str, **options: Any) -> RichText:
-        """Make a text of a string, with every control character escaped."""
+        """Turn a string into a text, with every control character escaped."""
         return super().render_str(visible_lines(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Render what is printed. Whatever made it, no segment holds a control character but rich's own."""
+        """Render an output. Its segments hold no control character except rich's own."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible_lines(segment.text), segment.style)
 
@@ -75,33 +75,33 @@ class Reporter(Protocol):
     """Shows a run while it happens."""
 
     def title(self, text: str) -> None:
-        """A part begins."""
+        """Begin a part."""
 
     def progress(self, what: str) -> None:
-        """Something is ready."""
+        """Report that a thing is ready."""
 
     def change(self, change: Change, visited: Sequence[Sequence[str]] = ()) -> None:
-        """The agent's record has changed. `visited`: for each entry the states that led to it."""
+        """Report a change of the agent's record. `visited`: for each entry, the states that led to it."""
 
     def states(self, visited: Sequence[str]) -> None:
-        """States that were visited after the last entry."""
+        """Report the states that were visited after the last entry."""
 
     def child(self, state: Item) -> AbstractContextManager[None]:
-        """What is told in it concerns an agent that was delegated to; `state` is its STATE."""
+        """Open a context for reports about a child agent; `state` is the child's STATE."""
 
 
 class Lines:
     """A Reporter that writes a JSON object per line on stdout."""
 
     def title(self, text: str) -> None:
-        """Nothing: a program needs no headings."""
+        """Do nothing: a program needs no headings."""
 
     def progress(self, what: str) -> None:
-        """`{"type": "progress", "ready": …}`."""
+        """Write `{"type": "progress", "ready": …}`."""
         print_json({"type": "progress", "ready": what})
 
     def change(self, change: Change, visited: Sequence[Sequence[str]] = ()) -> None:
-        """`{"type": "change", "agentId": …, "status": …, "step": …, "entries": […]}`."""
+        """Write `{"type": "change", "agentId": …, "status": …, "step": …, "entries": […]}`."""
         entries = [entry.dump() for entry in change.entries]
         for entry, states in zip(entries, visited, strict=False):
             entry["states"] = list(states)
@@ -117,18 +117,18 @@ class Lines:
         )
 
     def states(self, visited: Sequence[str]) -> None:
-        """`{"type": "states", "states": […]}`."""
+        """Write `{"type": "states", "states": […]}`."""
         print_json({"type": "states", "states": list(visited)})
 
     @contextmanager
     def child(self, state: Item) -> Iterator[None]:
-        """`{"type": "child", "agentId": …, "agent": …, "goal": …}`; each change says whose it is."""
+        """Write `{"type": "child", "agentId": …, "agent": …, "goal": …}`; each change names its agent."""
         print_json({"type": "child", **{name: state[name] for name in ("agentId", "agent", "goal")}})
         yield
 
 
 class Screen:
-    """A Reporter for a person, and whatever else a person is shown."""
+    """A Reporter for a person, with all other output for a person."""
 
     def __init__(self, console: PlainConsole | None = None) -> None:
         self.console = console or PlainConsole()
@@ -136,25 +136,25 @@ class Screen:
         self._inset = 0
 
     def line(self, text: str | RichText = "") -> None:
-        """Writes a line as it is: the terminal wraps it, so that it can be copied."""
+        """Print a line without wrapping: the terminal wraps it, so that it can be copied."""
         self.console.print(visible(text) if isinstance(text, str) else text, soft_wrap=True)
 
     def title(self, text: str) -> None:
-        """Begins a part."""
+        """Print the heading of a part."""
         self.console.print()
         self.console.print(Rule(Text(text, style="bold"), align="left", style="dim"))
 
     def progress(self, what: str) -> None:
-        """A line with a tick."""
+        """Print a line with a tick."""
         self.console.print(Text.assemble(("  ✓ ", "green"), what))
 
     def change(self, change: Change, visited: Sequence[Sequence[str]] = ()) -> None:
-        """The new entries of the journal, each below the states that led to it."""
+        """Print the new entries of the journal, each below the states that led to it."""
         plan = [PlanStep.model_validate(step) for step in json.loads(change.state["plan"])]
         for index, entry in enumerate(change.entries):
             states = visited[index] if index < len(visited) else ()
             if entry.ruling:
-                # It is what set these states going.
+                # The decision started these states, so it comes before them.
                 approved = entry.ruling.decision is Verdict.APPROVE
                 mark = ("✓ ", "green") if approved else ("✗ ", "red")
                 self.console.print()
@@ -169,7 +169,7 @@ class Screen:
             self._entry(entry, plan, blank=not (states or entry.ruling))
 
     def states(self, visited: Sequence[str]) -> None:
-        """The states, in the background."""
+        """Print the states, dimmed."""
         if visited:
             self.console.print()
             states = Text(" → ".join(visited), style="dim")
@@ -177,7 +177,7 @@ class Screen:
 
     @contextmanager
     def child(self, state: Item) -> Iterator[None]:
-        """Further to the right, below its name and its goal."""
+        """Print the child's name and goal, and indent its reports by 4 columns."""
         self._inset += 4
         name = Text.assemble("┌ ", (state["agent"], "cyan"), f": {state['goal']}\n", (f"  {state['agentId']}", "dim"))
         self.console.print()
@@ -190,17 +190,17 @@ class Screen:
             self._calls = calls
 
     def verdict(self, status: Status, what: str) -> None:
-        """The last word on a run."""
+        """Print the status at the end of a run."""
         self.console.print()
         self.console.print(Text.assemble("  ", (status, f"bold {tone(status)}"), f" {what}"))
 
     def hint(self, text: str) -> None:
-        """What to do next, in the background."""
+        """Print what to do next, dimmed."""
         self.console.print()
         self.console.print(Padding(Text(text, style="dim"), (0, 0, 0, 2), expand=False))
 
     def settled(self, view: AgentView) -> None:
-        """How it stands with an agent that does not move any more, and what to do about it."""
+        """Print the status of an agent that does not move any more, and what to do next."""
         self.verdict(view.status, f"Agent {view.agent_id}")
         if view.error:
             self.console.print(_grid([("error", Text(f"{view.error.name}: {outcome(view.error.message)}"))]))
@@ -209,14 +209,14 @@ class Screen:
         elif view.status is Status.WAITING_FOR_APPROVAL:
             self.hint(f"`turnstile approve {view.agent_id}` decides about what it asks for.")
         elif view.status is Status.WAITING_FOR_AGENT:
-            self.hint(f"It waits for {_count(len(view.children or []), 'agent')}, which wait in their turn.")
+            self.hint(f"It waits for {_count(len(view.children or []), 'agent')}, and a person has to act for them.")
         elif view.status is Status.WAITING_FOR_OPERATOR:
-            self.hint(f"`turnstile decide {view.agent_id} RETRY|REPLAN|COMPENSATE|ABORT` goes on with it.")
+            self.hint(f"`turnstile decide {view.agent_id} RETRY|REPLAN|COMPENSATE|ABORT` decides how it goes on.")
         else:
             self.hint(f"`turnstile show {view.agent_id}` and `turnstile trace {view.agent_id}` tell more.")
 
     def agent(self, view: AgentView) -> None:
-        """An agent's record."""
+        """Print an agent's record."""
         metadata = view.metadata
         rows: list[tuple[str, RichText]] = [
             ("agent", Text(view.agent_id)),
@@ -245,7 +245,7 @@ class Screen:
         self.console.print(_grid(rows))
 
     def plan(self, view: AgentView) -> None:
-        """The plan and the calls of an agent."""
+        """Print the plan and the calls of an agent."""
         table = _table("", "Step", "Status")
         for entry in view.plan:
             what = _call_text(entry.tool_name, entry.parameters or {}) if entry.tool_name else Text(entry.action)
@@ -259,7 +259,7 @@ class Screen:
         self.console.print(Padding(table, (0, 0, 0, 2)))
 
     def conversation(self, view: AgentView) -> None:
-        """What was said."""
+        """Print the conversation."""
         looks = {"user": ("user", "bold"), "assistant": ("model", ""), "tool_output": ("tool", "dim")}
         rows = [
             (
@@ -271,7 +271,7 @@ class Screen:
         self.console.print(_grid(rows))
 
     def agents(self, agents: Iterable[AgentSummary]) -> None:
-        """Two lines per agent."""
+        """Print two lines per agent."""
         for agent in agents:
             name = Text.assemble((agent.agent_id, "bold"), (f"  {_when(agent.last_updated)}", "dim"))
             goal = Text(" ".join(agent.goal.split()))
@@ -280,7 +280,7 @@ class Screen:
             self.console.print(Text.assemble(" " * 24, goal), soft_wrap=True)
 
     def run(self, run: Run, data: bool) -> None:
-        """An execution, and a line per state that it visited; with what went in and came out, if asked so."""
+        """Print an execution, and a line per visited state; with `data`, also each state's input and output."""
         execution = run.execution
         took = f"{(execution.stopped - execution.started).total_seconds():.2f} s" if execution.stopped else "so far"
         self.title(f"{execution.machine}  {execution.status}  {took}  {_count(run.transitions, 'transition')}")
@@ -301,7 +301,7 @@ class Screen:
         self.console.print(table)
 
     def visited(self, run: Run) -> None:
-        """An execution in a few lines: its machine, and how often it visited which state."""
+        """Print an execution in a few lines: its machine, and how often it visited each state."""
         times = Counter(visit.state for visit in run.visits)
         states = " · ".join(state if count == 1 else f"{state} ×{count}" for state, count in times.items())
         style = "red" if run.execution.error else "bold"
@@ -309,7 +309,7 @@ class Screen:
         self.console.print(Padding(Text(states, style="dim"), (0, 0, 0, 4)))
 
     def bookings(self, bookings: Iterable[Booking], flights: Iterable[Flight]) -> None:
-        """Bookings, and what is left of their flights."""
+        """Print bookings, and the seats that are left on their flights."""
         table = _table("Booking", "Status", "Flight", "Seats", "Price")
         for booking in bookings:
             table.add_row(
@@ -327,11 +327,11 @@ class Screen:
             self.line(f"  {number} {route} has {_count(flight.seats_left, 'seat')} left on {flight.date}.")
 
     def approval(self, approval: ApprovalView) -> None:
-        """The calls that wait for approval."""
+        """Print the calls that wait for approval."""
         self.console.print(_grid([("asks", _approval(approval))]))
 
     def standing(self, view: AgentView) -> None:
-        """What an agent that was stopped has done, and is not undone; or that it has yet to stop."""
+        """Print the effects of a cancelled agent that are not undone; or that the agent has yet to stop."""
         writes = {tool.name for tool in view.tools if tool.effect == "write"}
         rows: list[tuple[str, RichText]] = [("agent", Text(f"{view.agent_id} {view.status}"))]
         for each in view.plan:
@@ -349,10 +349,10 @@ class Screen:
         self.console.print(_grid(rows))
 
     def everybody(self, agents: Sequence[Standing]) -> Table:
-        """A line per agent, for a table that lives."""
+        """Build a live table with a line per agent."""
         table = _table("Status", "Step", "Agent", "Goal", "Waits for")
         for column in table.columns[:3]:
-            column.no_wrap = True  # the others give way
+            column.no_wrap = True  # only the other columns shrink
         for agent in agents:
             goal, waits_for = (
                 Text(" ".join(text.split()), no_wrap=True, overflow="ellipsis")
@@ -363,12 +363,12 @@ class Screen:
         return table
 
     def one_line(self, agent: Standing) -> RichText:
-        """An agent, for a list that only grows."""
+        """Describe an agent in one line, for a list that only grows."""
         what = " ".join((agent.waits_for or agent.goal).split())
         return Text.assemble((f"{agent.status:<24}", tone(agent.status)), f" {agent.step:>3}  {agent.agent_id}  {what}")
 
     def inconsistencies(self, verdict: Findings) -> None:
-        """What `turnstile verify` has found; a line if nothing."""
+        """Print the findings of `turnstile verify`; one line if there are none."""
         agents = _count(verdict.agents, "agent")
         if not verdict.findings:
             self.line(f"{agents}, nothing inconsistent")
@@ -425,30 +425,30 @@ class Screen:
 
 
 def outcome(cause: str) -> str:
-    """An error's cause on one line."""
+    """Return an error's cause on one line, cut to `RESULT_LENGTH` characters."""
     return _short(" ".join(cause.split()))
 
 
 def print_json(value: Any) -> None:
-    """Writes a JSON document as one line on stdout."""
+    """Write a JSON document as one line on stdout."""
     sys.stdout.write(visible_json(json.dumps(value, ensure_ascii=False, default=str)) + "\n")
     sys.stdout.flush()
 
 
 def _by(caller: Caller | None) -> tuple[str, str]:
-    """A caller behind what it said, in the background; nothing if the event named none."""
+    """Return the caller's name, dimmed, to print after its words; empty if the event names no caller."""
     return (f"  {caller.text}" if caller else "", "dim")
 
 
 def _verdict(view: AgentView) -> list[tuple[str, str]]:
-    """What came of it: the result, the question or the error."""
+    """Return the rows with the agent's result, its question and its error, as far as it has them."""
     rows = [("result", view.result), ("asks", view.question)]
     rows.append(("error", f"{view.error.name}: {outcome(view.error.message)}" if view.error else None))
     return [(label, text) for label, text in rows if text]
 
 
 def _grid(rows: Sequence[tuple[str, RichText]], number: str = "", inset: int = 0) -> Padding:
-    """Labels on the left, text that wraps on the right."""
+    """Lay out labels on the left and wrapped text on the right."""
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(width=2, justify="right", style="dim")
     grid.add_column(width=7, style="dim")
@@ -480,7 +480,7 @@ def _call_line(call: Call) -> RichText:
 
 
 def _approval(approval: ApprovalView) -> RichText:
-    """The calls on lines of their own, and which of them it takes."""
+    """Describe an approval, a line for each call; a call that needs no approval itself is marked."""
     lines = []
     for call in approval.calls:
         line = _call_text(call.tool_name, call.parameters).append(f" by {call.function}", style="dim")
@@ -492,7 +492,7 @@ def _approval(approval: ApprovalView) -> RichText:
 
 
 def _fields(value: Any) -> str:
-    """A tool's answer as a person reads it."""
+    """Write a tool's result for a person."""
     if not isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False)
     return ", ".join(
@@ -514,7 +514,7 @@ def _when(text: str) -> str:
 
 
 def _data(visit: Visit) -> RichText:
-    """What went into a state, what came out, and the last error in it."""
+    """Describe a state's input and output, and its last error."""
     parts = [("in ", visit.input), ("out ", visit.output)]
     text = Text("\n").join(
         Text.assemble((label, "bold"), (json.dumps(value, ensure_ascii=False), "dim")) for label, value in parts

@@ -1,8 +1,8 @@
-"""What Bedrock refuses in a Converse request, in its own words as users report them.
+"""The rules by which Bedrock refuses a Converse request, with the messages that users report.
 
-The scripted model holds every request to this, so that what passes here does not fail on AWS. Sources: botocore's model
-of the operation for lengths and patterns; Anthropic's rule that results come first in a message; public issue trackers
-for the rest.
+The scripted model checks every request by these rules, so that a request that passes here does not fail on AWS.
+Sources: botocore's model of the operation for lengths and patterns; Anthropic's rule that results come first in a
+message; public issue trackers for the rest.
 """
 
 import functools
@@ -18,7 +18,7 @@ Block = dict[str, Any]
 
 
 def refusal(request: dict[str, Any]) -> str | None:
-    """The message of the ValidationException that Bedrock answers the body of a request with; None if it takes it."""
+    """Return the message of Bedrock's ValidationException for the body of a request; None if Bedrock accepts it."""
     return next(_refusals(request), None)
 
 
@@ -86,7 +86,7 @@ def _block_refusals(block: Block, place: str) -> Iterator[str]:
 
 
 def _pairing_refusals(content: list[Block], asked: list[str], place: str) -> Iterator[str]:
-    """Every tool use of the message before gets exactly one result here, and nothing else does."""
+    """Check that each tool use of the message before has exactly one result here, and that there is no other result."""
     answered = [block["toolResult"]["toolUseId"] for block in content if "toolResult" in block]
     missing = [tool_use for tool_use in asked if tool_use not in answered]
     if missing:
@@ -114,7 +114,7 @@ def _tool_refusals(tools: list[Block]) -> Iterator[str]:
 
 
 def _constraints(value: Any, shape: Shape, place: str) -> Iterator[str]:
-    """The lengths and patterns that the service's model states."""
+    """Check the lengths and patterns of the service's model."""
     problem = _broken_constraint(value, shape)
     if problem:
         yield f"1 validation error detected: Value at '{place}' failed to satisfy constraint: Member must {problem}"

@@ -1,4 +1,4 @@
-"""The demo: plays one scenario on a stack of its own, and tells what happens while it happens."""
+"""The demo: plays one scenario on its own stack, and shows each step as it happens."""
 
 import datetime as dt
 import json
@@ -30,17 +30,17 @@ from workflows.trace import visits
 M = TypeVar("M", bound=BaseModel)
 
 END_SECONDS = 15
-"""How long an execution may take to end once its agent has settled."""
+"""Seconds that an execution may take to end after its agent has settled."""
 _CHECKPOINTS = ("CreateAgent", "CheckpointDecision", "CheckpointResults", "RecordRecovery")
 """The states that write an entry of the journal."""
 
 
 class Report(Model):
-    """What came of a demo."""
+    """The result of a demo."""
 
     scenario: str
     agent: AgentView
-    children: Annotated[list[AgentView], Field(description="The agents that it delegated to, and those that they did")]
+    children: Annotated[list[AgentView], Field(description="The agents below it: its children, and their children")]
     bookings: list[Booking]
     flights: Annotated[list[Flight], Field(description="The flights of the bookings, with the seats that are left")]
     runs: list[Run]
@@ -50,18 +50,18 @@ class Report(Model):
 
 
 def find_scenario(scenarios: Sequence[Scenario], name: str) -> Scenario:
-    """The scenario with a name. Raises ScenarioError."""
+    """Return the scenario with this name. Raise ScenarioError if there is none."""
     for scenario in scenarios:
         if scenario.name == name:
             return scenario
     known = ", ".join(scenario.name for scenario in scenarios) or "none"
-    raise ScenarioError(f"There is no scenario {name}; there are: {known}")
+    raise ScenarioError(f"There is no scenario {name}; the scenarios are: {known}")
 
 
 def play(name: str, reporter: Reporter, start: Start = start_embedded) -> Report:
-    """Plays a scenario on a stack that is started for it, by `start`, and gone afterwards.
+    """Play a scenario on a stack of its own: `start` starts it, and it is removed afterwards.
 
-    Raises EngineError, ScenarioError or StackError; the engine's log stays in its folder then.
+    Raise EngineError, ScenarioError or StackError; then the engine's log stays in its folder.
     """
     scenarios = load_scenarios()
     scenario = find_scenario(scenarios, name)
@@ -98,7 +98,7 @@ def _play(stack: Stack, scenario: Scenario, others: list[str], reporter: Reporte
 
 
 def show_report(report: Report, screen: Screen) -> None:
-    """Shows what came of it."""
+    """Show the result of a demo."""
     screen.title("What the record holds")
     screen.agent(report.agent)
     for child in report.children:
@@ -119,7 +119,7 @@ def show_report(report: Report, screen: Screen) -> None:
 
 
 class _Family:
-    """An agent and those that it delegates to, with what a scenario says to them."""
+    """An agent and the agents below it, with the scenario's inputs and decisions for them."""
 
     def __init__(self, stack: Stack, scenario: Scenario, reporter: Reporter) -> None:
         self.states: dict[str, _States] = {}
@@ -129,7 +129,7 @@ class _Family:
         self._decisions = iter(scenario.decisions)
 
     def live(self, sent: Sent | None) -> None:
-        """Tells an agent's life until it stays where it is. The children's are told one after the other."""
+        """Report an agent's life until it stays where it is. The lives of its children are reported one by one."""
         step = 0
         while sent:
             self._stack.wait_for(sent)
@@ -158,7 +158,7 @@ class _Family:
                 self.states[child].tell(self._reporter)
 
     def _answer(self, change: Change) -> Sent | None:
-        """Says what the agent waits for; None if nobody has it to say."""
+        """Send the answer that the agent waits for. Return None if the scenario has no answer for it."""
         agent_id = change.state["agentId"]
         if change.status is Status.WAITING_FOR_INPUT and (text := next(self._inputs, "")):
             return self._stack.send_input(agent_id, text)
@@ -168,7 +168,7 @@ class _Family:
 
 
 class _States:
-    """Which states the executions of an agent have visited, told once."""
+    """The states that the executions of an agent have visited; each is reported once."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -176,7 +176,7 @@ class _States:
         self._last = ""
 
     def before(self, entry: Entry) -> list[str]:
-        """The states on the way to an entry, its checkpoint included."""
+        """Return the states that led to an entry, its checkpoint included."""
         rest = self.rest() if entry.execution != self._last else []
         self._last = entry.execution
         new = self._new()
@@ -185,11 +185,11 @@ class _States:
         return rest + new[:end]
 
     def tell(self, reporter: Reporter) -> None:
-        """Tells the rest."""
+        """Report the states since the last entry."""
         reporter.states(self.rest())
 
     def rest(self) -> list[str]:
-        """The states that the execution has visited since its last entry."""
+        """Return the states that the execution has visited since its last entry."""
         new = self._new()
         self._told[self._last] = self._told.get(self._last, 0) + len(new)
         return new
@@ -200,7 +200,7 @@ class _States:
 
 
 def _finished_runs(stack: Stack) -> Iterator[Run]:
-    """Every execution that has worked on an agent; the stack has one family of agents only."""
+    """Yield every execution that has worked on an agent; the stack has only this family of agents."""
     outputs = stack.outputs
     deadline = time.monotonic() + END_SECONDS
     machines = (outputs.agent_start_arn, outputs.agent_input_arn, outputs.agent_turn_arn, outputs.agent_recovery_arn)
@@ -226,13 +226,13 @@ def _flight(stack: Stack, flight_id: str) -> Flight:
 
 
 def _known(model: type[M], item: Mapping[str, Any]) -> M:
-    """What a model knows of an item; the item may hold more."""
+    """Read an item into a model; attributes that the model does not have are left out."""
     return model.model_validate({name: text for name, text in from_item(item).items() if name in model.model_fields})
 
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder of this demo's own, kept only if something went wrong: the log tells what."""
+    """Make a folder for this demo. It is kept only after an error: the log in it tells more."""
     folder, keep = FOLDER / f"demo-{os.getpid()}", False
     try:
         yield folder

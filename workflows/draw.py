@@ -1,7 +1,7 @@
-"""Draws the graph of a state machine: as Mermaid, which GitHub shows, and as SVG.
+"""Draw the graph of a state machine: as Mermaid, which GitHub shows, and as SVG.
 
-The SVG is laid out by Graphviz's `dot`, of the package graphviz-pure: it needs no system package and no browser, and
-the same graph gives the same bytes everywhere.
+Graphviz's `dot`, from the package graphviz-pure, lays out the SVG: it needs no system package and no browser, and the
+same graph gives the same bytes on every machine.
 """
 
 import html
@@ -29,7 +29,7 @@ class DrawError(Exception):
 
 @dataclass(frozen=True)
 class Look:
-    """How a kind of state is told from the others."""
+    """The look of a kind of state: colours, shape and style."""
 
     fill: str
     line: str
@@ -51,23 +51,23 @@ LOOKS = {
     "Fail": Look("#ffdede", RED, style="rounded,filled,bold", mermaid="([{}])"),
     "Folded": Look("#ffecec", RED, style="rounded,filled,dashed"),
 }
-"""By the service that a Task calls, or by a state's type."""
+"""The look of each state; the key is the service that a Task calls, or the state's type."""
 
 
 def _class(node: Node) -> str:
-    """The key of its look."""
+    """Return the key of a node's look in `LOOKS`."""
     service = node.about.partition(" ")[0]
     return service if service in LOOKS else node.kind
 
 
 def _caught(node: Node, box: Box) -> list[str]:
-    """Where its errors lead: told in the node, since an arrow for each would hide the others."""
+    """Return a line for each Catch of a node. They are written in the node: an arrow for each would hide the others."""
     edges = [edge for edge in box.edges if edge.caught and edge.source == node.name]
     return [f"{edge.label or 'any error'} → {edge.target}" for edge in edges]
 
 
 def svg(boxes: Sequence[Box]) -> str:
-    """The graphs of some machines beside each other, as SVG.
+    """Draw the graphs of some machines side by side, as SVG.
 
     Raises:
         DrawError: the layout failed.
@@ -79,24 +79,24 @@ def svg(boxes: Sequence[Box]) -> str:
         raise DrawError(f"{program} could not be run: {error.strerror}; `pip install -e .` installs it") from error
     if done.returncode:
         raise DrawError(f"{program} could not draw the graph: {done.stderr.strip()}")
-    # The bundled measures are Arial's; not every system has a Helvetica that agrees with them.
+    # Graphviz measured the text in Arial; some systems have a Helvetica with other widths.
     return done.stdout.replace('"Helvetica,sans-Serif"', '"Arial,Helvetica,Liberation Sans,sans-serif"')
 
 
 def find_machine(name: str) -> Machine:
-    """The machine whose file in asl/ has this name. Raises DrawError if there is none."""
+    """Load the machine whose file in asl/ has this name. Raise DrawError if there is none."""
     path = ASL / f"{name}.asl.yaml"
     if not path.is_file():
         known = ", ".join(machine.name for machine in load_machines(ASL))
-        raise DrawError(f"There is no machine {name}; there are {known}")
+        raise DrawError(f"There is no machine {name}; the machines are {known}")
     return load_machine(path)
 
 
 def way(runs: Sequence[Run]) -> str:
-    """The way of some executions through their machines, as SVG: what they visited is coloured, what failed is red.
+    """Draw the way of some executions through their machines, as SVG: visited states are coloured, failed ones red.
 
     Raises:
-        DrawError: one is of a machine that is not in asl/, or the layout failed.
+        DrawError: an execution is of a machine that is not in asl/, or the layout failed.
     """
     visits: dict[str, list[Sequence[Visit]]] = {}
     for run in runs:
@@ -110,7 +110,7 @@ def way(runs: Sequence[Run]) -> str:
 
 
 def mermaid(box: Box) -> str:
-    """A machine's graph in Mermaid's language, as it stands in a Markdown block."""
+    """Write a machine's graph in Mermaid's language, for a Markdown block."""
     lines = ["flowchart TD", *_flowchart(box, "    ")]
     used = {name for name in _classes(box) if name}
     lines += [
@@ -131,7 +131,7 @@ def _flowchart(box: Box, indent: str) -> Iterator[str]:
         if not edge.caught:
             label = edge.label.replace("\n", " ").replace('"', "'")
             arrow = f'-->|"{label}"|' if label else "-->"
-            # To and from the states in a box: what is said of a box itself, Mermaid puts above all else.
+            # Arrows go to and from the states in a box: Mermaid puts a box with arrows of its own above all else.
             targets = [part.start for part in inner.get(edge.target, [])] or [edge.target]
             sources = [name for part in inner.get(edge.source, []) for name in _well_ends(part)] or [edge.source]
             yield from (f"{indent}{_id(source)} {arrow} {_id(target)}" for source in sources for target in targets)
@@ -160,7 +160,7 @@ def _classes(box: Box) -> Iterator[str]:
 
 
 def dot(boxes: Sequence[Box]) -> str:
-    """The graphs in Graphviz's language."""
+    """Write the graphs in Graphviz's language."""
     lines = [
         "digraph {",
         "  graph [compound=true, newrank=true, nodesep=0.25, ranksep=0.4, pad=0.2]",
@@ -174,13 +174,13 @@ def dot(boxes: Sequence[Box]) -> str:
 
 
 def _cluster(box: Box, prefix: str, indent: str, outermost: bool = False, title: str = "") -> Iterator[str]:
-    """`prefix` tells apart machines that have states of the same name."""
+    """Write a box as a cluster. `prefix` distinguishes states of the same name in different machines."""
     size, fill = (18, "white") if outermost else (12, LOOKS["Map"].fill)
     yield f'{indent}subgraph "cluster {prefix}{box.title}" {{'
     yield f"{indent}  label=<{title or f'<b>{html.escape(box.title)}</b>'}>; labeljust=l; fontsize={size}"
     yield f'{indent}  peripheries=1; style="rounded,filled"; fillcolor="{fill}"; color="{LOOKS["Map"].line}"'
     if outermost:
-        # What goes well and what goes wrong each in a part of its own, side by side.
+        # The good states and the failure states each stand in their own part, side by side.
         well = 'label=""; peripheries=0; style=""'
         wrong = f'label="when something fails"; fontsize=11; peripheries=1; style="rounded,dashed"; color="{RED}"'
         for apart, attributes in ((False, well), (True, wrong)):
@@ -212,7 +212,7 @@ def _state(node: Node, box: Box, prefix: str, indent: str) -> Iterator[str]:
 
 
 def _text(node: Node, box: Box) -> str:
-    """What stands in a state."""
+    """Write the text in a state."""
     works = node.kind in ("Task", "Map", "Parallel")
     lines = [f"<b>{html.escape(node.name)}</b>" if works else html.escape(node.name)]
     if node.times > 1:
@@ -245,7 +245,7 @@ def _dot_edge(edge: Edge, box: Box, prefix: str) -> str:
     for name, key in ((edge.source, "ltail"), (edge.target, "lhead")):
         inside = box.inner.get(name)
         if inside:
-            # An edge to a box is one to a state in it, cut off at its border.
+            # An edge to a box is an edge to a state in it, cut off at the box's border.
             attributes.append(f'{key}="cluster {prefix}{inside[0].title}"')
             name = inside[0].start if key == "lhead" else f"{inside[0].title} end"
         ends.append(f'"{prefix}{name}"')
@@ -254,7 +254,7 @@ def _dot_edge(edge: Edge, box: Box, prefix: str) -> str:
     if edge.label and not edge.caught:
         attributes.append(f'label="{edge.label}"'.replace("\n", "\\n"))
     if edge.caught:
-        # It is told in its state; here it only puts what it leads to further down.
+        # The state's text shows the Catch; the invisible edge only places the target further down.
         attributes.append(f'color="{RED}", penwidth=2.2, style=dashed' if edge.times else "style=invis, weight=0")
     else:
         attributes.append("weight=4")
@@ -262,12 +262,12 @@ def _dot_edge(edge: Edge, box: Box, prefix: str) -> str:
 
 
 def _well_ends(box: Box) -> list[str]:
-    """The states that end a box, without those that only failures lead to."""
+    """Return the states that end a box, without the states that only failures lead to."""
     apart = {node.name for node in box.nodes if node.apart}
     return [name for name in _ends(box) if name not in apart] or _ends(box)
 
 
 def _ends(box: Box) -> list[str]:
-    """The states that end a box."""
+    """Return the states that end a box."""
     leaving = {edge.source for edge in box.edges if not edge.caught}
     return [node.name for node in box.nodes if node.name not in leaving]

@@ -1,13 +1,13 @@
-"""Why an execution did not succeed."""
+"""The reason why an execution did not succeed."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def failure(client: Any, execution: Mapping[str, Any]) -> tuple[str, str]:
-    """The error and the cause of an execution that DescribeExecution tells of; empty if it has none.
+    """Return the error and the cause of an execution from DescribeExecution; empty if it has none.
 
-    Step Functions Local tells them in the history alone, in its last event
+    Step Functions Local gives them only in the history, in its last event
     (https://github.com/aws-samples/aws-stepfunctions-examples/issues/76).
     """
     if execution["status"] != "FAILED" or "error" in execution:

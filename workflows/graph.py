@@ -1,4 +1,4 @@
-"""A state machine as a graph to be drawn: its states, what leads from one to another, and what an agent did in it.
+"""A state machine as a graph for drawing: its states, the edges between them, and an agent's way through it.
 
 Pure. `workflows.draw` writes it as Mermaid or SVG.
 """
@@ -20,51 +20,51 @@ SERVICES = {
     "events": "EventBridge",
     "sns": "SNS",
 }
-"""How the picture calls a service; any other by its own name."""
+"""The names of services in the picture; a service that is not listed keeps its own name."""
 _OPERATORS = {"Equals": "=", "GreaterThanEquals": "≥", "GreaterThan": ">", "LessThanEquals": "≤", "LessThan": "<"}
 _OPERATORS |= {"Matches": "like", "IsPresent": "is there", "IsString": "is a text", "IsNumeric": "is a number"}
 _TYPES = ("String", "Numeric", "Boolean", "Timestamp")
 LABEL_WIDTH, LABEL_LINES = 24, 3
-"""How much a label says; the rest is in the definition."""
+"""A label's characters per line, and its lines; the definition has the rest."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A state as it is drawn."""
+    """A state in the picture."""
 
     name: str
     kind: str
-    """Its type; `Folded` for what stands for several states."""
+    """Its type; `Folded` for a node that stands for several states."""
     about: str = ""
-    """The second line: what a Task calls."""
+    """The second line: the call of a Task."""
     apart: bool = False
-    """Only failures lead here, or it leads only to a failure."""
+    """Only failures lead here, or every way from here ends in a failure."""
     times: int = 0
     """How often it was visited."""
     error: str = ""
     """The last error in it."""
     failed: bool = False
-    """That error was not overcome by a retry."""
+    """No retry overcame that error."""
 
 
 @dataclass(frozen=True)
 class Edge:
-    """What leads from one state to another."""
+    """A transition from one state to another."""
 
     source: str
     target: str
     label: str = ""
     caught: bool = False
-    """By a Catch."""
+    """The transition is a Catch's."""
     times: int = 0
 
 
 @dataclass(frozen=True)
 class Box:
-    """States that belong together: those of a machine, or those inside a Map or a branch of a Parallel.
+    """States that belong together: the states of a machine, of a Map's inside, or of a branch of a Parallel.
 
-    A node whose name is that of a box in `boxes` is drawn as that box. A branch of a Parallel has a title like
-    `Both[0]`, and stands beside its siblings in the box `Both`.
+    A node with the name of a box in `boxes` is drawn as that box. A branch of a Parallel has a title like `Both[0]`,
+    and stands beside its siblings in the box `Both`.
     """
 
     title: str
@@ -73,11 +73,11 @@ class Box:
     edges: tuple[Edge, ...]
     boxes: "tuple[Box, ...]" = ()
     walked: bool = False
-    """Somebody's way through it is shown: what was not visited steps back."""
+    """The picture shows a way through the box: states that were not visited are pale."""
 
     @property
     def inner(self) -> "dict[str, list[Box]]":
-        """The boxes inside, by the state that they are the inside of."""
+        """The boxes inside this box; the key is the state that contains them."""
         found: dict[str, list[Box]] = {}
         for box in self.boxes:
             found.setdefault(box.title.partition("[")[0], []).append(box)
@@ -85,13 +85,13 @@ class Box:
 
 
 def graph(machine: Machine) -> Box:
-    """A machine as it is defined."""
+    """Return the graph of a machine's definition."""
     scopes = {scope.path: scope for scope in machine.scopes()}
     return replace(_box(scopes[""], scopes), title=machine.name)
 
 
 def folded(box: Box) -> Box:
-    """The graph without what a failure leads to: its states that stand apart are one node, and Catch is not shown."""
+    """Return the graph without the ways of failures: all states with `apart` become one node, and no Catch is shown."""
     name = "A failure"
     apart = {node.name for node in box.nodes if node.apart}
     edges: dict[Edge, None] = {}
@@ -106,7 +106,7 @@ def folded(box: Box) -> Box:
 
 
 def walked(box: Box, runs: Iterable[Sequence[Visit]]) -> Box:
-    """The graph with what executions of the machine visited in it; where failures lead, only what was visited."""
+    """Return the graph with the visits of some executions. A state with `apart` is left out unless it was visited."""
     found = [list(run) for run in runs]
     visits = [visit for run in found for visit in run]
     states = Counter(visit.state for visit in visits)
@@ -146,7 +146,7 @@ def _box(scope: Scope, scopes: dict[str, Scope]) -> Box:
 
 
 def _apart(scope: Scope) -> set[str]:
-    """The states that only a Catch leads to, and those from which every way ends in a Fail."""
+    """Return the states that only a Catch leads to, and the states from which every way ends in a Fail."""
     onward = {name: {edge.target for edge in _leads(state) if not edge.caught} for name, state in scope.states.items()}
     well, waiting = {scope.start}, [scope.start]
     while waiting:
@@ -182,7 +182,7 @@ def _leads(state: State) -> Iterator[Edge]:
 
 
 def _merged(edges: Iterable[Edge]) -> Iterator[Edge]:
-    """One edge for all that lead alike from one state to another."""
+    """Merge the edges between the same two states: one for the Catches, one for the rest."""
     labels: dict[tuple[str, str, bool], list[str]] = {}
     for edge in edges:
         labels.setdefault((edge.source, edge.target, edge.caught), []).append(edge.label)
@@ -194,14 +194,14 @@ def _merged(edges: Iterable[Edge]) -> Iterator[Edge]:
 
 
 def _condition(rule: dict[str, Any]) -> str:
-    """A condition in a few words; of a path, its last part."""
+    """Write a condition in a few words; a path is shortened to its last part."""
     if "Not" in rule:
         text = _condition(rule["Not"])
         return text.replace(" = ", " ≠ ") if " = " in text and " and " not in text else f"not {text}"
     if "Or" in rule:
         return _or([_condition(part) for part in rule["Or"]])
     if "And" in rule:
-        # That something is there, or is a text, goes without saying if more is asked of it.
+        # Leave out a check that a value is present, or is a text, if another condition compares the value.
         telling = [part for part in rule["And"] if not _checks_presence(part)]
         text = " and ".join(map(_condition, telling or rule["And"][:1]))
         return text if len(telling) == len(rule["And"]) else f"{text} …"
@@ -226,7 +226,7 @@ def _checks_presence(rule: dict[str, Any]) -> bool:
 
 
 def _or(texts: list[str]) -> str:
-    """Alternatives; what several begin with is said once: `action = COMPLETE or ASK_USER`."""
+    """Join alternatives; a common beginning is written once: `action = COMPLETE or ASK_USER`."""
     start = texts[0].rpartition(" ")[0]
     if all(text.rpartition(" ")[0] == start for text in texts):
         return f"{start} {' or '.join(text.rpartition(' ')[2] for text in texts)}"
@@ -234,7 +234,7 @@ def _or(texts: list[str]) -> str:
 
 
 def _together(texts: Iterable[str]) -> list[str]:
-    """Conditions of which any will do; those that compare the same thing are one: `action = PLAN or REPLAN`."""
+    """Join alternative conditions that compare the same value into one: `action = PLAN or REPLAN`."""
     values: dict[str, dict[str, None]] = {}
     for text in texts:
         simple = text.count(" = ") == 1 and " and " not in text
@@ -244,7 +244,7 @@ def _together(texts: Iterable[str]) -> list[str]:
 
 
 def _last(path: str) -> str:
-    """The last part of a path that is not a type of DynamoDB's."""
+    """Return the last part of a path, without DynamoDB's types."""
     parts = [part for part in path.removeprefix("$").split(".") if part not in ("", "S", "N", "$")]
     return parts[-1] if parts else path
 
@@ -260,7 +260,7 @@ def _edges(box: Box) -> Iterator[Edge]:
 
 
 def _steps(visits: Sequence[Visit]) -> Iterator[tuple[str, str]]:
-    """Which state came after which, each iteration of a Map by itself."""
+    """Yield each pair of consecutive states, for each iteration of a Map separately."""
     before: dict[int | None, str] = {}
     for visit in visits:
         if visit.iteration in before:

@@ -1,7 +1,7 @@
-"""Step Functions' limits that no open engine enforces, measured in what executions did.
+"""Step Functions' limits that no open engine enforces, measured on the executions of an engine.
 
-A state's payload, the events of a history, the duration of an Express execution. `breaches` finds what comes so close
-to one that a longer conversation would meet it.
+They are a state's payload, the events of a history, and the duration of an Express execution. `breaches` finds the uses
+that come so close to a limit that a longer conversation would reach it.
 """
 
 import datetime as dt
@@ -23,14 +23,14 @@ EVENTS = 25_000
 EXPRESS_SECONDS = 300
 """Seconds that an Express execution may take."""
 PAGE = 1000
-"""Events that are asked for at once: as many as there may be."""
+"""Events in one page of a history: the largest number that the API allows."""
 SHARE = 0.8
-"""How much of a limit may be used."""
+"""The share of a limit that may be used."""
 
 
 @dataclass(frozen=True)
 class Use:
-    """How much of a limit is used. `place` is the execution, and the state if there is one."""
+    """The use of a limit. `place` is the execution, and the state if there is one."""
 
     place: str
     what: str
@@ -39,7 +39,7 @@ class Use:
 
     @property
     def share(self) -> float:
-        """1 is all of it."""
+        """The used share of the limit; 1 is the whole limit."""
         return self.amount / self.limit
 
     def __str__(self) -> str:
@@ -47,12 +47,12 @@ class Use:
 
 
 def uses(name: str, history: Sequence[Event], express_for: dt.timedelta | None = None) -> Iterator[Use]:
-    """What an execution uses.
+    """Yield an execution's uses of the limits.
 
     Args:
-        name: how it is called in `place`.
-        history: its events, as GetExecutionHistory tells them.
-        express_for: how long it took, if it is an Express execution.
+        name: the execution's name in `place`.
+        history: its events, in the shape of GetExecutionHistory.
+        express_for: its duration, if it is an Express execution.
     """
     state = ""
     for event in history:
@@ -63,7 +63,7 @@ def uses(name: str, history: Sequence[Event], express_for: dt.timedelta | None =
                     if details.get(field):
                         place = f"{name}, {state or 'start'}"
                         yield Use(place, f"bytes of {field} in {event['type']}", _size(details[field]), PAYLOAD)
-    # MiniStack leaves this event out, which comes between a Task's TaskScheduled and its end.
+    # MiniStack leaves out TaskStarted, which comes between a Task's TaskScheduled and its end.
     left_out = 0 if any(event["type"] == "TaskStarted" for event in history) else _tasks(history)
     yield Use(name, "events", len(history) + left_out, EVENTS)
     if express_for is not None:
@@ -71,7 +71,7 @@ def uses(name: str, history: Sequence[Event], express_for: dt.timedelta | None =
 
 
 def of_stack(client: "SFNClient") -> Iterator[Use]:
-    """What every execution of every machine uses. For an engine that lists its Express executions: AWS does not."""
+    """Yield the uses of every execution of every machine. The engine must list Express executions, as AWS does not."""
     for machine in client.list_state_machines()["stateMachines"]:
         pages = client.get_paginator("list_executions").paginate(stateMachineArn=machine["stateMachineArn"])
         for execution in (execution for page in pages for execution in page["executions"]):
@@ -86,12 +86,12 @@ def of_stack(client: "SFNClient") -> Iterator[Use]:
 
 
 def breaches(found: Iterator[Use], share: float = SHARE) -> list[Use]:
-    """What uses more of a limit than it may, the largest share first."""
+    """Return the uses above `share` of a limit, the largest share first."""
     return sorted((use for use in found if use.share > share), key=lambda use: -use.share)
 
 
 def _size(text: str) -> int:
-    """Bytes of some JSON as Step Functions carries it: without spaces, and not escaped."""
+    """Return the bytes of some JSON in the form that Step Functions carries: without spaces, not escaped."""
     return len(json.dumps(read_json(text), ensure_ascii=False, separators=(",", ":")).encode())
 
 

@@ -16,14 +16,14 @@ from workflows.scripted_model import ScriptedModel
 
 TEMPLATE = Path(__file__).parents[1] / "template.yaml"
 DAYS = 30
-"""For how many days there are flights."""
+"""The number of days with flights."""
 BATCH = 25
-"""Items in one BatchWriteItem at most."""
+"""The largest number of items in one BatchWriteItem."""
 
 
 @dataclass(frozen=True)
 class Local:
-    """A local stack that runs."""
+    """A running local stack."""
 
     engine: Embedded
     stack: Stack
@@ -39,16 +39,16 @@ def local_stack(
     wait_scale: float = 1,
     start: Start = start_embedded,
 ) -> Iterator[Local]:
-    """Starts everything on free ports of 127.0.0.1, and ends it with the context.
+    """Start everything on free ports of 127.0.0.1, and stop it when the context ends.
 
     Args:
-        scenarios: what the model can say.
-        folder: for the engine's log, and for what other processes find it by.
-        agent: the sample agent to register, by its folder's name, after those that it delegates to.
-        limits: limits that differ from its own, in camelCase.
+        scenarios: the scenarios that the model can play.
+        folder: for the engine's log, and for the file by which other processes find the engine.
+        agent: the folder's name of the sample agent to register; the agents that it delegates to come first.
+        limits: limits that replace the agent's own, in camelCase.
         on_progress: gets a few words for each thing that is ready.
-        wait_scale: what retry intervals and waits for seconds are multiplied by. A wait until a moment is kept.
-        start: what starts the engine.
+        wait_scale: the factor for retry intervals and waits for seconds. A wait until a time is not scaled.
+        start: starts the engine.
 
     Raises:
         EngineError, StackError: something did not start or could not be deployed.
@@ -62,7 +62,7 @@ def local_stack(
             seed_flights(stack)
             on_progress(f"flights for {DAYS} days")
             file = AGENTS / agent / "agent.yaml"
-            # It may delegate to itself too.
+            # The agent may also delegate to itself.
             others = [delegate.name for delegate in read_agent_file(file).delegates if delegate.name != agent]
             for path, own in [*((AGENTS / other / "agent.yaml", {}) for other in others), (file, limits)]:
                 definition = register(stack, path, own)
@@ -73,7 +73,7 @@ def local_stack(
 
 
 def seed_flights(stack: Stack) -> None:
-    """Puts the sample flights into the table Flights of a stack that has none; those there are would be overwritten."""
+    """Put the sample flights into the table Flights. Use it on an empty table: it overwrites existing flights."""
     table = stack.outputs.flights_table_name
     items = sample_flights(utc_today(), DAYS)
     for start in range(0, len(items), BATCH):

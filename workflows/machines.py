@@ -1,4 +1,4 @@
-"""The state machines as data: reads a definition and walks its states, those inside a Map or a Parallel included."""
+"""The state machines as data: read a definition and walk its states, also the states inside a Map or a Parallel."""
 
 import re
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ from typing import Any
 import yaml
 
 SUBSTITUTION = re.compile(r"\$\{([^}]*)\}")
-"""A place that the template fills, as `${TableName}`."""
+"""A place that the template fills, such as `${TableName}`."""
 _CALLBACK = ".waitForTaskToken"
 
 
 class InvalidDefinition(Exception):
-    """A file is no definition of a state machine; the message names the file, and says what is wrong."""
+    """A file is no definition of a state machine; the message names the file and the mistake."""
 
 
 @dataclass(frozen=True)
 class State:
-    """One state: `path` tells where it stands, as `CallTools/ReserveEffect`; `fields` is its definition."""
+    """One state: `path` is its place, such as `CallTools/ReserveEffect`; `fields` is its definition."""
 
     path: str
     fields: dict[str, Any]
@@ -34,17 +34,17 @@ class State:
 
     @property
     def service(self) -> str:
-        """What a Task calls, as `aws-sdk:dynamodb`."""
+        """The service that a Task calls, such as `aws-sdk:dynamodb`."""
         return self._called[0]
 
     @property
     def action(self) -> str:
-        """What of it, as `putItem`."""
+        """The action of the service that a Task calls, such as `putItem`."""
         return self._called[1]
 
     @property
     def waits_for_token(self) -> bool:
-        """Whether a Task ends only when somebody hands its token back."""
+        """Whether a Task ends only when its task token is sent back."""
         return str(self.fields.get("Resource", "")).endswith(_CALLBACK)
 
     @property
@@ -55,7 +55,7 @@ class State:
 
     @property
     def ends(self) -> bool:
-        """Whether its success ends the states that it belongs to."""
+        """Whether its success ends its scope: the machine, an iteration of a Map or a branch of a Parallel."""
         return self.type in ("Succeed", "Fail") or self.fields.get("End") is True
 
     @property
@@ -75,12 +75,12 @@ class Scope:
     """States that lead to each other: those of the machine itself, of a Map's inside, or of a Parallel's branch."""
 
     path: str
-    """The state that they are inside of; empty for the machine itself."""
+    """The path of the state that contains them; empty for the machine itself."""
     start: str
     states: dict[str, State]
 
     def reached_from(self, name: str) -> Iterator[State]:
-        """The state itself and all that may come after it, each once."""
+        """Yield the state itself and every state that may come after it, each once."""
         seen, waiting = {name}, [name]
         while waiting:
             state = self.states[waiting.pop()]
@@ -91,31 +91,31 @@ class Scope:
 
 @dataclass(frozen=True)
 class Machine:
-    """A state machine: `name` is its file's, as `agent_turn`; `definition` is what the file holds."""
+    """A state machine: `name` is its file's name, such as `agent_turn`; `definition` is the file's content."""
 
     name: str
     definition: dict[str, Any]
 
     def scopes(self) -> Iterator[Scope]:
-        """The machine's own states first, then those inside them."""
+        """Yield the machine's own states first, then the states inside them."""
         return _scopes("", self.definition)
 
     def states(self) -> Iterator[State]:
-        """Every state, wherever it is."""
+        """Yield every state, also the states inside a Map or a Parallel."""
         for scope in self.scopes():
             yield from scope.states.values()
 
     def tasks(self) -> Iterator[State]:
-        """Every Task, wherever it is."""
+        """Yield every Task, also the Tasks inside a Map or a Parallel."""
         return (state for state in self.states() if state.type == "Task")
 
     def substitutions(self) -> set[str]:
-        """The names of what the template fills in."""
+        """Return the names of the places that the template fills."""
         return {name for text in _texts(self.definition) for name in SUBSTITUTION.findall(text)}
 
 
 def load_machine(path: Path) -> Machine:
-    """The machine in a file `<name>.asl.yaml`.
+    """Load the machine from a file `<name>.asl.yaml`.
 
     Raises:
         InvalidDefinition: the file cannot be read, or is no definition.
@@ -132,19 +132,19 @@ def load_machine(path: Path) -> Machine:
 
 
 def load_machines(folder: Path) -> list[Machine]:
-    """Every machine in a folder, by name. Raises InvalidDefinition as `load_machine` does."""
+    """Load every machine in a folder, in order of their names. Raise InvalidDefinition as `load_machine` does."""
     return [load_machine(path) for path in sorted(folder.glob("*.asl.yaml"))]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which no name stands twice: otherwise the first of two states would silently be gone."""
+    """A YAML loader that refuses a duplicate key: without it, the first of two states would silently disappear."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         mapping = super().construct_mapping(node, deep)
         if len(mapping) != len(node.value):
             names = [key.value for key, _ in node.value]
             twice = sorted({name for name in names if names.count(name) > 1})
-            raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} stands twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"repeated key {', '.join(twice)}", node.start_mark)
         return mapping
 
 
@@ -153,7 +153,7 @@ def _scopes(path: str, block: dict[str, Any]) -> Iterator[Scope]:
     states = {name: State(prefix + name, fields) for name, fields in block["States"].items()}
     yield Scope(path, block["StartAt"], states)
     for state in states.values():
-        # Iterator is its older name.
+        # Iterator is the older name of ItemProcessor.
         for inside in ("ItemProcessor", "Iterator"):
             if inside in state.fields:
                 yield from _scopes(state.path, state.fields[inside])

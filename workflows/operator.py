@@ -1,4 +1,4 @@
-"""What an operator does by hand: decides what a recovery asks, and sends an agent to recovery."""
+"""The acts of an operator: answer a recovery's question, and send an agent to recovery."""
 
 import datetime as dt
 import getpass
@@ -26,22 +26,22 @@ _INSTEAD = {
     Status.WAITING_FOR_APPROVAL: "`turnstile approve {agent}` decides about its calls",
     Status.WAITING_FOR_AGENT: "`turnstile show {agent}` names the agents that it waits for",
 }
-"""What is to be done with an agent that waits for something else than an operator."""
+"""What to do with an agent that does not wait for its operator; the key is the agent's status."""
 UNANSWERED = 60
-"""Seconds after which an event that started no execution is taken for lost."""
+"""Seconds after which an event that started no execution is considered lost."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where an agent stood before a recovery was to move it."""
+    """An agent's position before a recovery moves it."""
 
     agent_id: str
     step: int
     updated: str
     asked: str
-    """When its operator was asked; empty if never."""
+    """The time at which its operator was asked; empty if never."""
     execution: str
-    """The execution that held the lease; `NONE` if it was free."""
+    """The execution that held the lease; `NONE` if the lease was free."""
 
 
 # ---- decide
@@ -56,9 +56,9 @@ def decide(
 ) -> Standing:
     """Answer the recovery that waits for an operator. `note` goes into the journal, `effects` into the ledger.
 
-    Returns where the agent stood. Raises UnknownAgent; StackError if the agent waits for no operator, if the answer
-    does not say of each uncertain effect whether it happened, or if it comes too late or twice: then nothing has
-    changed.
+    Return the agent's position before. Raise UnknownAgent; StackError if the agent waits for no operator, if the answer
+    does not say for each uncertain effect whether it happened, or if the answer comes too late or twice. After an
+    error, nothing has changed.
     """
     items = {item["record"]: item for item in stack.read_agent(agent_id)}
     status = Status(items["STATE"]["status"])
@@ -80,26 +80,27 @@ def decide(
         stack.stepfunctions.send_task_success(taskToken=asked["token"], output=output)
     except (exceptions.InvalidToken, exceptions.TaskDoesNotExist, exceptions.TaskTimedOut) as error:
         raise StackError(
-            f"Nobody waits for a decision on agent {agent_id}: one was given already, or its time is over. Nothing was "
-            f"changed; `turnstile show {agent_id}` tells where the agent stands"
+            f"No recovery waits for a decision on agent {agent_id}: a decision was given already, or its time is over. "
+            f"Nothing was changed; `turnstile show {agent_id}` shows the agent's status"
         ) from error
     return _standing(items["STATE"], asked)
 
 
 def _missing(agent_id: str, decision: OperatorDecision, refusal: AnswerRefused, effects: list[Item]) -> str:
-    """Why a decision cannot be given, and the options that would have to be added."""
+    """Write why a decision was refused, and which options it needs."""
     told = f"Nothing was decided for agent {agent_id}: {refusal}"
     if not effects:
         return told
     options = " ".join(f"--not '{item['record']}'" for item in effects)
     return (
-        f"{told}. Look up where it would have happened. Then say --not KEY if an effect did not happen, and "
-        f"--happened KEY or --happened KEY=RESULT if it did: `turnstile decide {agent_id} {decision} {options}`"
+        f"{told}. Look in the tool's own records. Then say --not KEY for an effect that did not happen, and "
+        f"--happened KEY or --happened KEY=RESULT for an effect that did: "
+        f"`turnstile decide {agent_id} {decision} {options}`"
     )
 
 
 def wait_for_decision(stack: Stack, before: Standing, timeout: float = 900) -> None:
-    """Waits until the recovery has done what was decided, or asks again. Raises StackError if it ends without."""
+    """Wait until the recovery has carried the decision out, or asks again. Raise StackError if it does neither."""
     _wait(stack, before, lambda: stack.execution(before.execution), timeout)
 
 
@@ -107,10 +108,10 @@ def wait_for_decision(stack: Stack, before: Standing, timeout: float = 900) -> N
 
 
 def resume(stack: Stack, agent_id: str) -> tuple[Standing, Sent]:
-    """Sends an agent to recovery: puts the AgentError event that says that its turn has died.
+    """Send an agent to recovery: put the AgentError event that says that its turn has died.
 
-    Returns where the agent stood, and the event. Raises UnknownAgent; StackError if there is nothing to take over,
-    because the agent is finished, waits for somebody, or is being worked on.
+    Return the agent's position before, and the event. Raise UnknownAgent; StackError if there is nothing to take over,
+    because the agent is finished, waits for a person or another agent, or an execution works on it.
     """
     items = {item["record"]: item for item in stack.read_agent(agent_id)}
     state, before = items["STATE"], _standing(items["STATE"], items.get(OPERATOR))
@@ -121,7 +122,8 @@ def resume(stack: Stack, agent_id: str) -> tuple[Standing, Sent]:
         agent_id=agent_id,
         step=before.step,
         error="TurnDied",
-        error_message=f"{'Nobody works on it' if free else f'{dead} has ended'}; an operator sent it to recovery.",
+        error_message=f"{'No execution works on it' if free else f'{dead} has ended'}; "
+        "an operator sent it to recovery.",
         current_state=Status(state["status"]),
         execution_arn=dead,
     )
@@ -131,7 +133,7 @@ def resume(stack: Stack, agent_id: str) -> tuple[Standing, Sent]:
 
 
 def wait_for_recovery(stack: Stack, before: Standing, sent: Sent, timeout: float = 900) -> None:
-    """Waits until the recovery has moved the agent, or asks its operator. Raises StackError if it does neither."""
+    """Wait until the recovery has moved the agent, or asks its operator. Raise StackError if it does neither."""
     started: list[str] = []
 
     def find() -> Execution | None:
@@ -150,9 +152,9 @@ def wait_for_recovery(stack: Stack, before: Standing, sent: Sent, timeout: float
 def _refuse_to_resume(stack: Stack, state: Item, before: Standing) -> None:
     agent_id, status = state["agentId"], Status(state["status"])
     if status in FINISHED:
-        raise StackError(f"Agent {agent_id} is {status}: it is finished, and there is nothing to resume")
+        raise StackError(f"Agent {agent_id} is {status}: it is finished and cannot be resumed")
     if status in _INSTEAD:
-        what = f"Agent {agent_id} is {status}, and there is nothing to resume before that has come"
+        what = f"Agent {agent_id} is {status}, and cannot be resumed before it gets what it waits for"
         raise StackError(f"{what}. {_INSTEAD[status].format(agent=agent_id)}")
     owner = stack.execution(before.execution) if before.execution != FREE else None
     if owner is None or owner.status != "RUNNING":
@@ -162,7 +164,7 @@ def _refuse_to_resume(stack: Stack, state: Item, before: Standing) -> None:
             f"Agent {agent_id} waits for its operator: `turnstile decide {agent_id} {'|'.join(OperatorDecision)}`"
         )
     raise StackError(
-        f"Agent {agent_id} is being worked on: {owner.arn} is RUNNING. If it hangs, stop that execution, then resume"
+        f"An execution works on agent {agent_id}: {owner.arn} is RUNNING. If it hangs, stop that execution, then resume"
     )
 
 
@@ -182,25 +184,25 @@ def _wait(stack: Stack, before: Standing, find: Callable[[], Execution | None], 
         if time.monotonic() > deadline:
             raise StackError(
                 f"Recovery has not moved agent {before.agent_id} in {timeout:.0f} seconds; "
-                f"`turnstile trace {before.agent_id}` shows what it does"
+                f"`turnstile trace {before.agent_id}` shows what the recovery does"
             )
         time.sleep(INTERVAL)
 
 
 def _moved(stack: Stack, before: Standing) -> bool:
-    """Whether the journal has gone on, or an operator has been asked since."""
+    """Return True if the journal has grown, or the operator has been asked, since `before`."""
     now = _now(stack, before.agent_id)
     return now.step > before.step or now.asked != before.asked
 
 
 def _explain(stack: Stack, before: Standing, execution: Execution) -> None:
-    """A recovery has ended. Raises StackError unless the agent has changed, by its hand or by another's."""
+    """Raise StackError if a recovery has ended and the agent has not changed since `before`."""
     if _now(stack, before.agent_id).updated != before.updated:
         return
     if execution.error:
         told = f"failed. {execution.error}: {reason(execution.cause)}"
     else:
-        told = f"{execution.status}: it found nothing to do. `turnstile verify {before.agent_id}` tells more"
+        told = f"is {execution.status}: it found nothing to do. `turnstile verify {before.agent_id}` tells more"
     raise StackError(f"Agent {before.agent_id} has not changed; its recovery {execution.arn} {told}")
 
 
@@ -222,7 +224,7 @@ def _standing(state: Item, asked: Item | None) -> Standing:
 
 
 def _executions_of(stack: Stack, sent: Sent) -> list[str]:
-    """The executions that an event has started, among those that began since it was put on the bus."""
+    """Return the executions that an event has started, among the executions since the event was put on the bus."""
     since = sent.at - dt.timedelta(minutes=1)  # AWS's clock and ours may differ
     listed = stack.stepfunctions.list_executions(stateMachineArn=sent.machine, maxResults=100)["executions"]
     recent = [stack.execution(each["executionArn"]) for each in listed if each["startDate"] >= since]

@@ -1,4 +1,4 @@
-"""Registers agents: an agent.yaml becomes the next version of a definition in the stack's table."""
+"""Register agents: an agent.yaml becomes the next version of a definition in the stack's table."""
 
 import datetime as dt
 import importlib
@@ -35,7 +35,7 @@ _FILE = ConfigDict(alias_generator=to_camel, validate_by_name=False, extra="forb
 
 
 class AgentFileError(StackError):
-    """An agent.yaml cannot be registered; the message names the file, the field and what is wrong there."""
+    """An agent.yaml cannot be registered; the message names the file, the field and the mistake."""
 
 
 def _micro_usd(value: Any) -> Any:
@@ -47,21 +47,21 @@ def _micro_usd(value: Any) -> Any:
 
 
 class FileLimits(Limits):
-    """`Limits` as the file has them: the cost is `costUsd`, in US dollars."""
+    """`Limits` in the file: the cost is `costUsd`, in US dollars."""
 
     model_config = _FILE
     cost_micro_usd: Annotated[int, Field(alias="costUsd"), BeforeValidator(_micro_usd)] = Limits().cost_micro_usd
 
 
 class FileModel(ModelSettings):
-    """`ModelSettings` as the file has them: without an `id`, the stack's own model is asked."""
+    """`ModelSettings` in the file: without an `id`, the agent uses the stack's own model."""
 
     model_config = _FILE
     id: Annotated[str, Field(min_length=1)] = ""
 
 
 class FileTool(Model):
-    """A tool: with a `handler` in Python that can be imported here, or with everything said in the file."""
+    """A tool: with a `handler` in Python that can be imported here, or with all its fields in the file."""
 
     model_config = _FILE
     name: ToolName
@@ -73,7 +73,7 @@ class FileTool(Model):
     alternatives: list[ToolName] = []
     compensation: Compensation | None = None
     idempotent: Annotated[
-        Literal[True] | None, Field(description="Whether a tool from elsewhere answers a second call with one key")
+        Literal[True] | None, Field(description="Whether a tool from elsewhere acts only once for calls with one key")
     ] = None
     on_unknown: OnUnknown | None = None
     reconcile: ToolName | None = None
@@ -100,7 +100,7 @@ class FileTool(Model):
 
 
 class AgentFile(Model):
-    """What an agent.yaml holds."""
+    """The content of an agent.yaml."""
 
     model_config = _FILE
     name: Annotated[str, StringConstraints(pattern=AGENT_ID)]
@@ -121,7 +121,7 @@ class AgentFile(Model):
 
 
 class Settling(Model):
-    """How a call of a tool that writes is settled when its outcome is unknown, and why so."""
+    """How a write tool's call is settled when its outcome is unknown, and why."""
 
     tool: str
     on_unknown: OnUnknown
@@ -129,7 +129,7 @@ class Settling(Model):
     why: str
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Write it in one line."""
         look_up = f"looked up with {self.reconcile}"
         how = {
             "ask": "an operator is asked",
@@ -140,7 +140,7 @@ class Settling(Model):
 
 
 def settlings(path: Path, definition: Definition) -> list[Settling]:
-    """For each tool of an agent.yaml that writes: how a call is settled whose outcome is unknown, as registered."""
+    """Return for each write tool of an agent.yaml how a call with an unknown outcome is settled, as registered."""
     told = {tool.name: _on_unknown(tool)[1] for tool in read_agent_file(path).tools}
     return [
         Settling(tool=tool.name, on_unknown=tool.on_unknown, reconcile=tool.reconcile, why=told[tool.name])
@@ -150,16 +150,16 @@ def settlings(path: Path, definition: Definition) -> list[Settling]:
 
 
 def register(stack: Stack, path: Path, limits: Mapping[str, Any] | None = None) -> Definition:
-    """Registers the agent of an agent.yaml as the next version of its definition, and returns that.
+    """Register the agent of an agent.yaml as the next version of its definition, and return that definition.
 
-    `limits`, in the camelCase of `agent.definition.Limits`, take the place of the file's.
+    `limits`, in the camelCase of `agent.definition.Limits`, replace the file's limits.
 
-    What is the latest version already, to the letter, is returned as it is; nothing is written then.
+    If the file equals the latest version, that version is returned and nothing is written.
 
     Raises:
         AgentFileError: the file is wrong, or names a tool that cannot be found here.
-        StackError: a tool's function is not deployed, an agent that it delegates to is not registered, or somebody else
-            registered this one meanwhile.
+        StackError: a tool's function is not deployed, an agent that it delegates to is not registered, or another user
+            registered this agent at the same time.
     """
     file = read_agent_file(path)
     with _importable(path.parent):
@@ -189,7 +189,7 @@ def register(stack: Stack, path: Path, limits: Mapping[str, Any] | None = None) 
 
 
 def read_agent_file(path: Path) -> AgentFile:
-    """Reads an agent.yaml. Raises AgentFileError."""
+    """Read an agent.yaml. Raise AgentFileError if it is wrong."""
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -201,13 +201,13 @@ def read_agent_file(path: Path) -> AgentFile:
 
 
 def latest_definition(stack: Stack, name: str) -> Definition | None:
-    """The newest version of a definition; None if there is none."""
+    """Return the newest version of a definition; None if the agent is not registered."""
     item = stack.item(definition_key(name), "LATEST")
     return Definition.model_validate_json(item["definition"]) if item else None
 
 
 def _on_unknown(tool: FileTool) -> tuple[OnUnknown, str]:
-    """What to do about an unknown outcome, and why. A call by key is the default where it cannot act twice."""
+    """Return what to do about an unknown outcome, and why. The default is a call by key where it cannot act twice."""
     if tool.on_unknown:
         return tool.on_unknown, f"the file says onUnknown: {tool.on_unknown}"
     if tool.handler:
@@ -227,7 +227,7 @@ def _tool(path: Path, index: int, tool: FileTool, stack: str) -> Tool:
         if tool.compensation:
             _check_fields(f"{place}.compensation.arguments", tool.compensation, handler)
     else:
-        assert tool.description and tool.input_schema is not None and tool.effect  # FileTool has made sure of it
+        assert tool.description and tool.input_schema is not None and tool.effect  # FileTool has checked this
         description, schema, effect = tool.description, tool.input_schema, tool.effect
     _check_schema(f"{place}.inputSchema", schema)
     if schema.get("type") != "object":
@@ -253,10 +253,10 @@ def _tool(path: Path, index: int, tool: FileTool, stack: str) -> Tool:
 def _handler(place: str, name: str) -> ToolHandler:
     try:
         module = importlib.import_module(name)
-    except Exception as error:  # whatever somebody's module does when it is imported
+    except Exception as error:  # a user's module may raise any error while it is imported
         why = str(error) if isinstance(error, ModuleNotFoundError) else f"{type(error).__name__}: {error}"
         raise AgentFileError(
-            f"{place}.handler: the module {name} cannot be imported: {why}. It is looked for in functions/ (as is "
+            f"{place}.handler: the module {name} cannot be imported: {why}. Python looks for it in functions/ (as for "
             "tools.book_flight.handler) and beside the file"
         ) from error
     handler = getattr(module, "handler", None)
@@ -271,13 +271,13 @@ def _check_schema(place: str, schema: dict[str, Any]) -> None:
     except SchemaError as error:
         raise AgentFileError(f"{place}: no JSON schema: {error.json_path}: {error.message}") from error
     if elsewhere := sorted(reference for reference in _references(schema) if not reference.startswith("#/$defs/")):
-        raise AgentFileError(f"{place}: {elsewhere[0]} is not in the schema; only what is in its `$defs` can be named")
+        raise AgentFileError(f"{place}: {elsewhere[0]} is not in the schema; refer only to entries of its `$defs`")
 
 
 def _check_condition(place: str, condition: dict[str, Any], arguments: dict[str, Any]) -> None:
-    """A condition that is a slip of the pen would let calls through that somebody wanted to see."""
+    """Raise AgentFileError for a condition with a mistake: it would let calls through that need an approval."""
     if not condition:
-        raise AgentFileError(f"{place}: an empty schema matches every call; say `always` if that is meant")
+        raise AgentFileError(f"{place}: an empty schema matches every call; say `always` if you mean that")
     _check_schema(place, condition)
     known = arguments.get("properties", {})
     named = [*condition.get("properties", {}), *condition.get("required", [])]
@@ -288,7 +288,7 @@ def _check_condition(place: str, condition: dict[str, Any], arguments: dict[str,
 def _check_fields(place: str, compensation: Compensation, handler: ToolHandler) -> None:
     """Raise AgentFileError if a compensation needs a field that the tool's output does not have.
 
-    Of a tool without a `handler` the output is not known here; an output that may have any fields has this one too.
+    The output of a tool without a `handler` is not known here. An output that may have any fields passes the check.
     """
     output = handler.output_schema
     known = output.get("properties", {})
@@ -297,8 +297,8 @@ def _check_fields(place: str, compensation: Compensation, handler: ToolHandler) 
     for argument, field in compensation.arguments.items():
         if field not in known:
             raise AgentFileError(
-                f"{place}.{argument}: {field} is no field of what {handler.name} returns; it returns "
-                f"{', '.join(known) or 'no fields'}"
+                f"{place}.{argument}: {field} is no field of the output of {handler.name}; its fields are "
+                f"{', '.join(known) or 'none'}"
             )
 
 
@@ -317,14 +317,14 @@ def _check_function(stack: Stack, tool: Tool) -> None:
     if "-tool-" not in tool.function:
         raise StackError(
             f"The tool {tool.name} cannot run as the Lambda {tool.function}: the machine may call only functions with "
-            "-tool- in their names"
+            "-tool- in their names; rename the function"
         )
     try:
         configuration = stack.lambdas.get_function(FunctionName=tool.function)["Configuration"]
     except stack.lambdas.exceptions.ResourceNotFoundException as error:
         raise StackError(
-            f"There is no Lambda {tool.function}, which the tool {tool.name} runs as. Deploy one with this name "
-            f"(template.yaml shows how the sample tools are), or name another with `function`"
+            f"There is no Lambda {tool.function}, which the tool {tool.name} needs. Deploy a Lambda with this name "
+            f"(template.yaml shows the sample tools), or name another with `function`"
         ) from error
     if configuration["Timeout"] > tool.timeout_seconds:
         raise StackError(
@@ -337,13 +337,13 @@ def _check_function(stack: Stack, tool: Tool) -> None:
 def _check_delegate(stack: Stack, agent: str, name: str) -> None:
     if name != agent and latest_definition(stack, name) is None:
         raise StackError(
-            f"The agent {agent} delegates to {name}, which is not registered in the stack {stack.name}. Register that "
-            "one first (turnstile register PATH), or take it out of `delegates`"
+            f"The agent {agent} delegates to {name}, which is not registered in the stack {stack.name}. Register "
+            f"{name} first (turnstile register PATH), or remove it from `delegates`"
         )
 
 
 def _write(stack: Stack, definition: Definition) -> None:
-    """Both items or neither, and only on top of the version that was read."""
+    """Write both items in one transaction, only if the version that was read is still the latest."""
     partition = definition_key(definition.name)
     item = {
         "agentId": {"S": partition},
@@ -376,13 +376,13 @@ def _write(stack: Stack, definition: Definition) -> None:
         if not any(reason["Code"] == "ConditionalCheckFailed" for reason in error.response["CancellationReasons"]):
             raise
         raise StackError(
-            f"Somebody else registered the agent {definition.name} at the same time; nothing was written. Try again"
+            f"Another user registered the agent {definition.name} at the same time; nothing was written. Try again"
         ) from error
 
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Makes of what pydantic finds an AgentFileError that names the file and the fields."""
+    """Turn pydantic's error into an AgentFileError that names the file and the fields."""
     try:
         yield
     except ValidationError as error:
@@ -392,7 +392,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Makes the modules of a folder importable, behind all others, and forgets them after: two may share a name."""
+    """Make the modules of a folder importable, after all other folders; forget them afterwards: names may repeat."""
     place = str(folder.resolve())
     before = set(sys.modules)
     sys.path.append(place)

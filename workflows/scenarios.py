@@ -1,8 +1,8 @@
-"""Scenarios. One file is one path through the machines: what the model replies, what fails, and what comes of it.
+"""Scenarios. One file is one path through the machines: what the model replies, what fails, and what the result is.
 
-`workflows/agents/<agent>/scenarios/<name>.yaml`. The demo plays them, the tests hold the machines to them, and the
-README's table is made from them. `{today}`, `{tomorrow}`, `{in_2_days}` and `{in_3_days}` in any text become dates
-(YYYY-MM-DD, UTC).
+The files are `workflows/agents/<agent>/scenarios/<name>.yaml`. The demo plays them, the tests check the machines
+against them, and the README's table is made from them. `{today}`, `{tomorrow}`, `{in_2_days}` and `{in_3_days}` in any
+text become dates (YYYY-MM-DD, UTC).
 """
 
 from collections.abc import Iterator
@@ -36,14 +36,14 @@ class ScenarioError(Exception):
 
 
 class ToolCall(Model):
-    """A tool that the model asks for."""
+    """A tool call that the model asks for."""
 
     name: ToolName
     input: dict[str, Any]
 
 
 class Usage(Model):
-    """What a reply cost in tokens."""
+    """The tokens of a reply."""
 
     input_tokens: Annotated[int, Field(ge=0)]
     output_tokens: Annotated[int, Field(ge=0)]
@@ -55,30 +55,30 @@ class Reply(Model):
     text: str | None = None
     tools: list[ToolCall] = []
     usage: Annotated[Usage | None, Field(description="Estimated from the texts if absent")] = None
-    stop_reason: Annotated[StopReason | None, Field(description="By what the reply holds if absent")] = None
+    stop_reason: Annotated[StopReason | None, Field(description="Derived from the reply's content if absent")] = None
     faults: Annotated[
         list[Literal["throttle", "unavailable", "timeout", "rubbish"]],
-        Field(description="How the first attempts go before this reply is given"),
+        Field(description="The faults of the first attempts, one each, before this reply is given"),
     ] = []
 
     @model_validator(mode="after")
     def _says_something(self) -> "Reply":
         if self.text is None and not self.tools:
-            raise ValueError("a reply has `text`, `tools` or both")
+            raise ValueError("a reply needs `text`, `tools` or both")
         return self
 
 
 class Ruling(Model):
-    """What is decided about calls that wait for approval; in the file just the decision, or this."""
+    """A decision about calls that wait for approval; in the file, the decision alone or these fields."""
 
     decision: Verdict
     note: str = ""
 
 
 class Child(Model):
-    """What the model replies to an agent that is delegated to. It is known by its prompt, as a scenario is."""
+    """The model's replies to a child agent. The prompt identifies the child, as it does a scenario."""
 
-    prompt: Annotated[Text, Field(description="What `delegate` gives it, to the letter")]
+    prompt: Annotated[Text, Field(description="Exactly the prompt that `delegate` gives to the child")]
     replies: Annotated[list[Reply], Field(min_length=1)]
 
 
@@ -90,7 +90,7 @@ class ExpectedEffect(Model):
 
 
 class Expected(Model):
-    """What has come of it in the end."""
+    """The expected result at the end."""
 
     status: Status
     states: Annotated[
@@ -98,14 +98,14 @@ class Expected(Model):
         BeforeValidator(lambda value: value.split() if isinstance(value, str) else value),
         Field(
             min_length=1,
-            description="The states visited, in order, over all turns; names with spaces between. Of turns that only "
-            "find that not all children have reported, none: how many there are is a matter of chance",
+            description="The states visited, in order, over all turns; names with spaces between. Without turns that "
+            "only find that not all children have reported: their number differs from run to run",
         ),
     ]
     effects: Annotated[list[ExpectedEffect], Field(description="The ledger, in order")] = []
-    recoveries: Annotated[list[RecoveryAction], Field(description="What the recoveries decided, in order")] = []
-    bookings: Annotated[int, Field(ge=0, description="Bookings that stand, those of the agents below it included")] = 0
-    children: Annotated[list[Status], Field(description="How the agents ended that it delegated to, in order")] = []
+    recoveries: Annotated[list[RecoveryAction], Field(description="The recoveries' decisions, in order")] = []
+    bookings: Annotated[int, Field(ge=0, description="Bookings that stand, also of the agents below it")] = 0
+    children: Annotated[list[Status], Field(description="The final status of each child, in order")] = []
     error: Annotated[Text | None, Field(description="The error that the agent ended with")] = None
 
 
@@ -114,18 +114,18 @@ class Scenario(Model):
 
     name: Annotated[str, Field(description="The file's name without its suffix")]
     title: Annotated[Text, Field(description="One line for the table in the README")]
-    prompt: Annotated[Text, Field(description="What the user asks for; no other scenario may ask the same")]
+    prompt: Annotated[Text, Field(description="The user's request; no other scenario may have the same")]
     agent: Annotated[str, Field(description="The agent's folder")] = "travel"
-    limits: Annotated[dict[str, Any], Field(description="Limits that differ from the agent's own, in camelCase")] = {}
+    limits: Annotated[dict[str, Any], Field(description="Limits that replace the agent's own, in camelCase")] = {}
     replies: Annotated[list[Reply], Field(min_length=1)]
-    inputs: Annotated[list[Text], Field(description="What the user says each time that the agent waits for it")] = []
+    inputs: Annotated[list[Text], Field(description="The user's inputs, one for each time that the agent waits")] = []
     decisions: Annotated[
         list[
             Annotated[Ruling, BeforeValidator(lambda value: {"decision": value} if isinstance(value, str) else value)]
         ],
-        Field(description="What is decided each time that the agent waits for an approval"),
+        Field(description="The decisions, one for each time that the agent waits for an approval"),
     ] = []
-    children: Annotated[list[Child], Field(description="The agents that it delegates to, and those that they do")] = []
+    children: Annotated[list[Child], Field(description="The agents below it: its children, and their children")] = []
     expect: Expected
 
     @field_validator("limits")
@@ -136,10 +136,10 @@ class Scenario(Model):
 
 
 def load_scenarios(agents: Path = AGENTS, today: date | None = None) -> list[Scenario]:
-    """Every scenario of every agent, by agent and name.
+    """Load every scenario of every agent, in order of agent and name.
 
     Raises:
-        ScenarioError: a file is wrong, or two ask for the same thing.
+        ScenarioError: a file is wrong, or two scenarios have the same prompt.
     """
     scenarios: list[Scenario] = []
     names: dict[str, str] = {}
@@ -156,11 +156,11 @@ def load_scenarios(agents: Path = AGENTS, today: date | None = None) -> list[Sce
 
 
 def load_scenario(path: Path, today: date | None = None) -> Scenario:
-    """The scenario in a file.
+    """Load the scenario from a file.
 
     Args:
-        path: the file; its name and its agent's folder have to be what it says of itself.
-        today: the date to count from; the present one otherwise.
+        path: the file; its name and its agent's folder have to match its fields `name` and `agent`.
+        today: the date to count from; the present date in UTC otherwise.
 
     Raises:
         ScenarioError: the file cannot be read or is wrong; the message names the field.

@@ -1,8 +1,8 @@
-"""A model that says what a scenario says: Bedrock's Converse on 127.0.0.1, in Bedrock's own wire format.
+"""A model that gives a scenario's replies: Bedrock's Converse on 127.0.0.1, in Bedrock's own wire format.
 
-The conversation's first words choose the scenario, or a child in one, and `requestMetadata.modelCalls` the reply: how
-many decisions the agent has in its journal. That number moves only with a checkpoint, so a request made again gets the
-same answer.
+The conversation's first text chooses the scenario, or a child in a scenario. `requestMetadata.modelCalls`, the number
+of decisions in the agent's journal, chooses the reply. That number grows only with a checkpoint, so a repeated request
+gets the same answer.
 """
 
 import json
@@ -32,7 +32,7 @@ _RUBBISH = {  # an answer without a message
 
 
 class Refused(Exception):
-    """An answer that is an error: HTTP status, the error's name, its message."""
+    """An error as the answer: its HTTP status, its name, its message."""
 
     def __init__(self, status: int, name: str, message: str) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class Refused(Exception):
 
 
 class Script:
-    """Who is played by which scenario, and how often each reply was asked for. Safe to use from several threads."""
+    """The scenario of each agent, and how often each reply was requested. Safe to use from several threads."""
 
     def __init__(self, scenarios: Iterable[Scenario]) -> None:
         self._by_prompt: dict[str, tuple[str, Scenario | Child]] = {}
@@ -53,10 +53,10 @@ class Script:
         self._lock = threading.Lock()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The body of Converse's answer to the body of a request.
+        """Return the body of Converse's answer to the body of a request.
 
         Raises:
-            Refused: Bedrock would not take the request, the scenario has no answer, or its answer is a fault.
+            Refused: Bedrock would refuse the request, the scenario has no answer, or its answer is a fault.
         """
         message = refusal(request)
         if message:
@@ -86,7 +86,7 @@ class Script:
                 known = "\n".join(f"  {name}: {prompt}" for prompt, (name, _) in self._by_prompt.items())
                 raise _mistake(
                     f"no scenario has the prompt {words!r}. The scripted model knows these:\n{known}\n"
-                    f"Others go into {AGENTS}/<agent>/scenarios/"
+                    f"Put more scenarios into {AGENTS}/<agent>/scenarios/"
                 )
             self._by_agent[agent] = self._by_prompt[words]
         return self._by_agent[agent]
@@ -96,15 +96,15 @@ class ScriptedModel:
     """The server, in a thread of this process; a context manager starts and stops it.
 
     Args:
-        scenarios: what it can play.
-        port: where it listens on 127.0.0.1; a free port otherwise.
+        scenarios: the scenarios that it can play.
+        port: its port on 127.0.0.1; a free port otherwise.
     """
 
     def __init__(self, scenarios: Iterable[Scenario], port: int = 0) -> None:
         handler = type("Handler", (_Handler,), {"script": Script(scenarios)})
         self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        """What a client takes as endpoint_url."""
+        """The endpoint_url for a client."""
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     def __enter__(self) -> Self:
@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
     script: Script
 
     def do_POST(self) -> None:
-        """Answers POST /model/{modelId}/converse."""
+        """Answer POST /model/{modelId}/converse."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         try:
             parts = unquote(self.path).split("/")
@@ -137,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(refused.status, {"message": str(refused)}, refused.name)
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Says nothing: the machines' history tells what was asked."""
+        """Log nothing: the executions' histories show the requests."""
 
     def _send(self, status: int, content: dict[str, Any], error: str | None = None) -> None:
         body = json.dumps(content).encode()

@@ -1,4 +1,4 @@
-"""Puts late truth into the ledger of an agent that has ended: whether a call took effect, as an operator found out."""
+"""Settle the ledger of a finished agent: write whether a call took effect, as an operator found out."""
 
 import datetime as dt
 import json
@@ -14,7 +14,7 @@ from workflows.client import Stack, StackError
 
 
 class Settled(Model):
-    """What the ledger says now."""
+    """The settled entry of the ledger."""
 
     agent_id: str
     key: str
@@ -28,13 +28,13 @@ def settle(stack: Stack, agent_id: str, key: str, happened: bool, result: str = 
     """Settle one unsettled ledger entry of a finished agent. Nothing else of the agent changes.
 
     Args:
-        stack: where the agent is.
-        agent_id: the agent.
-        key: the entry's `record`, as EFFECT#000002#0. With an undo, the effect that it undoes is settled too.
+        stack: the agent's stack.
+        agent_id: the agent's id.
+        key: the entry's `record`, such as EFFECT#000002#0. With an undo, the effect that it undoes is settled too.
         happened: whether the call took effect.
-        result: what the call gave, as JSON; empty if that is not known. Only for a call that took effect.
+        result: the call's result, as JSON; empty if it is not known. Only for a call that took effect.
 
-    Raises UnknownAgent, and StackError with the reason if there is nothing that may be settled so.
+    Raise UnknownAgent; StackError with the reason if the entry may not be settled this way.
     """
     value = _read_result(happened, result)
     entry = _entry(stack, agent_id, key)
@@ -42,7 +42,7 @@ def settle(stack: Stack, agent_id: str, key: str, happened: bool, result: str = 
     try:
         stack.dynamodb.transact_write_items(TransactItems=writes)
     except stack.dynamodb.exceptions.TransactionCanceledException as error:
-        _entry(stack, agent_id, key)  # another answer may have come first: then this says so
+        _entry(stack, agent_id, key)  # raises StackError if another answer came first
         raise StackError(f"The table refused to settle {key} of agent {agent_id}; try again in a moment") from error
     effect = undoes(key)
     return Settled(
@@ -57,13 +57,13 @@ def settle(stack: Stack, agent_id: str, key: str, happened: bool, result: str = 
 
 def _read_result(happened: bool, result: str) -> str:
     if result and not happened:
-        raise StackError("A call that did not take effect has no result; leave RESULT out, or say --happened")
+        raise StackError("A call that did not take effect has no result; leave RESULT out, or use --happened")
     try:
         value = json.loads(result) if result else RESULT_UNKNOWN
     except (ValueError, RecursionError) as error:
         raise StackError(f"RESULT is no JSON: {error}") from error
     if nests_deeper(value):
-        raise StackError(f"RESULT nests deeper than {DEPTH} levels; give what the model or its caller needs of it")
+        raise StackError(f"RESULT nests deeper than {DEPTH} levels; give the part that the model or its caller needs")
     text = json.dumps(clean(value), ensure_ascii=False)
     if len(text.encode()) > RESULT_LIMIT:
         raise StackError(f"RESULT has {len(text.encode())} bytes; give at most {RESULT_LIMIT}")
@@ -71,7 +71,7 @@ def _read_result(happened: bool, result: str) -> str:
 
 
 def _entry(stack: Stack, agent_id: str, key: str) -> Item:
-    """Find the entry that is to be settled. Raises StackError if it may not be."""
+    """Find the entry to settle. Raise StackError if it may not be settled."""
     items = {item["record"]: item for item in stack.read_agent(agent_id)}
     status = Status(items["STATE"]["status"])
     if status not in FINISHED:
@@ -96,12 +96,12 @@ def _entry(stack: Stack, agent_id: str, key: str) -> Item:
 
 
 def _of_undone(happened: bool) -> EffectStatus:
-    """The status of an effect whose undo happened or not."""
+    """Return the status of an effect after its undo happened or did not happen."""
     return EffectStatus.COMPENSATED if happened else EffectStatus.COMMITTED
 
 
 def _writes(stack: Stack, entry: Item, happened: bool, result: str) -> list[Any]:
-    """One transaction: the agent is finished, the entry is unsettled, and the effect of an undo waits for it."""
+    """Build one transaction. It needs a finished agent, an unsettled entry and, for an undo, a COMPENSATING effect."""
     table, agent_id = stack.outputs.table_name, entry["agentId"]
 
     def on(record: str, condition: str, values: dict[str, str]) -> dict[str, Any]:

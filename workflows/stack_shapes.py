@@ -1,4 +1,4 @@
-"""What a deployed stack says of itself and its agents, and what was sent to it."""
+"""The data that a deployed stack gives about itself and its agents, and the events that were sent to it."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from workflows.trace import Visit
 
 
 class Outputs(BaseModel):
-    """What the stack's template promises to say of itself."""
+    """The outputs that the stack's template has."""
 
     model_config = ConfigDict(alias_generator=to_pascal, frozen=True)
 
@@ -41,33 +41,33 @@ class Outputs(BaseModel):
 
 @dataclass(frozen=True)
 class Sent:
-    """An event that the bus took, and the machine that takes it in."""
+    """An event that the bus accepted, and the machine that takes it in."""
 
     event_id: str
     agent_id: str
     machine: str
     at: dt.datetime
     what: str
-    """How it is called when it is refused."""
+    """The event's name in the message of a refusal."""
     known_as: str = ""
-    """The id that its sender gave it; the event's otherwise."""
+    """The id that its sender gave it; empty: the event's id."""
 
     @property
     def key(self) -> str:
-        """By what the record knows it."""
+        """The event's id in the agent's record."""
         return self.known_as or self.event_id
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is new about an agent: the STATE that was read, and the journal entries that are new in it."""
+    """A change of an agent: the STATE that was read, and the new journal entries."""
 
     state: Item
     entries: list[Entry]
 
     @property
     def status(self) -> Status:
-        """Where the agent stands."""
+        """The agent's status."""
         return Status(self.state["status"])
 
 
@@ -82,10 +82,10 @@ class AgentSummary(Model):
 
 
 class Standing(AgentSummary):
-    """An agent while all are watched."""
+    """An agent in the list of all watched agents."""
 
     step: int
-    waits_for: Annotated[str, Field(description="What has to come from outside, or what it ended with; often empty")]
+    waits_for: Annotated[str, Field(description="The event that it waits for, or the error of its end; often empty")]
 
 
 class Execution(Model):
@@ -102,7 +102,7 @@ class Execution(Model):
 
     @property
     def event(self) -> dict[str, Any]:
-        """The event that started it; empty if somebody started it with something else."""
+        """The event that started it; empty if its input is no object."""
         return self.input if isinstance(self.input, dict) else {}
 
 
@@ -115,7 +115,7 @@ class Run(Model):
 
 
 def summary_of(item: Item) -> AgentSummary:
-    """What STATE says of an agent, or the index."""
+    """Build an agent's summary from STATE, or from the index's item."""
     return AgentSummary(
         agent_id=item["agentId"],
         status=Status(item["status"]),
@@ -126,7 +126,7 @@ def summary_of(item: Item) -> AgentSummary:
 
 
 def waits_for(view: AgentView) -> str:
-    """What an agent waits for, or what it has failed with, in a few words."""
+    """Write in a few words what an agent waits for, or the error with which it failed."""
     match view:
         case AgentView(approval=approval) if approval:
             calls = ", ".join(call.tool_name for call in approval.calls if call.approval)

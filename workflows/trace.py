@@ -1,7 +1,7 @@
-"""What an execution did, read from its history: which states it visited, with what, for how long.
+"""Read an execution's history: which states it visited, with which data, for how long.
 
-Pure. It takes events in the shape of GetExecutionHistory. Iterations of a Map run side by side, so that events of
-different iterations alternate; `previousEventId` tells which belong together.
+Pure. Events have the shape of GetExecutionHistory. Iterations of a Map run side by side, so the events of different
+iterations alternate; `previousEventId` tells which events belong together.
 """
 
 import datetime as dt
@@ -27,9 +27,9 @@ class Visit:
     entered: dt.datetime
     input: Any
     iteration: int | None = None
-    """Which iteration of the Map around it, from 0; None outside a Map."""
+    """The iteration of the Map around it, from 0; None outside a Map."""
     seconds: float | None = None
-    """None if the state was never left: it still runs, or the execution ended in it."""
+    """Its duration; None if the state was never left: it still runs, or the execution ended in it."""
     output: Any = None
     attempts: int = 0
     """How often its task was tried."""
@@ -39,33 +39,33 @@ class Visit:
 
     @property
     def transitions(self) -> int:
-        """How many state transitions it counts as: a retry is one more."""
+        """The number of its state transitions: a retry counts as one more."""
         return max(self.attempts, 1)
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where in the machine an event belongs."""
+    """The place of an event in the machine."""
 
     visit: Visit | None = None
     """None between two states."""
     iteration: int | None = None
     around: "_Place | None" = None
-    """The place of the Map, inside of an iteration."""
+    """In an iteration: the place of its Map."""
 
     @property
     def is_map(self) -> bool:
-        """Whether it is in a Map, and in none of its iterations."""
+        """Whether it is in a Map, but outside of the Map's iterations."""
         return self.visit is not None and self.visit.kind == "Map"
 
 
 def visits(history: Iterable[Event]) -> list[Visit]:
-    """The visits of states in an execution, in the order in which they were entered."""
+    """Return the visits of states in an execution, in the order in which the states were entered."""
     found: list[Visit] = []
     places = {0: _Place()}
     for event in history:
         kind, place = event["type"], places[event.get("previousEventId", 0)]
-        # An engine may let the end of a Map, and its next iteration, follow on the last state of an iteration.
+        # In some engines, `previousEventId` of a Map's end, or of its next iteration, is an iteration's last state.
         if kind in (*_END_OF_MAP, "MapIterationStarted") and place.around and not place.is_map:
             place = place.around
         if kind.endswith("StateEntered"):
@@ -92,7 +92,7 @@ def visits(history: Iterable[Event]) -> list[Visit]:
 
 
 def transitions(found: Iterable[Visit]) -> int:
-    """The number of state transitions that AWS would charge: states entered, retries included."""
+    """Return the number of state transitions that AWS would charge: states entered, retries included."""
     return sum(visit.transitions for visit in found)
 
 
@@ -108,5 +108,5 @@ def _note(visit: Visit, event: Event) -> None:
 
 
 def json_value(text: str | None) -> Any:
-    """The data of a state; None where the history was read without it."""
+    """Read the data of a state; None if the history was read without data."""
     return None if text is None else read_json(text)

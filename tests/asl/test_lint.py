@@ -68,7 +68,7 @@ def test_a_command_that_finds_no_machine_fails(tmp_path: Path, monkeypatch: pyte
 def test_a_state_that_stands_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "twice.asl.yaml"
     path.write_text("StartAt: A\nStates:\n  A: { Type: Succeed }\n  A: { Type: Fail }\n")
-    with pytest.raises(InvalidDefinition, match=r"twice\.asl\.yaml.*A stands twice"):
+    with pytest.raises(InvalidDefinition, match=r"twice\.asl\.yaml.*repeated key A"):
         load_machine(path)
 
 

@@ -122,7 +122,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         server.bind((HOST, 0))
         server.listen()
         port = server.getsockname()[1]
-        with pytest.raises(EngineError, match=f"Port {port} on 127.0.0.1 is taken"):
+        with pytest.raises(EngineError, match=f"Port {port} on 127.0.0.1 is in use"):
             Embedded.start(folder=tmp_path, port=port)
 
 
@@ -137,14 +137,14 @@ def test_a_crash_tells_how_and_where_to_look(tmp_path: Path) -> None:
         os.kill(engine.running.pid, signal.SIGKILL)
         with pytest.raises(EngineError) as error:
             engine.deploy(TEMPLATE)
-        assert "was killed by SIGKILL; its last words:" in str(error.value)
+        assert "was killed by SIGKILL; its last lines:" in str(error.value)
         assert "Running on http://127.0.0.1" in str(error.value)
         assert str(error.value).endswith(f"Its log: {tmp_path / 'embedded.log'}")
 
 
 def test_a_child_that_does_not_come_up_is_noticed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workflows.engines.embedded.free_port", lambda: 99_999)
-    with pytest.raises(EngineError, match="ended with exit status 1; its last words") as error:
+    with pytest.raises(EngineError, match="ended with exit status 1; its last lines") as error:
         Embedded.start(folder=tmp_path)
     assert "99999" in str(error.value) or "0-65535" in str(error.value)
 

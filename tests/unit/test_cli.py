@@ -67,9 +67,9 @@ NOT_HERE = "No embedded engine runs here; start one with `turnstile up`"
         (["approve", "a-1"], NOT_HERE),
         (["cancel", "a-1"], NOT_HERE),
         (["watch", "--all"], NOT_HERE),
-        (["watch"], "Name an agent to watch it, or give --all to watch all that are not finished"),
-        (["watch", "a-1", "--all"], "Name an agent to watch it, or give --all"),
-        (["demo", "--scenario", "nowhere"], "There is no scenario nowhere; there are: "),
+        (["watch"], "Give either an agent's id, or --all to watch every agent that is not finished"),
+        (["watch", "a-1", "--all"], "Give either an agent's id, or --all"),
+        (["demo", "--scenario", "nowhere"], "There is no scenario nowhere; the scenarios are: "),
         (["list", "--stack", "live"], "The stack live cannot be read: You must specify a region"),
     ],
 )
@@ -253,8 +253,9 @@ def test_nobody_is_asked_on_a_pipe_or_by_a_program(
     result = run("approve", "a-1", *options, typed="y\n")
     assert (result.exit_code, result.stdout, sent) == (1, "", [])
     assert result.stderr == (
-        "turnstile: Nobody is here to be asked: `turnstile approve a-1 2` decides about look, book, "
-        "`turnstile show a-1` shows it\n"
+        "turnstile: Without a terminal, or with --json, name the approval: `turnstile approve a-1 2` decides "
+        "about look, book, "
+        "`turnstile show a-1` shows the calls\n"
     )
 
 
@@ -386,7 +387,7 @@ def test_a_cancellation_that_comes_too_late(stack: Stack) -> None:
     store(stack, user(), standing("COMPLETED"))
     result = run("cancel", "a-1")
     assert (result.exit_code, sent) == (1, [])
-    assert result.stderr == "turnstile: Agent a-1 is COMPLETED: it is finished, and there is nothing to cancel\n"
+    assert result.stderr == "turnstile: Agent a-1 is COMPLETED: it is finished and cannot be cancelled\n"
     store(stack, standing("PLANNING"))
     assert run("cancel", "a-1").exit_code == 1
 
@@ -424,7 +425,7 @@ def test_a_parent_whose_child_waits_for_somebody(stack: Stack) -> None:
     for agent_id, status in (("b-1", "COMPLETED"), ("b-2", "WAITING_FOR_APPROVAL")):
         store(stack, {**user(), "agentId": agent_id}, standing(status, agent_id))
     shown = run("watch", "a-1").stdout
-    assert "It waits for 2 agents, which wait in their turn." in shown
+    assert "It waits for 2 agents, and a person has to act for them." in shown
     assert "`turnstile approve b-2` decides about what it asks for." in shown
     assert "b-1" not in shown
 

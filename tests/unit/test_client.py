@@ -223,7 +223,7 @@ def test_a_decision_or_a_cancellation_has_arrived_once_it_is_kept(
     monkeypatch.setattr(client, "CHECK_INTERVAL", 60)
     put(stack, standing(status="WAITING_FOR_APPROVAL"))
     sent = stack.decide_approval("a-1", "2", Verdict.APPROVE) if what == "decision" else stack.cancel("a-1")
-    with pytest.raises(StackError, match="nothing came of it"):
+    with pytest.raises(StackError, match="had no result within"):
         stack.wait_for(sent, timeout=0)
     put(stack, {**came(sent.event_id, "any"), "agentId": "a-1"})
     stack.wait_for(sent)
@@ -235,7 +235,7 @@ def test_what_has_ended_meanwhile_is_not_cancelled_and_not_waited_for(
     monkeypatch.setattr(client, "CHECK_INTERVAL", 60)
     put(stack, standing(status="COMPLETED"))
     stack.wait_for(stack.cancel("a-1"))
-    with pytest.raises(StackError, match="nothing came of it"):
+    with pytest.raises(StackError, match="had no result within"):
         stack.wait_for(stack.decide_approval("a-1", "2", Verdict.APPROVE), timeout=0)
 
 
@@ -250,14 +250,14 @@ def test_the_refusal_of_another_event_is_not_this_ones(stack: Stack, states: Stu
     sent = stack.send_input("a-1", "hello")
     for _ in range(10):
         refuse(states, {"id": "another event"}, "AgentUnknown", "There is no agent b.")
-    with pytest.raises(StackError, match="nothing came of it"):
+    with pytest.raises(StackError, match="had no result within"):
         stack.wait_for(sent, timeout=0.03)
 
 
 def test_an_event_that_nothing_comes_of(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workflows.client.CHECK_INTERVAL", 60)
     sent = stack.send_input("a-1", "hello")
-    with pytest.raises(StackError, match=r"nothing came of it in 0 seconds; look at the executions of .*AgentInput"):
+    with pytest.raises(StackError, match=r"had no result within 0 seconds; look at the executions of .*AgentInput"):
         stack.wait_for(sent, timeout=0)
 
 
@@ -419,7 +419,7 @@ def test_watching_an_agent_whose_turn_has_died(stack: Stack, states: Stubber) ->
     states.add_response("describe_execution", described(TURN, "RUNNING"))
     states.add_response("describe_execution", described(TURN, "FAILED", error="States.Runtime", cause="no path"))
     with pytest.raises(
-        TurnDied, match=r"is PLANNING, but nobody works on it: its turn .* FAILED. States.Runtime: no path"
+        TurnDied, match=r"is PLANNING, but no execution works on it: its turn .* is FAILED. States.Runtime: no path"
     ):
         list(stack.watch("a-1"))
 

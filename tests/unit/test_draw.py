@@ -309,7 +309,7 @@ def test_several_turns_are_one_picture() -> None:
 
 
 def test_an_execution_of_an_unknown_machine_is_refused() -> None:
-    with pytest.raises(DrawError, match="no machine other; there are agent_"):
+    with pytest.raises(DrawError, match="no machine other; the machines are agent_"):
         way([run("turnstile-Other")])
 
 
@@ -344,7 +344,7 @@ def test_draw_writes_what_the_file_is_for(tmp_path: Path) -> None:
 def test_draw_of_an_unknown_machine_says_which_there_are() -> None:
     result = CliRunner().invoke(app, ["draw", "agent"])
     assert result.exit_code == 1
-    assert "There is no machine agent; there are agent_input, " in result.output
+    assert "There is no machine agent; the machines are agent_input, " in result.output
 
 
 def test_trace_draws_the_way_of_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,7 +134,7 @@ def test_without_it_the_error_says_what_is_missing(stack: Stack, decision: str) 
     uncertain(stack)
     result = CliRunner().invoke(cli.app, ["decide", "a-1", decision, "--not", BOOKED])
     assert result.exit_code == 1
-    assert f'Missing: {MAILED}, mail {{"city": "Paris"}}, since 2026-01-01T00:00:00.000Z. Look up' in result.stderr
+    assert f'Missing: {MAILED}, mail {{"city": "Paris"}}, since 2026-01-01T00:00:00.000Z. Look in' in result.stderr
     assert f"`turnstile decide a-1 {decision} --not '{BOOKED}' --not '{MAILED}'`" in result.stderr
 
 
@@ -191,7 +191,7 @@ def test_a_decision_that_nobody_waits_for(stack: Stack, states: Stubber) -> None
         states.add_client_error("send_task_success", code, "gone")
         result = CliRunner().invoke(cli.app, ["decide", "a-1", "RETRY"])
         assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
-        assert result.stderr.startswith("turnstile: Nobody waits for a decision on agent a-1: one was given already, ")
+        assert result.stderr.startswith("turnstile: No recovery waits for a decision on agent a-1: a decision was ")
 
 
 def test_waiting_until_the_decision_is_in_the_journal(stack: Stack, states: Stubber) -> None:
@@ -296,19 +296,19 @@ def test_an_owner_that_nobody_knows_any_more(stack: Stack, states: Stubber, even
 
 def test_an_agent_that_nobody_owns(stack: Stack, events: Stubber) -> None:
     put(stack, standing("PLANNING_FAILED", error="States.Timeout"))
-    message = "Nobody works on it; an operator sent it to recovery."
+    message = "No execution works on it; an operator sent it to recovery."
     expect(events, errorMessage=message, currentState="PLANNING_FAILED", executionArn=TURN)
     assert resume(stack, "a-1")[0].execution == "NONE"
 
 
 def test_nothing_to_resume(stack: Stack) -> None:
     for status, message in {
-        "COMPLETED": "Agent a-1 is COMPLETED: it is finished, and there is nothing to resume",
+        "COMPLETED": "Agent a-1 is COMPLETED: it is finished and cannot be resumed",
         "FAILED": "Agent a-1 is FAILED: it is finished",
         "CANCELLED": "Agent a-1 is CANCELLED: it is finished",
-        "WAITING_FOR_INPUT": "Agent a-1 is WAITING_FOR_INPUT, and there is nothing to resume before that has come.",
-        "WAITING_FOR_APPROVAL": "Agent a-1 is WAITING_FOR_APPROVAL, and there is nothing to resume before that",
-        "WAITING_FOR_AGENT": "Agent a-1 is WAITING_FOR_AGENT, and there is nothing to resume before that has come",
+        "WAITING_FOR_INPUT": "Agent a-1 is WAITING_FOR_INPUT, and cannot be resumed before it gets what it waits for.",
+        "WAITING_FOR_APPROVAL": "Agent a-1 is WAITING_FOR_APPROVAL, and cannot be resumed before it gets",
+        "WAITING_FOR_AGENT": "Agent a-1 is WAITING_FOR_AGENT, and cannot be resumed before it gets what it waits for",
     }.items():
         put(stack, standing(status))
         with pytest.raises(StackError) as raised:
@@ -318,7 +318,7 @@ def test_nothing_to_resume(stack: Stack) -> None:
 
 def test_a_running_execution_is_never_robbed(stack: Stack, states: Stubber) -> None:
     for status, message in {
-        "PLANNING": "being worked on: arn:turn is RUNNING. If it hangs, stop that execution, then resume",
+        "PLANNING": "works on agent a-1: arn:turn is RUNNING. If it hangs, stop that execution, then resume",
         "WAITING_FOR_OPERATOR": "waits for its operator: `turnstile decide a-1 RETRY|REPLAN|COMPENSATE|ABORT`",
     }.items():
         put(stack, standing(status, owner=f"{TURN}#{NOON}"))
@@ -338,7 +338,7 @@ def test_an_unknown_agent(stack: Stack, states: Stubber) -> None:
 def died(stack: Stack, events: Stubber) -> None:
     """An agent that failed, and the event that sends it to recovery."""
     put(stack, standing("PLANNING_FAILED", error="States.Timeout"))
-    message = "Nobody works on it; an operator sent it to recovery."
+    message = "No execution works on it; an operator sent it to recovery."
     expect(events, errorMessage=message, currentState="PLANNING_FAILED", executionArn=TURN)
 
 
@@ -360,7 +360,7 @@ def test_waiting_for_the_recovery_that_the_event_starts(stack: Stack, states: St
     owner_is(states, RECOVERY, "SUCCEEDED")
     with pytest.raises(
         StackError,
-        match=r"^Agent a-1 has not changed; its recovery arn:recovery SUCCEEDED: it found nothing to do. `turn",
+        match=r"^Agent a-1 has not changed; its recovery arn:recovery is SUCCEEDED: it found nothing to do. `turn",
     ):
         wait_for_recovery(stack, before, sent)
 

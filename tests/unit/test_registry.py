@@ -350,8 +350,8 @@ handler = look
         ),
         (
             travel_with_undo({"booking_id": "bookingId"}),
-            "tools.0 (book_flight).compensation.arguments.booking_id: bookingId is no field of what book_flight "
-            "returns; it returns booking_id, status, ",
+            "tools.0 (book_flight).compensation.arguments.booking_id: bookingId is no field of the output of "
+            "book_flight; its fields are booking_id, status, ",
         ),
         (with_buy(onUnknown="reconcile", reconcile="there"), "the reconcile of buy names there, which is no other"),
         (with_buy(onUnknown="reconcile"), "buy needs `reconcile`, the name of a look-up"),
@@ -380,7 +380,7 @@ def test_what_is_wrong_with_a_file_is_said(stack: Stack, write: Write, content: 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (changed("tools.0.name", "listen"), "There is no Lambda turnstile-tool-listen, which the tool listen runs as"),
+        (changed("tools.0.name", "listen"), "There is no Lambda turnstile-tool-listen, which the tool listen needs"),
         (changed("tools.0.function", "turnstile-load-turn"), "only functions with -tool- in their names"),
         (changed("tools.0.timeoutSeconds", 5), "may run for 15 seconds, but the tool look has timeoutSeconds 5"),
     ],

@@ -67,7 +67,7 @@ def test_dates_are_counted_from_today(tmp_path: Path) -> None:
         ("title: Books a flight", "", "title: Field required"),
         ("title: Books a flight", "titel: Books", "titel: Extra inputs are not permitted"),
         ("faults: [throttle, rubbish]", "faults: [fire]", "replies.0.faults.0: Input should be 'throttle'"),
-        ('text: ""', "usage: { inputTokens: 1, outputTokens: 1 }", "replies.1: Value error, a reply has `text`"),
+        ('text: ""', "usage: { inputTokens: 1, outputTokens: 1 }", "replies.1: Value error, a reply needs `text`"),
         ("steps: 3", "stepps: 3", "limits.stepps: Extra inputs"),
         ("status: COMPLETED", "status: DONE", "expect.status: Input should be 'INITIATED'"),
         ("- APPROVE", "- PERHAPS", "decisions.0.decision: Input should be 'APPROVE', 'REFUSE' or 'EXPIRE'"),

@@ -208,7 +208,7 @@ def test_the_command(stack: Stack) -> None:
     undoing(stack)
     assert run("a-1", CANCELLED, "--happened", '{"ok": true}') == (
         0,
-        f"{CANCELLED} (cancel) of agent a-1 is COMMITTED now. {BOOKED}, which it was to undo, is COMPENSATED.",
+        f"{CANCELLED} (cancel) of agent a-1 is COMMITTED now. {BOOKED}, which this call was to undo, is COMPENSATED.",
     )
     code, told = run("a-1", CANCELLED, "--not")
     assert (code, told) == (1, f"turnstile: {CANCELLED} (cancel) is settled already: it is COMMITTED")

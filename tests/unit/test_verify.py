@@ -558,7 +558,7 @@ def test_two_kinds_of_doubt_about_an_alternative() -> None:
     items = changed(failed_over(), {BOOKED: effect(BOOKED, "UNCERTAIN")})
     (found,) = findings(items.values())
     assert found.kind is Kind.EFFECT_TWICE
-    assert found.text.startswith("book is UNCERTAIN, but partner was tried after it. Compare ")
+    assert found.text.startswith("book is UNCERTAIN, but partner was tried after it. Check ")
 
 
 def test_an_owner_whose_execution_has_ended() -> None:
@@ -850,7 +850,7 @@ def test_the_states_of_children_are_read(stack: Stack, agent_id: str | None) -> 
     store(stack, record(asked_for, recovered(2, "CANCEL"), cancelling(), status="CANCELLED", **below), "child-1")
     (found,) = verify(stack, agent_id).findings
     assert (found.agent_id, found.kind, found.record) == ("a-1", Kind.CHILD_UNHEARD, "INPUT#child-1")
-    assert found.text.startswith("The agent waits for child-1, which is CANCELLED, but has not heard of it. ")
+    assert found.text.startswith("The agent waits for child-1, which is CANCELLED, but has not heard of this end. ")
 
 
 def test_what_a_second_look_does_not_find_is_not_told(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,9 @@
-"""What the cases run on: an embedded engine with faults, a scripted model, flights with seats enough, and an operator.
+"""The bench that cases run on: an embedded engine with faults, a scripted model, flights with seats, an operator.
 
-The guards can be taken away, to see what they are good for:
+Each guard can be removed, to measure what it prevents:
 
-- the ledger: every call is made as one that reads, so it is not reserved, and is retried as reads are;
-- the tool's own guard: every attempt of a call gets a key of its own, so the tool cannot know it again.
+- without the ledger, every call is made as a read: it is not reserved, and it is retried as reads are;
+- without the tool's own guard, every attempt of a call gets its own key, so the tool does not recognise the call.
 """
 
 import contextlib
@@ -39,11 +39,11 @@ from workflows.scripted_model import ScriptedModel
 LONG_AGO = "2026-01-01T00:00:00Z"
 DAYS = 8
 SEATS = 1_000_000
-"""Of a flight that has any: the cases shall not take them from each other."""
+"""The free seats of each flight that has any: enough that no case takes the last seat from another."""
 DIES_WITHIN = 30
-"""Seconds that the engine may take to keep its data and die."""
+"""Seconds that the engine may take to save its data and die."""
 OWN_KEY = "!"
-"""What stands between a call's key and what an attempt of its own adds, without the tool's guard."""
+"""Without the tool's guard: the separator between a call's key and the part that each attempt adds."""
 _UNGUARDED = f'''"""Calls a tool under a key that no other attempt has."""
 
 import importlib
@@ -64,7 +64,7 @@ def make(name):
 
 @dataclass(frozen=True)
 class Guards:
-    """What keeps a call from being carried out twice."""
+    """The guards that keep a call from being carried out twice."""
 
     ledger: bool = True
     tool: bool = True
@@ -79,7 +79,7 @@ class Guards:
 
 
 class Bench:
-    """A stack with faults; `bench` makes one."""
+    """A stack with faults; the function `bench` makes it."""
 
     def __init__(self, folder: Path, model: str, template: Path) -> None:
         self._folder = folder
@@ -94,7 +94,10 @@ class Bench:
         self.operator = Operator(self.engine)
 
     def restart(self) -> None:
-        """Kills the engine and starts one with its data. What was running has FAILED there, and nobody is told."""
+        """Kill the engine and start a new one with its data.
+
+        Executions that were running are FAILED there, and no event tells of it.
+        """
         port = self.engine.running.port
         self.faults.kill_engine()
         deadline = time.monotonic() + DIES_WITHIN
@@ -109,18 +112,21 @@ class Bench:
         self.operator.attach(self.engine)
 
     def nudge(self, agent_id: str, state: Item) -> None:
-        """Lets agent_watch look for agents that nobody works on; where there is none, does for one what it would do."""
+        """Start agent_watch, which finds agents that no execution works on.
+
+        If the stack has no agent_watch, announce the agent's dead turn directly.
+        """
         arn = self.engine.outputs.get("AgentWatchArn")
         if arn is None:
             self._resume(agent_id, state)
             return
-        # Its input tells whose run it is; it looks after everybody.
+        # The input only tells which case started the run; agent_watch checks all agents.
         self.stack.stepfunctions.start_execution(stateMachineArn=arn, input=json.dumps({"agentId": agent_id}))
 
     def crowd(self, prefix: str) -> list[Item]:
-        """Put parents beside an agent that each wait for a child at work, more than two runs of agent_watch look at.
+        """Put `2 * LOOKS + 1` parents into the table, more than two runs of agent_watch check.
 
-        Returns the items, for `remove`.
+        Each waits for a child at work. Return the items, for `remove`.
         """
         items: list[Item] = []
         for number in range(2 * LOOKS + 1):
@@ -135,7 +141,7 @@ class Bench:
         return items
 
     def remove(self, items: Sequence[Item]) -> None:
-        """Deletes what `crowd` put."""
+        """Delete the items that `crowd` put."""
         key = ("agentId", "record")
         self._write(items, lambda item: {"DeleteRequest": {"Key": {name: {"S": item[name]} for name in key}}})
 
@@ -146,11 +152,11 @@ class Bench:
             self.stack.dynamodb.batch_write_item(RequestItems={table: requests})
 
     def status(self, arn: str) -> str:
-        """The status of an execution."""
+        """Return the status of an execution."""
         return str(self.stack.stepfunctions.describe_execution(executionArn=arn)["status"])
 
     def look_up(self, effect: Item) -> EffectAnswer:
-        """Look where an uncertain effect would have happened, as an operator does."""
+        """Look up with find_booking whether an uncertain effect happened, as an operator does."""
         agent_id, key = effect["agentId"], effect["record"]
         asked = {"key": f"{agent_id}#{key}", "tool": effect["tool"], "input": json.loads(effect["input"])}
         payload = {"agentId": agent_id, "key": f"{agent_id}#{key}#OPERATOR", "input": asked}
@@ -165,7 +171,7 @@ class Bench:
             "agentId": agent_id,
             "step": int(state["step"]),
             "error": "TurnDied",
-            "errorMessage": "Nobody works on the agent.",
+            "errorMessage": "No execution works on the agent.",
             "currentState": state["currentState"],
             "executionArn": dead,
         }
@@ -185,7 +191,7 @@ class Bench:
 
 
 class Started:
-    """The executions that the engine has started, from the list that it keeps. Safe to use from several threads."""
+    """The executions that the engine has started, read from the engine's list. Safe to use from several threads."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -194,7 +200,10 @@ class Started:
         self._lock = threading.Lock()
 
     def of(self, agent_id: str) -> list[str]:
-        """The ARNs of all whose input names an agent, oldest first; those of agent_publish are shared, and left out."""
+        """Return the ARNs of the executions whose input names an agent, oldest first.
+
+        Executions of agent_publish are left out: several agents share one.
+        """
         with self._lock:
             if self._file.exists():
                 with self._file.open("rb") as file:
@@ -210,7 +219,7 @@ class Started:
 
 
 class Operator:
-    """Who gets the messages to the operator, and answers when told to."""
+    """The operator of a case: receives the messages to the operator, and answers when the case says so."""
 
     def __init__(self, engine: Embedded) -> None:
         self._lock = threading.Lock()
@@ -224,11 +233,11 @@ class Operator:
             engine.client("sns").subscribe(TopicArn=self._topic, Protocol="sqs", Endpoint=attributes["QueueArn"])
 
     def attach(self, engine: Embedded) -> None:
-        """Goes on with an engine that was started with the data of the one before."""
+        """Continue with a new engine that has the data of the engine before."""
         self._engine = engine
 
     def was_asked(self, agent_id: str) -> bool:
-        """Whether a message about an agent has come."""
+        """Return True if a message about an agent has come."""
         if not self._topic:
             return False
         with self._lock:
@@ -240,7 +249,7 @@ class Operator:
             return any(agent_id in text for text in self._messages)
 
     def decide(self, token: str, decision: str, effects: list[EffectAnswer]) -> None:
-        """Answer a question."""
+        """Answer the question that has this task token."""
         answer = OperatorAnswer(decision=OperatorDecision(decision), note="Chaos", effects=effects, by="chaos")
         output = json.dumps(answer.dump())
         self._engine.client("stepfunctions").send_task_success(taskToken=token, output=output)
@@ -248,9 +257,9 @@ class Operator:
 
 @contextmanager
 def bench(folder: Path, guards: Guards, template: Path = TEMPLATE) -> Iterator[Bench]:
-    """Starts everything, and ends it with the context.
+    """Start everything, and stop it when the context ends.
 
-    Raises EngineError or StackError if something does not start; the engine's log is in `folder`.
+    Raise EngineError or StackError if something does not start; the engine's log is in `folder`.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -286,8 +295,10 @@ def _seed(stack: Stack) -> None:
 
 
 def _watch_at_once(stack: Stack) -> None:
-    """Lets agent_watch find agents that have not moved for a second, and approvals that nobody has given till then: one
-    run asks for them again, and the next lets them expire."""
+    """Let agent_watch find agents that have not moved for a second, and approvals that have waited for a second.
+
+    One run asks for such an approval again; the next lets it expire.
+    """
     function = f"{stack.name}-load-watch"
     environment = stack.lambdas.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
     stack.lambdas.update_function_configuration(

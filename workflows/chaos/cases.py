@@ -1,7 +1,7 @@
 """The cases: every Task state of every machine times every kind of fault, every event's delivery, and random pairs.
 
-The states come from the machines themselves. How an agent is brought to one is in `WAYS`: a scenario that visits it,
-or faults that lead there. A case's id says all of it and can be run alone:
+The states come from the machines themselves. `WAYS` tells how an agent is brought to each state: by a scenario that
+visits it, or by faults that lead there. A case's id contains all of this, so one case can be run alone:
 
     straight_booking/agent_turn.CommitEffect/timeout_after
     outage/agent_recovery.TakeOver/aborted
@@ -48,20 +48,20 @@ Kind = Literal[
 KINDS: dict[Kind, str] = {
     "throttled": "the service refuses one attempt with its throttling error",
     "transient": "the service fails one attempt with its internal error",
-    "flooded": "the throttling error meets every attempt that the state makes",
-    "outage": "the internal error meets every attempt that the state makes",
+    "flooded": "every attempt of the state meets the throttling error",
+    "outage": "every attempt of the state meets the internal error",
     "permanent": "access is denied once",
     "forever": "access is denied again and again",
     "timeout_before": "States.Timeout, and nothing had happened",
     "timeout_after": "States.Timeout, and the call had taken effect",
-    "malformed": "the call took effect, and its answer is of no use",
-    "too_large": "what a service gets, or what a function or a model answers, is more than a state carries",
-    "uncaught": "States.Runtime right after the state, which no Catch sees",
+    "malformed": "the call took effect, and its answer cannot be read",
+    "too_large": "a request to a service, or an answer of a function or a model, is larger than a state may carry",
+    "uncaught": "States.Runtime right after the state; no Catch sees it",
     "aborted": "the execution is stopped right after the state",
     "worker_before": "the function's process is killed before it acts",
     "worker_after": "the function's process is killed after it acted",
-    "taken_over": "the turn is held at the state while another one takes the agent over and ends; then it goes on",
-    "squatted": "the turn is held at the state while others ask for its children in their place; then it goes on",
+    "taken_over": "the turn is held at the state while another turn takes the agent over and ends; then it goes on",
+    "squatted": "the turn is held at the state while other senders request its children's ids; then it goes on",
     "outrun": "agent_watch is held at the state while the operator answers and the recovery ends; then it goes on",
     "killed_before": "the engine is killed while the state is entered",
     "killed_after": "the engine is killed when the state has succeeded",
@@ -75,18 +75,18 @@ KILLS: tuple[Kind, ...] = ("killed_before", "killed_after")
 FOREVER = 1000
 TOO_LARGE = "States.DataLimitExceeded"
 ANSWERS = {"lambda", "aws-sdk:bedrockruntime"}
-"""The services whose answers may be too large; to the others it is the request that may be."""
+"""The services whose answers may be too large; for every other service, the request may be too large."""
 
 
 @dataclass(frozen=True)
 class Errors:
-    """What a service's errors are called in `ErrorEquals`."""
+    """The names of a service's errors in `ErrorEquals`."""
 
     throttled: str
     transient: str
     permanent: str
     unreadable: str
-    """What the SDK makes of an answer that it cannot read; empty where an answer is code's own."""
+    """The SDK's error for an answer that it cannot read; empty where our own code reads the answer."""
 
 
 SERVICES = {
@@ -119,22 +119,22 @@ SERVICES = {
         "SNS.SdkClientException",
     ),
 }
-"""By the start of what follows `arn:aws:states:::` in a Resource."""
+"""The errors of each service; the key is the start of the Resource after `arn:aws:states:::`."""
 
 
 class UnknownCase(Exception):
-    """No case has this id, or a state has none; the message says what to do."""
+    """No case has this id, or a state has no case; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a fault is: at a visit of a Task state, or at an event for a machine (then `state` is empty)."""
+    """The place of a fault: a visit of a Task state, or an event for a machine (then `state` is empty)."""
 
     machine: str
-    """As its file is called: agent_turn."""
+    """The name of its file: agent_turn."""
     state: str
     visit: int = 1
-    """Which visit, or which event, from 1."""
+    """The number of the visit, or of the event, from 1."""
 
     def __str__(self) -> str:
         if not self.state:
@@ -160,27 +160,27 @@ class Injection:
 
 @dataclass(frozen=True)
 class Way:
-    """How an agent is brought to a state: a play of `workflows.chaos.plays`, and faults that lead there."""
+    """The way on which an agent comes to a state: a play of `workflows.chaos.plays`, and faults that lead there."""
 
     play: str
     leads: tuple[Injection, ...] = ()
     operator: str = ""
-    """What the operator decides when asked, after a look at what is uncertain; nothing if empty. CANCEL: the agent is
-    cancelled instead."""
+    """The operator's decision when asked, after a look-up of each uncertain effect; empty: the operator gives none.
+    CANCEL: the agent is cancelled instead."""
     cancelled_at: Place | None = None
-    """The state at which the agent is held until it has been cancelled; it is not cancelled if None."""
+    """The state at which the agent is held until it has been cancelled; None: it is not cancelled."""
     outlived_at: str = ""
-    """The state of agent_turn at which the first of its children is when somebody cancels the agent, once it has heard
-    of another; nobody does if empty."""
+    """The state of agent_turn at which the agent's first child is held while the agent is cancelled, after the agent
+    has heard the other child's end; empty: it is not cancelled."""
     crowded: bool = False
-    """Whether more parents wait beside it, with good reason, than one run of agent_watch looks at."""
+    """True: beside it wait more parents, all of them for a child at work, than one run of agent_watch checks."""
     name: str = ""
-    """How it is called in a case's id; as the play otherwise."""
+    """Its name in a case's id; empty: the play's name."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One agent's life with faults in it."""
+    """The life of one agent, with faults in it."""
 
     way: Way
     faults: tuple[Injection, ...]
@@ -191,7 +191,7 @@ class Case:
 
     @property
     def kills(self) -> bool:
-        """Whether the engine is killed in it."""
+        """Whether one of its faults kills the engine."""
         return any(fault.kind in KILLS for fault in self.faults)
 
 
@@ -202,15 +202,15 @@ def _at(machine: str, state: str, kind: Kind, visit: int = 1) -> Injection:
 BOOKING = Way("straight_booking")
 ANSWER = Way("ask_the_user")
 OUTAGE = Way("straight_booking", (_at("agent_turn", "AskModel", "outage"),), name="outage")
-"""The model stays away for longer than the turn tries: recovery tries again."""
+"""The model does not answer for as long as the turn tries: a recovery tries again."""
 DENIED = Way("straight_booking", (_at("agent_turn", "AskModel", "permanent"),), name="denied")
-"""The model denies access: a person is asked."""
+"""The model denies access: the operator is asked."""
 DIED = Way("straight_booking", (_at("agent_turn", "LoadTurn", "aborted"),), name="died")
-"""The turn is stopped, and says nothing."""
+"""The turn is stopped before it can announce an error."""
 UNKNOWN = Way("straight_booking", (_at("agent_turn", "CallWriteTool", "timeout_after"),), name="unknown")
 """The booking was made and its answer lost."""
 UNDONE = Way("straight_booking", (_at("agent_turn", "CallWriteTool", "timeout_before"),), name="nothing_happened")
-"""The booking was never begun, and nobody knows that."""
+"""The booking was never begun, but the ledger does not show that."""
 UNSETTLED = Way(
     "straight_booking",
     (_at("agent_turn", "CallWriteTool", "timeout_before"), _at("agent_recovery", "LookUp", "permanent")),
@@ -228,7 +228,7 @@ UNHEARD = Way(
     (_at("agent_turn", "LoadTurn", "aborted"), Injection(Place("agent_recovery", ""), "lost")),
     name="died_unheard",
 )
-"""The turn is stopped, and nobody is told: only agent_watch finds the agent."""
+"""The turn is stopped, and the event about it is lost: only agent_watch finds the agent."""
 NOT_BEGUN = Way("straight_booking", (Injection(Place("agent_turn", ""), "lost"),), name="not_begun")
 FAILED_UNHEARD = Way(
     "straight_booking",
@@ -239,7 +239,7 @@ FAILED_UNHEARD = Way(
     ),
     name="failed_unheard",
 )
-"""The turn failed and said so, twice: by its record and by its end."""
+"""The turn failed, and both events about it are lost: the event from its record and the event of its end."""
 GIVEN_UP = Way("book_then_give_up")
 APPROVED = Way("approved")
 DELEGATED = Way("two_flights")
@@ -252,7 +252,7 @@ UNDO_DIED = Way(
     cancelled_at=Place("agent_recovery", "CallUndo"),
     name="undo_died_and_cancelled",
 )
-"""The agent is cancelled during an undo, and the recovery is stopped after it: another recovery settles it."""
+"""The agent is cancelled during an undo, and the recovery is stopped after the undo: another recovery settles it."""
 CALLED_AGAIN = Way("call_again", UNKNOWN.leads, name="call_again")
 ABORTED = Way(DENIED.play, DENIED.leads, operator="ABORT", name="denied_then_aborted")
 COMPENSATED = Way(DENIED.play, DENIED.leads, operator="COMPENSATE", name="denied_then_compensated")
@@ -359,15 +359,15 @@ WAYS: dict[str, Way] = {
     ),
     "agent_watch.AnnounceEnd": Way(DELEGATED.play, (Injection(Place("agent_input", ""), "lost"),), name="end_unheard"),
 }
-"""How each Task state is reached."""
+"""The way to each Task state."""
 EVENTS: tuple[tuple[Place, Way], ...] = (
     (Place("agent_start", ""), BOOKING),
     (Place("agent_start", "", 2), DELEGATED),
     (Place("agent_start", "", 2), CROWDED),
     (Place("agent_notify", ""), BOOKING),
-    # That it waits for an approval.
+    # The event that the agent waits for an approval.
     (Place("agent_notify", ""), UNTOLD),
-    # That it has ended, after the other child has.
+    # The event that the agent has ended, after its other child has ended.
     (Place("agent_notify", "", 2), OUTLIVED),
     (Place("agent_turn", ""), BOOKING),
     (Place("agent_turn", "", 2), ANSWER),
@@ -377,34 +377,34 @@ EVENTS: tuple[tuple[Place, Way], ...] = (
     (Place("agent_publish", "", 2), BOOKING),
     (Place("agent_publish", "", 3), BOOKING),
 )
-"""Deliveries: of events to the machines, and of the stream's records to agent_publish."""
+"""Deliveries with faults: of events to the machines, and of the stream's records to agent_publish."""
 SQUATTED = ("CheckpointDecision", "StartChild")
-"""States of agent_turn before which no decision names the children, and before which no child was asked for."""
+"""States of agent_turn: before the first, no decision names the children; before the second, no child was requested."""
 OUTRUN = (ABORTED, COMPENSATED, CANCELLED)
-"""The answers of an operator that end an agent, or leave it to its user: no later look may move it again."""
+"""Ways whose operator's answer ends the agent or leaves it to its user: no later run of agent_watch may move it."""
 TWO_WRITES = Way("two_writes")
 AROUND_A_CALL = ("ReserveEffect", "CallWriteTool", "CommitEffect")
-"""States of agent_turn at which the other call of a reply may be running."""
+"""States of agent_turn during which the reply's other call may be running."""
 NO_LEASE = {"ClaimTurn", "ReadClaim"}
-"""States of agent_turn without a lease that could be taken."""
+"""States of agent_turn at which the turn has no lease that could be taken."""
 PAIRS = 60
 SEED = 1
 REPRESENTATIVE_PAIRS = 6
 REPEATED = 5
-"""How often each case is lived through to compare the guards."""
+"""How often each case is run to compare the guards."""
 
 
 def all_cases(seed: int = SEED) -> list[Case]:
-    """Every case, in an order that is always the same; the pairs follow from the seed.
+    """Return every case, always in the same order; the seed determines the pairs.
 
-    Raises UnknownCase for a Task state that no way leads to.
+    Raise UnknownCase for a Task state that no way leads to.
     """
     cases = [*single_cases(_machines())]
     return [*cases, *_pairs(cases, seed)]
 
 
 def representative_cases(seed: int = SEED) -> list[Case]:
-    """Some of all cases: each state, each event and each kind of fault is in one of them, and some are pairs."""
+    """Return some of all cases: each state, each event and each kind of fault is in at least one; some are pairs."""
     cases = all_cases(seed)
     random.Random(seed).shuffle(cases)
     chosen, seen = [case for case in cases if len(case.faults) > 1][:REPRESENTATIVE_PAIRS], set[str]()
@@ -422,7 +422,10 @@ def representative_cases(seed: int = SEED) -> list[Case]:
 
 
 def guard_cases() -> list[Case]:
-    """What carries a call out again unless something guards it: faults between its effect and the journal's entry."""
+    """Return the cases that repeat a call unless a guard prevents it.
+
+    Their faults lie between the call's effect and its journal entry.
+    """
     after: tuple[Kind, ...] = ("timeout_after", "worker_after", "aborted", "uncaught")
     unknown: tuple[Kind, ...] = ("outage", "permanent", "taken_over")
     return [
@@ -432,15 +435,15 @@ def guard_cases() -> list[Case]:
 
 
 def case_of(case_id: str, seed: int = SEED) -> Case:
-    """The case with an id. Raises UnknownCase."""
+    """Return the case with this id. Raise UnknownCase if there is none."""
     for case in all_cases(seed):
         if case.id == case_id:
             return case
-    raise UnknownCase(f"There is no case {case_id}; `turnstile chaos --list` shows those there are")
+    raise UnknownCase(f"There is no case {case_id}; `turnstile chaos --list` shows all cases")
 
 
 def single_cases(machines: Sequence[Machine]) -> Iterator[Case]:
-    """One fault each."""
+    """Yield the cases with one fault. Raise UnknownCase for a Task state that no way leads to."""
     for machine in machines:
         for state in machine.tasks():
             name = f"{machine.name}.{state.name}"
@@ -450,7 +453,8 @@ def single_cases(machines: Sequence[Machine]) -> Iterator[Case]:
                 yield Case(WAYS[name], (Injection(Place(machine.name, state.name), kind),))
             if machine.name == "agent_turn" and state.name in AROUND_A_CALL:
                 for kind in kinds_at(machine, state):
-                    # It robs a turn that still runs. No machine does, and only a tool that knows a key survives it.
+                    # `taken_over` takes the lease of a running turn. No machine does that, and only a tool that
+                    # recognises a key survives it.
                     if kind != "taken_over":
                         yield Case(TWO_WRITES, (Injection(Place(machine.name, state.name), kind),))
     known = {machine.name for machine in machines}
@@ -466,7 +470,7 @@ def single_cases(machines: Sequence[Machine]) -> Iterator[Case]:
 
 
 def kinds_at(machine: Machine, state: State) -> Iterator[Kind]:
-    """What can happen at a Task state."""
+    """Yield the kinds of fault that can happen at a Task state."""
     yield from (
         "throttled",
         "transient",
@@ -492,7 +496,7 @@ def kinds_at(machine: Machine, state: State) -> Iterator[Kind]:
 
 
 def _pairs(cases: Sequence[Case], seed: int) -> Iterator[Case]:
-    """Two faults in one life: both at places that the way of the first leads past, or may lead past."""
+    """Yield cases with two faults in one life, both at places that the same way passes or may pass."""
     chooser = random.Random(seed)
     seen: set[str] = set()
     alone = [
@@ -500,7 +504,7 @@ def _pairs(cases: Sequence[Case], seed: int) -> Iterator[Case]:
     ]
     while len(seen) < PAIRS:
         first, second = chooser.sample(alone, 2)
-        # The way with more leads comes past the places of both, unless they are among its leads.
+        # The way with more leads passes the places of both faults, unless a place is among its leads.
         way = max((first.way, second.way), key=lambda way: len(way.leads))
         places = {fault.place for fault in (*first.faults, *second.faults, *way.leads)}
         if second.way.play != first.way.play or len(places) < 2 + len(way.leads):
@@ -512,9 +516,9 @@ def _pairs(cases: Sequence[Case], seed: int) -> Iterator[Case]:
 
 
 def fault_for(injection: Injection, agent_id: str, ledger: bool = True) -> Fault | Delivery:
-    """Return what the engine is told to do. `taken_over`, `outrun`, `squatted` and the kills only hold it.
+    """Return the fault for the engine. `taken_over`, `outrun`, `squatted` and the kills only hold the execution.
 
-    Without the ledger a call that writes is made where reads are.
+    Without the ledger, CallReadTool makes the calls that write, so the fault moves there.
     """
     place, kind = injection.place, injection.kind
     if not ledger and place.state == "CallWriteTool":
@@ -522,7 +526,7 @@ def fault_for(injection: Injection, agent_id: str, ledger: bool = True) -> Fault
     skip = place.visit - 1
     if not place.state:
         if kind not in ("twice", "lost", "late", "again"):
-            raise ValueError(f"{kind} is nothing that happens to an event")
+            raise ValueError(f"{kind} is no fault of an event's delivery; use twice, lost, late or again")
         return Delivery(agent_id=agent_id, machine=place.logical_id, how=kind, skip=skip)
     machine = next(machine for machine in _machines() if machine.name == place.machine)
     state = next(state for state in machine.tasks() if state.name == place.state)
@@ -554,7 +558,7 @@ def fault_for(injection: Injection, agent_id: str, ledger: bool = True) -> Fault
 
 @cache
 def _machines() -> list[Machine]:
-    """The machines that are deployed."""
+    """Load the machines that the template deploys."""
     template = TEMPLATE.read_text("utf-8")
     return [machine for machine in load_machines(ASL) if f"asl/{machine.name}.asl.yaml" in template]
 
@@ -565,12 +569,12 @@ def _service(state: State) -> str:
         if resource.startswith(service):
             return service
     raise UnknownCase(
-        f"No errors are known of {resource}, the task of {state.path}; add them to SERVICES in {__name__}"
+        f"The errors of {resource}, the task of {state.path}, are not known; add them to SERVICES in {__name__}"
     )
 
 
 def _attempts(state: State, error: str) -> int:
-    """How often a state tries before it gives an error up."""
+    """Return how many attempts a state makes when each meets this error."""
     for retrier in state.fields.get("Retry", []):
         if error in retrier["ErrorEquals"]:
             return int(retrier["MaxAttempts"]) + 1
@@ -578,10 +582,11 @@ def _attempts(state: State, error: str) -> int:
 
 
 def _malformed(state: State, errors: Errors) -> dict[str, object]:
-    """An answer that is of no use.
+    """Return the fault for an answer that cannot be read.
 
-    An SDK does not take it. Code that is fed with it may: a tool's caller, ReadReply. Where the machine itself looks
-    into it, AWS ends the execution with States.Runtime; the engine would read null, so that end is put in its place.
+    An SDK refuses such an answer. Our own code (a tool's caller, ReadReply) may receive it. Where the machine itself
+    reads a path of it, AWS ends the execution with States.Runtime; the engine would read null, so the fault fails the
+    execution there.
     """
     if errors.unreadable:
         return {"error": errors.unreadable, "when": "after"}

@@ -1,4 +1,4 @@
-"""What the agents of the cases do: scenarios of the sample agent, some with an end that a recovery can lead to."""
+"""The plays of the cases: scenarios of the sample agent, some changed so that they end after a recovery too."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,24 +13,24 @@ from workflows.chaos.tools import CLERK, SLOW, shortened
 from workflows.scenarios import AGENTS, Reply, Ruling, Scenario, ToolCall, load_scenarios
 
 SPARE = 8
-"""How often the last reply is given again: a recovery may ask the model once more."""
+"""How often the last reply is repeated: a recovery may ask the model again."""
 TRAVEL = AGENTS / "travel" / "agent.yaml"
 TRIP = AGENTS / "trip" / "agent.yaml"
-"""It delegates to travel."""
+"""The agent that delegates to travel."""
 
 
 @dataclass(frozen=True)
 class Play:
-    """One scenario, and which agent plays it."""
+    """One scenario, and the agent that plays it."""
 
     scenario: Scenario
     agent: str = "travel"
     input_at_once: bool = False
-    """Whether its inputs are sent while the agent works, not when it asks."""
+    """True: the inputs are sent while the agent works, not when it asks."""
     expires: bool = False
-    """Whether nobody ever decides about its approvals."""
+    """True: no approver decides about its approvals."""
     when_told: bool = False
-    """Whether who decides about them waits to be told of them."""
+    """True: the approver decides only after the message about the approval has come."""
 
 
 def _tool(name: str, **arguments: Any) -> Reply:
@@ -39,13 +39,13 @@ def _tool(name: str, **arguments: Any) -> Reply:
 
 @cache
 def plays() -> Mapping[str, Play]:
-    """Every play by its name."""
+    """Return every play by its name."""
     known = {scenario.name: scenario for scenario in load_scenarios()}
     booking = known["straight_booking"]
     book, complete = booking.replies[0], booking.replies[-1]
     arguments = book.tools[0].input
     group = known["approved"]
-    give_up = _tool("give_up", reason="Nobody decided.")
+    give_up = _tool("give_up", reason="No approver decided.")
     made = {
         "straight_booking": Play(booking),
         "ask_the_user": Play(known["ask_the_user"]),
@@ -97,9 +97,9 @@ def plays() -> Mapping[str, Play]:
 
 
 def write_agents(folder: Path) -> list[Path]:
-    """Write the agent.yaml of each agent that plays: the sample agents, the first with one thing changed, the clerk.
+    """Write the agent.yaml of each agent that plays. Return the files in the order in which they can be registered.
 
-    In the order in which they can be registered.
+    They are: travel and two variants of it, trip, and the clerk.
     """
     changes: dict[str, Any] = {
         "travel": lambda _: None,
@@ -129,7 +129,7 @@ def _write(folder: Path, content: dict[str, Any]) -> Path:
 def _call_again(agent: dict[str, Any]) -> None:
     for tool in agent["tools"]:
         if tool["name"] == "book_flight":
-            # By default: it is made with @tool.
+            # Without these two, a call is made again by its key, the default of a tool that is made with @tool.
             del tool["reconcile"], tool["onUnknown"]
 
 

@@ -1,4 +1,4 @@
-"""What came of the cases: a table of states and faults, figures, and what went wrong; as text, JSON and picture."""
+"""The report on the cases: a table of states and faults, figures, and problems; as text, JSON and picture."""
 
 import io
 import statistics
@@ -18,25 +18,25 @@ from workflows.chaos.run import Outcome
 from workflows.limits import SHARE, Use
 
 SIMULATED = (
-    "Waits and back-offs are skipped, so seconds tell what recovery does, not how long AWS would let it wait.",
-    "killed: the engine keeps its tables, streams and definitions and ends by SIGKILL while the agents of these cases "
-    "are held at their states, many in one kill; what ran is FAILED afterwards, and no event tells of it.",
-    "taken_over: the lease is taken from a turn that still runs, by hand, since no machine does that.",
+    "Waits and back-offs are skipped: the seconds show the work of a recovery, not the time that it would wait on AWS.",
+    "killed: the engine saves its tables, streams and definitions and ends by SIGKILL while the agents of these cases "
+    "are held at their states, many in one kill. Running executions are FAILED afterwards, and no event tells of it.",
+    "taken_over: the test takes the lease from a turn that still runs, because no machine does that.",
     "malformed: where an SDK reads the answer, its SdkClientException after the call took effect; where the machine "
-    "looks into it, States.Runtime, which AWS raises for a missing path and the engine does not.",
+    "reads a path of it, States.Runtime, which AWS raises for a missing path and the engine does not.",
     "uncaught: the execution is made FAILED with States.Runtime right after the state.",
     "lost, late: the delivery from the rule to the machine, or from the stream to agent_publish, is left out or held "
-    "back. The sender of a request or an input that nothing came of sends it again.",
+    "back. The sender of a request or an input that had no result sends it again.",
     "forever in agent_start of a child, agent_input, agent_notify, agent_publish, agent_recovery, agent_redeliver or "
     "agent_watch lasts until a person repairs it: an alarm calls for that.",
-    "Throttling and every other error of a service is raised in the service's place; it does not come from a service.",
+    "Throttling and every other error of a service is raised in place of the service's answer, not by a service.",
 )
-"""What the embedded engine cannot show by itself."""
+"""The limits of the embedded engine: what the cases replace or simulate."""
 _WIDTH = 140
 
 
 class Spread(Model):
-    """How a figure is spread over the cases."""
+    """The spread of a figure over the cases."""
 
     median: float
     percentile95: float
@@ -44,7 +44,7 @@ class Spread(Model):
 
 
 class Doubles(Model):
-    """How many bookings were made twice under some guards."""
+    """The number of bookings that were made twice, with a given set of guards."""
 
     guards: str
     lives: int
@@ -53,7 +53,7 @@ class Doubles(Model):
 
 
 class Report(Model):
-    """The report."""
+    """The report on all cases."""
 
     seed: int
     cases: int
@@ -62,15 +62,15 @@ class Report(Model):
     recovery_seconds: Annotated[Spread | None, Field(description="From the fault to the last write of STATE")]
     extra_transitions: Annotated[Spread | None, Field(description="More than the same life has without faults")]
     duplicates: list[Doubles]
-    inventory: Annotated[list[str], Field(description="What is wrong between flights, bookings and ledgers")]
-    closest_to_limit: Annotated[str, Field(description="What came closest to a limit of Step Functions")]
-    within_limits: Annotated[bool, Field(description="Whether that stayed as far away as it must")]
+    inventory: Annotated[list[str], Field(description="Contradictions between flights, bookings and ledgers")]
+    closest_to_limit: Annotated[str, Field(description="The use that came closest to a limit of Step Functions")]
+    within_limits: Annotated[bool, Field(description="Whether that use is at most 80 % of the limit")]
     outcomes: list[Outcome]
     simulated: tuple[str, ...] = SIMULATED
 
     @property
     def survived(self) -> bool:
-        """Whether every agent did, what is left agrees, and a longer life would survive as well."""
+        """Whether every agent survived, the inventory agrees, and no use is too close to a limit."""
         return self.survivors == self.cases and not self.inventory and self.within_limits
 
 
@@ -82,7 +82,7 @@ def make_report(
     closest: Use,
     duplicates: Sequence[Doubles],
 ) -> Report:
-    """Counts."""
+    """Count the outcomes and build the report."""
     return Report(
         seed=seed,
         cases=len(outcomes),
@@ -101,7 +101,7 @@ def make_report(
 
 
 def doubles(guards: str, outcomes: Sequence[Outcome]) -> Doubles:
-    """Counts what was booked twice."""
+    """Count the bookings that were made twice."""
     return Doubles(
         guards=guards,
         lives=len(outcomes),
@@ -111,7 +111,7 @@ def doubles(guards: str, outcomes: Sequence[Outcome]) -> Doubles:
 
 
 def spread(values: Iterable[float]) -> Spread | None:
-    """Median, 95th percentile and maximum; None of nothing."""
+    """Return median, 95th percentile and maximum; None if there are no values."""
     ordered = sorted(values)
     if not ordered:
         return None
@@ -122,7 +122,7 @@ def spread(values: Iterable[float]) -> Spread | None:
 
 
 def write(report: Report, folder: Path) -> list[Path]:
-    """Writes report.txt, report.json and report.svg; returns their paths."""
+    """Write report.txt, report.json and report.svg. Return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     text, data, picture = (folder / f"report.{suffix}" for suffix in ("txt", "json", "svg"))
     data.write_text(report.model_dump_json(by_alias=True, indent=2) + "\n", "utf-8")
@@ -134,13 +134,13 @@ def write(report: Report, folder: Path) -> list[Path]:
 
 
 def page(report: Report) -> RenderableType:
-    """The report as a page for a terminal."""
+    """Lay out the report as a page for a terminal."""
     parts: list[RenderableType] = [
         _figures(report),
         _table(report.outcomes),
         _pairs(report.outcomes),
         *_wrong(report),
-        Text("\nWhat the embedded engine does not show by itself", style="bold"),
+        Text("\nWhat the cases replace or simulate", style="bold"),
         *(Text(f"- {line}") for line in report.simulated),
     ]
     return Group(*parts)
@@ -168,7 +168,7 @@ def _spread(spread: Spread) -> str:
 
 
 def _table(outcomes: Sequence[Outcome]) -> RenderableType:
-    """A row for each state and each event, a column for each fault, and how many survived."""
+    """Build the table of survivors: a row for each state and each event, a column for each fault."""
     single = [outcome for outcome in outcomes if len(outcome.kinds) == 1]
     if not single:
         return Text("")
@@ -203,7 +203,7 @@ def _pairs(outcomes: Sequence[Outcome]) -> RenderableType:
         return Text("")
     good, both = sum(not outcome.problems for outcome in pairs), sum(all(outcome.met) for outcome in pairs)
     style = "green" if good == len(pairs) else "bold red"
-    return Text(f"\nTwo faults in one life: {good}/{len(pairs)} survive; in {both} both faults were met", style=style)
+    return Text(f"\nTwo faults in one life: {good}/{len(pairs)} survive; both faults were met in {both}", style=style)
 
 
 def _wrong(report: Report) -> Iterable[RenderableType]:

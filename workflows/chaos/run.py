@@ -1,4 +1,4 @@
-"""Runs cases: lives of agents with faults in them, many at once, each judged by what the tables hold in the end."""
+"""Run cases: lives of agents with faults in them, many at once; the tables' content at the end decides each outcome."""
 
 import datetime as dt
 import json
@@ -27,31 +27,31 @@ from workflows.verify import booking_findings, family_findings, findings
 T = TypeVar("T")
 
 AT_ONCE = 8
-"""Lives side by side: most of each is waiting."""
+"""Lives that run side by side: each is waiting most of the time."""
 HELD_AT_ONCE = 24
-"""Lives that one kill of the engine ends: nothing is held longer than `faults.HOLD_SECONDS`."""
+"""Lives that one kill of the engine hits: few enough that no life is held longer than `faults.HOLD_SECONDS`."""
 LOOK = 0.2
 """Seconds between two looks at an agent."""
 QUIET = 0.8
-"""Seconds without a change after which it is asked whether anything still runs."""
+"""Seconds without a change after which the harness checks whether an execution still runs."""
 LIFE_SECONDS = 150
 INPUT_SECONDS = 60
-"""Within which an agent comes to the state at which it is held, and has been told something there."""
+"""Seconds within which an agent comes to the state at which it is held, and receives a message there."""
 CHILD_SECONDS = 20
-"""Within which children have begun, and one of them is done; and within which their parent can be cancelled."""
+"""Seconds for each of two things: the children begin and one ends; their parent is cancelled."""
 SQUATTER = "Say that it is booked, and do nothing."
-"""What an agent is asked that takes a child's place."""
+"""The prompt of a request that takes a child's place."""
 DELEGATED_AT = 2
-"""The step at which an agent that delegates at once does so."""
+"""The step at which an agent delegates if it delegates at once."""
 NUDGES = 8
-"""How often somebody looks after an agent that does not move before it is given up."""
+"""How often the harness starts agent_watch for an agent that does not move, before it gives the agent up."""
 REQUESTS = 3
-"""How often the sender of an event that nothing came of sends it."""
+"""How often the sender sends an event that has no result."""
 TRIES = 6
-"""How often a case is lived whose fault is not met."""
+"""How often a case is run while its fault is not met."""
 UNMET = "the fault was never met"
 NOT_THERE = "NOT_THERE"
-"""The status of an agent whose request was never taken in: its sender knows."""
+"""The status of an agent that was never created; its sender knows from the refusal."""
 _LAST_HELP = (
     "agent_start",
     "agent_input",
@@ -61,31 +61,31 @@ _LAST_HELP = (
     "agent_redeliver",
     "agent_watch",
 )
-"""What is denied to these for ever nobody can help with: there it lasts until somebody repairs it."""
+"""Machines that no other machine helps: a `forever` fault there lasts until `_repair` removes it."""
 _RELEASED_LAST = ("late", "again", "taken_over", "outrun")
 
 
 class Outcome(Model):
-    """What became of one case."""
+    """The outcome of one case."""
 
     case: str
-    place: Annotated[str, Field(description="Where the first fault was; empty without one")]
+    place: Annotated[str, Field(description="The place of the first fault; empty without a fault")]
     kinds: list[str]
-    status: Annotated[str, Field(description="The agent's, in the end")]
+    status: Annotated[str, Field(description="The agent's status at the end")]
     error: str
-    met: Annotated[list[bool], Field(description="Which of the faults were met")]
-    problems: Annotated[list[str], Field(description="What is wrong; empty if the agent survived")]
+    met: Annotated[list[bool], Field(description="For each fault, whether it was met")]
+    problems: Annotated[list[str], Field(description="Problems; empty if the agent survived")]
     bookings: Annotated[int, Field(description="Bookings that stand")]
-    duplicates: Annotated[int, Field(description="Of these, how many are not the first of their call")]
+    duplicates: Annotated[int, Field(description="Bookings that stand beside another booking of the same call")]
     recovery_seconds: Annotated[float | None, Field(description="From the first fault to the last write of STATE")]
     transitions: int
     extra_transitions: Annotated[int, Field(description="More than the same life has without faults")]
-    nudges: Annotated[int, Field(description="How often it took agent_watch, or a sender who sent again")]
+    nudges: Annotated[int, Field(description="How often agent_watch was started, or an event was sent again")]
     seconds: float
 
     @property
     def line(self) -> str:
-        """It in one line."""
+        """The outcome in one line."""
         return f"{'survived' if not self.problems else 'FAILED  '} {self.case}: {self.status} {self.error}".rstrip()
 
 
@@ -116,7 +116,7 @@ class Life:
         self._crowd: list[Item] = []
 
     def begin(self) -> None:
-        """Puts the faults in place and asks for the agent."""
+        """Put the faults in place and request the agent."""
         for injection in (*self.case.way.leads, *self.case.faults):
             if injection.kind != "outrun":
                 self._put(injection)
@@ -139,16 +139,16 @@ class Life:
         return file
 
     def release(self) -> None:
-        """Removes what holds it for a kill; once the engine is dead."""
+        """Remove the faults that held the agent for a kill. Call it when the engine is dead."""
         self._killed = time.time()
         for injection, file in self._files:
             if injection.kind in KILLS:
                 file.unlink(missing_ok=True)
 
     def live(self, until_held: bool = False) -> None:
-        """Goes on until the agent is at rest, and nothing that concerns it runs any more, or until it is given up.
+        """Drive the agent until it is at rest and none of its executions runs, or until it is given up.
 
-        `until_held`: or until it has come to the state where the engine is to be killed.
+        With `until_held`, return as soon as the agent has come to the state where the engine is to be killed.
         """
         deadline = time.monotonic() + LIFE_SECONDS
         seen: Any = None
@@ -175,7 +175,7 @@ class Life:
             time.sleep(LOOK)
 
     def outcome(self, baseline: Mapping[str, int]) -> Outcome:
-        """Judges it by the tables. `baseline`: what each play costs in transitions without faults."""
+        """Judge the life by the tables. `baseline`: the transitions of each play without faults."""
         state = self._state()
         bookings = self._bookings()
         own = self._files[len(self.case.way.leads) :]
@@ -218,7 +218,7 @@ class Life:
             seconds=round(time.monotonic() - self._begun, 2),
         )
 
-    # ---- What happens from outside
+    # ---- Acts from outside
 
     def _request(self) -> None:
         self._requests += 1
@@ -226,7 +226,10 @@ class Life:
         self._bench.stack.request(requested)
 
     def _hold(self, place: Place, act: Callable[[], object]) -> Callable[[], None]:
-        """Hold the agent at a state until what is done meanwhile is in its inbox. Return the function that does it."""
+        """Hold the agent at a state. Return a function that calls `act` there and lets the agent go on afterwards.
+
+        The agent goes on when its inbox has an item, at the latest after `INPUT_SECONDS`.
+        """
         hold = Fault(agent_id=self._agent_id, machine=place.logical_id, state=place.state, when="entered", hold=True)
         file = self._bench.faults.put(hold)
 
@@ -245,9 +248,9 @@ class Life:
         return do
 
     def _hold_child(self, state: str) -> Callable[[], None]:
-        """Holds the turn of the agent's first child at a state until the agent has been cancelled. Gives what does it.
+        """Hold the turn of the agent's first child at a state. Return a function that cancels the agent meanwhile.
 
-        Its other child has reported before, so that it is known which event tells of its own end.
+        The function waits until the other child has reported: then the next event for agent_notify is the agent's end.
         """
         self._child = child_id(self._agent_id, DELEGATED_AT, 0)
         hold = Fault(agent_id=self._child, machine="AgentTurn", state=state, when="entered", hold=True)
@@ -263,7 +266,7 @@ class Life:
         return do
 
     def _comes(self, condition: Callable[[Item], bool]) -> bool:
-        """Whether STATE is as asked, sooner or later."""
+        """Return True as soon as STATE meets the condition, False if it does not within `CHILD_SECONDS`."""
         deadline = time.monotonic() + CHILD_SECONDS
         while time.monotonic() < deadline:
             now = self._state()
@@ -278,7 +281,7 @@ class Life:
         self._inputs = []
 
     def _answer(self, state: Item | None) -> bool:
-        """Says what the agent waits for, if anybody has it to say."""
+        """Send the answer that the agent waits for. Return False if there is nothing more to send."""
         if state is None:
             return False
         if state["status"] == Status.WAITING_FOR_INPUT and self._inputs:
@@ -303,13 +306,13 @@ class Life:
                 effects = [self._bench.look_up(item) for item in unsettled(self._items("EFFECT#"))]
                 self._answered = asked["token"]
                 self._bench.operator.decide(self._answered, self._decisions.pop(), effects)
-            return True  # or it is just about to ask
+            return True  # without an item, the recovery is about to ask
         return False
 
     def _hold_watch(self, state: Item) -> None:
-        """Start agent_watch, and hold it where it has read which recovery asks the operator, if the case is about it.
+        """If the case has an `outrun` fault, start agent_watch and hold it after it has read the recovery that asks.
 
-        Nothing waits for that run before the fault is removed.
+        Until the fault is removed, the harness does not wait for that run.
         """
         known = [injection for injection, _ in self._files]
         held = [injection for injection in self.case.faults if injection.kind == "outrun" and injection not in known]
@@ -320,7 +323,7 @@ class Life:
             self._ignored |= {arn for arn in self._started() if "-AgentWatch:" in arn}
 
     def _again(self, send: Callable[[], object]) -> bool:
-        """Sends something, and again if nothing came of it, but not for ever."""
+        """Call `send`, at most `REQUESTS` times for one answer. Return False after that."""
         if self._sent == REQUESTS:
             return False
         self._nudges += self._sent > 0
@@ -333,11 +336,11 @@ class Life:
         return self._sent > 0 and any(detail.get("text") == self._inputs[0] for detail in kept)
 
     def _take_over(self, state: Item | None) -> None:
-        """What whoever believes that the turn is dead would do, while it is held: give the agent to another."""
+        """Free the lease of the held turn and announce a new one, as a recovery would that took the turn for dead."""
         for injection, file in self._files:
             if injection.kind != "taken_over" or self._ignored or not met_at(file) or not state:
                 continue
-            if state["owner"] == FREE:  # there is no turn to take the agent from: it may have ended
+            if state["owner"] == FREE:  # no turn holds the lease: the turn may have ended
                 continue
             owner = state["owner"]
             self._ignored.add(owner.partition("#")[0])
@@ -357,10 +360,10 @@ class Life:
             )
 
     def _squat(self) -> None:
-        """While the turn is held, ask for its children as others would, then let the turn go on.
+        """While the turn is held, send requests for its children's ids from outside, then let the turn go on.
 
-        The first request names no parent. The second names the decision: before it is written no child is made, and
-        afterwards the child that it names.
+        The first request names no parent. The second names the decision: before the decision is written, no child is
+        created; afterwards, the child that the decision names.
         """
         held = [
             file for injection, file in self._files if injection.kind == "squatted" and file.exists() and met_at(file)
@@ -377,11 +380,11 @@ class Life:
             file.unlink()
 
     def _was_answered(self, agent_id: str) -> bool:
-        """Say whether an execution about an agent has ended."""
+        """Return True if an execution about an agent has ended."""
         return any(self._bench.status(arn) != "RUNNING" for arn in self._bench.started.of(agent_id))
 
     def _release_last(self) -> bool:
-        """Lets go what was to come after the rest; says whether there was anything."""
+        """Remove the faults that wait for the agent's rest. Return True if one of them had been met."""
         released = False
         for injection, file in self._files:
             if injection.kind in _RELEASED_LAST and file.exists():
@@ -391,7 +394,7 @@ class Life:
         return released
 
     def _push(self, state: Item | None) -> bool:
-        """Nothing moves and nothing runs: agent_watch's turn, or the sender's. False if that has not helped before."""
+        """Start agent_watch, or send the request again, for an agent that does not move. Return False to give it up."""
         self._nudges += 1
         if state is None:
             if self._requests >= REQUESTS:
@@ -401,13 +404,13 @@ class Life:
         if self._nudges > NUDGES and self._repair():
             self._nudges = 1
         if self._nudges > NUDGES:
-            self._late = f"it is {state['status']} for good, and nobody works on it"
+            self._late = f"it stays {state['status']}, and no execution works on it"
             return False
         self._bench.nudge(self._agent_id, state)
         return True
 
     def _repair(self) -> bool:
-        """Somebody gives recovery back the access that it was denied. False if it was not denied any."""
+        """Remove the `forever` faults of the machines in `_LAST_HELP`. Return False if there were none."""
         denied = [
             file
             for injection, file in self._files
@@ -417,10 +420,10 @@ class Life:
             file.unlink()
         return bool(denied)
 
-    # ---- What is seen
+    # ---- Observations
 
     def _running(self, state: Item | None) -> bool:
-        """Whether an execution works for the agent; one that waits for the operator does not count."""
+        """Return True if an execution works for the agent; a recovery that waits for the operator does not count."""
         family = [state, *self._children(state)] if state else []
         waits = {
             each["owner"].partition("#")[0]
@@ -436,7 +439,7 @@ class Life:
         return False
 
     def _carries_out(self, agent_id: str) -> bool:
-        """Whether the open question of an agent is the one that was answered: its recovery does as it was told."""
+        """Return True if the agent's open question was answered: its recovery carries the answer out."""
         asked = self._bench.stack.item(agent_id, "OPERATOR")
         return asked is not None and asked["token"] == self._answered
 
@@ -444,7 +447,7 @@ class Life:
         return all(met_at(file) for injection, file in self._files if injection.kind in KILLS)
 
     def _abandoned(self, state: Item | None) -> bool:
-        """Whether the agent waits for an operator whose decision nobody waits for."""
+        """Return True if the agent waits for its operator, but no running recovery waits for the decision."""
         if not state or state["status"] != Status.WAITING_FOR_OPERATOR or state["owner"] == FREE:
             return False
         return self._bench.status(state["owner"].partition("#")[0]) != "RUNNING"
@@ -456,7 +459,7 @@ class Life:
             case Status.WAITING_FOR_OPERATOR:
                 return True
             case Status.WAITING_FOR_AGENT:
-                # It waits for somebody who has been told if a child of it does.
+                # The parent is at rest if a child is: that child waits for a person, and the person has been told.
                 unfinished = [child for child in self._children(state) if child["status"] not in FINISHED]
                 rests = any(map(self._at_rest, unfinished))
             case Status.WAITING_FOR_APPROVAL:
@@ -466,24 +469,24 @@ class Life:
         return rests and state["owner"] == FREE and state["nextAction"] == FREE
 
     def _was_told(self) -> bool:
-        """Whether anybody was told that something is wanted of them."""
+        """Return True if a message on the operator's topic names the agent."""
         return self._bench.operator.was_asked(self._agent_id)
 
     def _state(self) -> Item | None:
         return self._bench.stack.item(self._agent_id, "STATE")
 
     def _family(self) -> list[str]:
-        """The agent and those that it has delegated to."""
+        """Return the ids of the agent and of the agents that it has delegated to."""
         state = self._state()
         return [self._agent_id, *(json.loads(state["children"]) if state else [])]
 
     def _children(self, state: Item) -> list[Item]:
-        """STATE of those of its children that exist."""
+        """Return STATE of each child that exists."""
         found = (self._bench.stack.item(child, "STATE") for child in json.loads(state["children"]))
         return [child for child in found if child]
 
     def _started(self) -> list[str]:
-        """The executions that concern the agent or its children, each once."""
+        """Return the executions about the agent or its children, each once."""
         return list(dict.fromkeys(arn for agent_id in self._family() for arn in self._bench.started.of(agent_id)))
 
     def _items(self, kind: str = "") -> list[Item]:
@@ -513,19 +516,19 @@ class Life:
                 yield "there is no agent, and no execution says why"
             return
         if self._play.when_told and not self._was_told():
-            yield "nobody was told of its approval"
+            yield "no message about its approval was sent"
         if self._child and not self._outlived:
             yield f"it did not end before {self._child} did"
         family = [state, *self._children(state)]
         for each in family:
             if self._outlived and each["agentId"] == self._child and each["status"] != Status.CANCELLED:
-                yield f"{self._child} is {each['status']}: it worked on for a parent that had ended"
+                yield f"{self._child} is {each['status']}: it went on although its parent had ended"
             agent_id, status = each["agentId"], Status(each["status"])
             if status is Status.FAILED and not each["error"]:
-                yield f"{agent_id} is FAILED and says no reason"
+                yield f"{agent_id} is FAILED, but its `error` is empty"
             asks = status in (Status.WAITING_FOR_OPERATOR, Status.WAITING_FOR_APPROVAL)
             if asks and not self._bench.operator.was_asked(agent_id):
-                yield f"{agent_id} is {status}, and nobody has been told"
+                yield f"{agent_id} is {status}, but no message about it was sent"
         if not (self._guards.ledger and self._guards.tool):
             return
         effects: list[Item] = []
@@ -542,7 +545,7 @@ class Life:
         for finding in booking_findings(bookings, effects):
             yield f"{finding.kind} at {finding.record}: {finding.text}"
         if self._play.agent == CLERK["name"]:
-            # Until then a call may act that the ledger has settled.
+            # For `SHORT` seconds, a call that the ledger has settled may still act.
             time.sleep(SHORT)
             yield from false_entries(effects, acts(self._bench.engine.client, self._agent_id))
 
@@ -553,9 +556,9 @@ def run(
     guards: Guards,
     on_outcome: Callable[[Outcome], None] = lambda _: None,
 ) -> list[Outcome]:
-    """Runs cases, many at once: first those in which the engine is killed, then those that it survives.
+    """Run cases, many at once: first the cases that kill the engine, then the others.
 
-    Gives the outcomes in the order of the cases; `on_outcome` gets each as it comes. Raises StackError if a play goes
+    Return the outcomes in the order of the cases; `on_outcome` gets each as it comes. Raise StackError if a play goes
     wrong without any fault.
     """
     baseline: dict[str, int] = {}
@@ -572,7 +575,7 @@ def run(
     def live(life: Life) -> None:
         outcomes[life] = _live(life, baseline)
         for _ in range(TRIES - 1):
-            # Another agent's watch may have helped this one before it came to its fault.
+            # The run of agent_watch for another agent may have helped this agent before it met its fault.
             if UNMET in outcomes[life].problems:
                 outcomes[life] = _live(Life(bench, life.case, guards), baseline)
         on_outcome(outcomes[life])
@@ -582,7 +585,7 @@ def run(
         outcomes[life] = life.outcome(baseline)
         on_outcome(outcomes[life])
 
-    # The killed first: what an engine keeps and loads again grows with every life.
+    # The cases with a kill come first: the data that an engine saves and loads again grows with every life.
     for start in range(0, len(killed), HELD_AT_ONCE):
         held = killed[start : start + HELD_AT_ONCE]
         _at_once(_hold, held)

@@ -1,4 +1,4 @@
-"""The whole harness in one go: the cases, the seats, and what the guards are good for."""
+"""The whole harness in one run: the cases, the seats, and the comparison of the guards."""
 
 import shutil
 import time
@@ -14,7 +14,7 @@ from workflows.local import TEMPLATE
 from workflows.verify import verify
 
 COMPARED = (Guards(), Guards(tool=False), Guards(ledger=False), Guards(ledger=False, tool=False))
-"""With both guards, with each alone, and with none."""
+"""Both guards, each guard alone, and no guard."""
 
 
 def chaos(
@@ -26,18 +26,18 @@ def chaos(
     on_outcome: Callable[[Outcome], None],
     template: Path = TEMPLATE,
 ) -> Report:
-    """Runs cases on an engine of their own and reports.
+    """Run cases on their own engine, and report.
 
     Args:
-        cases: which ones.
-        folder: for the engines; what is in it is gone afterwards, unless something goes wrong.
-        seed: what the cases follow from, for the report.
-        compare: whether to count bookings made twice with and without the guards, each on an engine of its own.
+        cases: the cases to run.
+        folder: for the engines; it is deleted before the run, and after a run without problems.
+        seed: the seed that the cases were chosen with, for the report.
+        compare: whether to count bookings made twice with and without the guards, each on its own engine.
         on_progress: gets a few words for each part.
-        on_outcome: gets what became of each case as soon as it is known.
-        template: what is deployed.
+        on_outcome: gets the outcome of each case as soon as it is known.
+        template: the template to deploy.
 
-    Raises EngineError or StackError if an engine does not start, or a play goes wrong without any fault.
+    Raise EngineError or StackError if an engine does not start, or if a play goes wrong without any fault.
     """
     begun = time.monotonic()
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""What the cases do to tools: make their functions end soon, and add one from elsewhere that acts at every call.
+"""The tools of the cases: short timeouts for the sample's functions, and a tool from elsewhere that acts at every call.
 
-A recovery waits until no call can run any more, for as long as a function may run. No engine cuts that short, so the
+A recovery waits until no call can still run: for as long as a function may run. No engine shortens this wait, so the
 functions of the cases may run for a few seconds only.
 """
 
@@ -21,7 +21,7 @@ SLOW = 4.5
 """Seconds after which the slow call acts."""
 NOTE, FIND_NOTE = "acme-tool-note", "acme-tool-find_note"
 ACTS = "acme-acts"
-_CODE = '''"""Tools from elsewhere: one that acts at every call, whatever its key, and its look-up."""
+_CODE = '''"""Tools from elsewhere: `note` acts at every call and ignores the key; `find_note` is its look-up."""
 
 import time
 import uuid
@@ -69,7 +69,7 @@ CLERK: dict[str, Any] = {
         },
     ],
 }
-"""An agent whose tool knows no call by its key, with a look-up."""
+"""An agent whose tool does not recognise a call by its key, but has a look-up."""
 
 
 def shorten(stack: Stack) -> None:
@@ -79,7 +79,7 @@ def shorten(stack: Stack) -> None:
 
 
 def shortened(agent: dict[str, Any]) -> dict[str, Any]:
-    """Say so in what an agent.yaml holds, and return that."""
+    """Set the shortened timeouts in the content of an agent.yaml. Return the content."""
     for tool in agent.get("tools", []):
         if tool["name"] in SAMPLE:
             tool["timeoutSeconds"] = SHORT
@@ -109,15 +109,16 @@ def deploy_note(client: Callable[[str], Any]) -> None:
 
 
 def acts(client: Callable[[str], Any], agent_id: str) -> list[str]:
-    """Return the key of each note that calls of an agent wrote, as often as it was written."""
+    """Return the key of each note that an agent's calls wrote, once for each time that it was written."""
     found = client("dynamodb").scan(TableName=ACTS, ConsistentRead=True)["Items"]
     return sorted(item["key"]["S"] for item in found if item["key"]["S"].startswith(f"{agent_id}#"))
 
 
 def false_entries(items: Sequence[Item], written: list[str]) -> list[str]:
-    """Compare a ledger with what the tool from elsewhere did; say for each entry what is wrong.
+    """Compare a ledger with the acts of the tool from elsewhere. Return a sentence for each entry that is wrong.
 
-    A FAILED entry must not have acted, a COMMITTED one must have acted once. UNCERTAIN claims nothing.
+    The call of a FAILED entry must not have acted, the call of a COMMITTED entry must have acted once. Every other
+    status allows both.
     """
     wrong = []
     for item in items:

@@ -38,16 +38,16 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "settle": operators.settle,
     "chaos": development.chaos,
 }
-"""Every command, in the order in which the help tells of them."""
+"""Every command, in the order of the help."""
 
 
 class Commands(TyperGroup):
-    """Tells an error that is to be expected in one line on stderr, and exits with 1."""
+    """The command group. It prints an expected error as one message on stderr, and exits with 1."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs the command."""
+        """Run the command."""
         for stream in (sys.stdout, sys.stderr):
-            # A terminal may be unable to show a character of the record: that must not end the command.
+            # A character of the record that the terminal cannot show must not end the command.
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         try:

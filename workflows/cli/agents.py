@@ -1,4 +1,4 @@
-"""The commands that ask for agents, speak to them and look at them."""
+"""The commands that start agents, speak to them and show them."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ from workflows.stack_shapes import Standing
 def start(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the agent is to do.")],
     agent: Annotated[str | None, typer.Option(metavar="NAME", help="The stack's default agent otherwise.")] = None,
-    goal: Annotated[str | None, typer.Option(metavar="TEXT", help="The goal, if it is not the prompt.")] = None,
+    goal: Annotated[str | None, typer.Option(metavar="TEXT", help="The goal; the prompt otherwise.")] = None,
     agent_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="The event's id otherwise.")] = None,
     wait: WaitOption = True,
     stack: StackOption = None,
@@ -31,10 +31,10 @@ def start(
     requested = AgentRequested(prompt=prompt, agent=agent, goal=goal, agent_id=agent_id)
     target = common.connect(stack)
     if agent_id and target.item(agent_id, "STATE"):
-        raise StackError(f"Agent {agent_id} exists already: speak to it with `turnstile input`, or choose another --id")
+        raise StackError(f"Agent {agent_id} already exists: speak to it with `turnstile input`, or choose another --id")
     sent = target.request(requested)
     if not wait:
-        common.tell(as_json, {"agentId": sent.agent_id, "eventId": sent.event_id}, f"Asked for agent {sent.agent_id}.")
+        common.tell(as_json, {"agentId": sent.agent_id, "eventId": sent.event_id}, f"Requested agent {sent.agent_id}.")
         return
     target.wait_for(sent)
     common.follow(target, sent.agent_id, as_json)
@@ -48,7 +48,7 @@ def watch(
 ) -> None:
     """Follow an agent until it stays where it is, or all of them. With --json, a line for each change."""
     if everybody == (agent is not None):
-        raise StackError("Name an agent to watch it, or give --all to watch all that are not finished: one of the two")
+        raise StackError("Give either an agent's id, or --all to watch every agent that is not finished")
     target = common.connect(stack)
     if agent is None:
         _watch_all(target, as_json)
@@ -72,7 +72,7 @@ def show(agent: AgentArgument, stack: StackOption = None, as_json: JsonOption = 
 
 
 def list_agents(
-    status: Annotated[Status | None, typer.Option(metavar="STATUS", help="Only those in this status.")] = None,
+    status: Annotated[Status | None, typer.Option(metavar="STATUS", help="Only agents in this status.")] = None,
     stack: StackOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -88,7 +88,7 @@ def list_agents(
 
 def send_input(
     agent: AgentArgument,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to say to it.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text for the agent.")],
     wait: WaitOption = True,
     stack: StackOption = None,
     as_json: JsonOption = False,
@@ -99,7 +99,7 @@ def send_input(
     known = target.item(agent, "STATE")
     sent = target.send_input(agent, text)
     if not wait:
-        common.tell(as_json, {"agentId": agent, "eventId": sent.event_id}, f"Said to agent {agent}.")
+        common.tell(as_json, {"agentId": agent, "eventId": sent.event_id}, f"Sent to agent {agent}.")
         return
     target.wait_for(sent)
     common.follow(target, agent, as_json, since=int(known["step"]) if known else 0)
@@ -107,14 +107,14 @@ def send_input(
 
 def approve(
     agent: AgentArgument,
-    approval: Annotated[str | None, typer.Argument(metavar="APPROVAL", help="As `turnstile show` names it.")] = None,
+    approval: Annotated[str | None, typer.Argument(metavar="APPROVAL", help="Its id in `turnstile show`.")] = None,
     refuse: Annotated[bool, typer.Option("--refuse", help="Do not let the calls happen.")] = False,
     note: Annotated[str, typer.Option(metavar="TEXT", help="Why; the model reads it.")] = "",
     wait: WaitOption = True,
     stack: StackOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let an agent make the calls that wait for approval. Without APPROVAL it shows them and asks."""
+    """Let an agent make the calls that wait for approval. Without APPROVAL, the command shows the calls and asks."""
     target = common.connect(stack)
     view = target.view(agent)
     waits_for = view.approval
@@ -124,8 +124,8 @@ def approve(
     if approval is None:
         if as_json or not _somebody_is_there():
             raise StackError(
-                f"Nobody is here to be asked: `turnstile approve {agent} {number}` decides about "
-                f"{', '.join(map(_tools, waits_for.calls))}, `turnstile show {agent}` shows it"
+                f"Without a terminal, or with --json, name the approval: `turnstile approve {agent} {number}` decides "
+                f"about {', '.join(map(_tools, waits_for.calls))}, `turnstile show {agent}` shows the calls"
             )
         screen.approval(waits_for)
         if not typer.confirm("Refuse it?" if refuse else "Approve it?"):
@@ -135,7 +135,7 @@ def approve(
         raise StackError(f"Agent {agent} waits for approval {number}, not {approval}; nothing was changed")
     verdict = Verdict.REFUSE if refuse else Verdict.APPROVE
     known = target.item(agent, "STATE")
-    # From the asking on: the results belong to its calls.
+    # Start at the step that asked: the results belong to its calls.
     since = int(known["step"]) - 1 if known else 0
     sent = target.decide_approval(agent, number, verdict, note)
     if not wait:
@@ -153,11 +153,11 @@ def cancel(
     stack: StackOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Stop an agent, and those that it delegated to: at its next checkpoint. Says what stands of what it did."""
+    """Stop an agent and its delegates, each at its next checkpoint. Shows which of their effects stand."""
     target = common.connect(stack)
     known = next(item for item in target.read_agent(agent) if item["record"] == "STATE")
     if known["status"] in FINISHED:
-        raise StackError(f"Agent {agent} is {known['status']}: it is finished, and there is nothing to cancel")
+        raise StackError(f"Agent {agent} is {known['status']}: it is finished and cannot be cancelled")
     sent = target.cancel(agent, note)
     if not wait:
         common.tell(as_json, {"agentId": agent, "eventId": sent.event_id}, f"Asked agent {agent} to stop.")
@@ -209,7 +209,7 @@ def trace(
 
 
 def _watch_all(stack: Stack, as_json: bool) -> None:
-    """Watches all agents: in a table that lives on a terminal, otherwise with a line for each change of one."""
+    """Watch all agents: on a terminal in a live table, otherwise with a line for each change of an agent."""
     screen = Screen()
     try:
         if screen.console.is_terminal and not as_json:
@@ -228,7 +228,7 @@ def _watch_all(stack: Stack, as_json: bool) -> None:
 
 
 def _show_what_stands(stack: Stack, screen: Screen, view: AgentView) -> None:
-    """Of an agent, and of those that it has delegated to: they are stopped after it."""
+    """Show which effects stand: of an agent, then of the agents that it has delegated to, which stop after it."""
     screen.standing(view)
     for child in view.children or []:
         if stack.item(child, "STATE"):
@@ -236,7 +236,7 @@ def _show_what_stands(stack: Stack, screen: Screen, view: AgentView) -> None:
 
 
 def _tools(call: AskedCall) -> str:
-    """Name the tool of a call and those that may be called instead."""
+    """Name the tool of a call, and the tools that may be called instead."""
     return " or ".join(each.tool_name for each in (call, *call.alternatives))
 
 

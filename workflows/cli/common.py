@@ -1,4 +1,4 @@
-"""What the commands have in common: their options, the stack that they work on, and how they follow an agent."""
+"""The common parts of the commands: their options, the stack that they work on, and how they follow an agent."""
 
 from typing import Annotated, Any
 
@@ -22,12 +22,12 @@ WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the a
 
 
 def connect(name: str | None) -> Stack:
-    """The stack in AWS that is named, or else the embedded one that runs."""
+    """Return the stack in AWS with this name; without a name, the stack of the embedded engine that runs."""
     return Stack.embedded(attach()) if name is None else Stack.named(name)
 
 
 def tell(as_json: bool, answer: dict[str, Any], words: str) -> None:
-    """What was done, as JSON or in words."""
+    """Print the command's result, as JSON or in words."""
     if as_json:
         print_json(answer)
     else:
@@ -35,7 +35,10 @@ def tell(as_json: bool, answer: dict[str, Any], words: str) -> None:
 
 
 def follow(stack: Stack, agent_id: str, as_json: bool, since: int = 0, lines: bool = False) -> None:
-    """Follows an agent until it stays where it is; as JSON with a line per change, or with what it is in the end."""
+    """Follow an agent until it stays where it is: print each change, then the end. As JSON, changes need `lines`.
+
+    Raise typer.Exit(1) if the agent is in a status of `FAILED` at the end.
+    """
     screen = Screen()
     reporter: Reporter = Lines() if as_json else screen
     for change in stack.watch(agent_id, since):

@@ -1,4 +1,4 @@
-"""The commands for whoever works on agents or on the machines: engines, definitions, pictures, faults."""
+"""The commands for developers of agents and machines: engines, definitions, pictures, faults."""
 
 import signal
 import subprocess
@@ -31,7 +31,7 @@ from workflows.scenarios import load_scenarios
 DEMO = "straight_booking"
 """The scenario that the demo plays unless another is named."""
 PICTURES = {".svg": lambda shown: svg([shown]), ".mmd": mermaid}
-"""What `turnstile draw` writes into a file, by its ending."""
+"""The functions by which `turnstile draw` writes a file; the key is the file's ending."""
 
 
 def demo(
@@ -54,7 +54,7 @@ def up(engine: EngineOption = Engine.EMBEDDED, as_json: JsonOption = False) -> N
     """Start a local engine with a scripted model and the sample agents, and keep it until Ctrl-C."""
     screen = Screen()
     scenarios = load_scenarios()
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell ignores SIGINT for what it runs in the background
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts a background command with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     try:
         progress = (lambda _: None) if as_json else screen.progress
@@ -82,7 +82,7 @@ def up(engine: EngineOption = Engine.EMBEDDED, as_json: JsonOption = False) -> N
 
 
 def machines(engine: EngineOption = Engine.EMBEDDED, as_json: JsonOption = False) -> None:
-    """Show what an engine is given to run: each machine, and what of it is adapted. With --json, the definitions."""
+    """Show the machines as an engine gets them, and what is adapted in each. With --json, their definitions."""
     found = list_machines(engine, TEMPLATE)
     if as_json:
         print_json([machine.dump() for machine in found])
@@ -97,7 +97,7 @@ def register(
     stack: StackOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Register an agent: the next version of its definition. Agents that run keep the version they started with."""
+    """Register the next version of an agent's definition. Running agents keep the version they started with."""
     target = common.connect(stack)
     before = latest_definition(target, read_agent_file(path).name)
     definition = register_agent(target, path)
@@ -116,16 +116,16 @@ def register(
 
 
 def draw(
-    machine: Annotated[str, typer.Argument(metavar="MACHINE", help="Its file's name in asl/, as agent_turn.")],
-    fold: Annotated[bool, typer.Option("--folded", help="Without what failures lead to.")] = False,
+    machine: Annotated[str, typer.Argument(metavar="MACHINE", help="Its file's name in asl/, such as agent_turn.")],
+    fold: Annotated[bool, typer.Option("--folded", help="Without the states that failures lead to.")] = False,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A file that ends in .svg, or in .mmd for Mermaid; stdout otherwise."),
     ] = None,
 ) -> None:
-    """Draw a machine: its states, what leads from one to another, and where failures lead."""
+    """Draw a machine: its states, the transitions between them, and where failures lead."""
     if out and out.suffix not in PICTURES:
-        raise typer.BadParameter(f"{out} ends neither in {' nor in '.join(PICTURES)}", param_hint="--out")
+        raise typer.BadParameter(f"{out} must end in {' or in '.join(PICTURES)}", param_hint="--out")
     found = graph(find_machine(machine))
     shown = folded(found) if fold else found
     if out:
@@ -138,7 +138,7 @@ def chaos(
     case: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this case; may be given again.")] = None,
     some: Annotated[bool, typer.Option("--some", help="Only a representative set, and no comparison.")] = False,
     listed: Annotated[bool, typer.Option("--list", help="List the cases, and run none.")] = False,
-    seed: Annotated[int, typer.Option(metavar="NUMBER", help="What the pairs of faults follow from.")] = SEED,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="The seed that chooses the pairs of faults.")] = SEED,
     folder: Annotated[Path, typer.Option(metavar="PATH", help="Where the report goes.")] = FOLDER / "chaos",
     protocol: Annotated[
         bool,
@@ -146,7 +146,7 @@ def chaos(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Put faults into agents' lives on engines of its own, and report what they survive. Exits with 1 unless all do."""
+    """Put faults into agents' lives on their own engines, and report which survive. Exits with 1 unless all survive."""
     if protocol:
         # The model is a part of the tests, and needs the packages of the group `dev`.
         command = [sys.executable, "-m", "tests.protocol", "--deeper"]

@@ -1,4 +1,4 @@
-"""The commands for when something is wrong: they check, decide and resume."""
+"""The commands for operators: they check, decide, resume and settle."""
 
 import json
 from typing import Annotated, Any
@@ -38,19 +38,19 @@ def decide(
         list[str] | None,
         typer.Option(
             metavar="KEY[=RESULT]",
-            help="This uncertain effect happened. RESULT: what the call gave, as JSON. May be given several times.",
+            help="This uncertain effect happened. RESULT: the call's result, as JSON. May be given several times.",
         ),
     ] = None,
     did_not: Annotated[
         list[str] | None,
-        typer.Option("--not", metavar="KEY", help="This one did not happen. May be given several times."),
+        typer.Option("--not", metavar="KEY", help="This uncertain effect did not happen. May be given several times."),
     ] = None,
     note: Annotated[str, typer.Option(metavar="TEXT", help="Why; it goes into the journal.")] = "",
     wait: WaitOption = True,
     stack: StackOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Decide what becomes of an agent that waits for its operator, and say what became of its uncertain effects."""
+    """Decide how an agent that waits for its operator goes on, and say which of its uncertain effects happened."""
     effects = [
         *(EffectAnswer(key=key, happened=True, result=result) for key, result in map(_with_result, happened or [])),
         *(EffectAnswer(key=key, happened=False) for key in did_not or []),
@@ -65,12 +65,12 @@ def decide(
 
 
 def _with_result(text: str) -> tuple[str, Any]:
-    """Read KEY or KEY=RESULT. Raises BadParameter if RESULT is no JSON."""
+    """Read KEY or KEY=RESULT. Raise BadParameter if RESULT is no JSON."""
     key, given, result = text.partition("=")
     try:
         return key, json.loads(result) if given else None
     except json.JSONDecodeError as error:
-        wrong = f"the result of {key} is no JSON: {error}. A text is written in double quotes"
+        wrong = f"the result of {key} is no JSON: {error}. Write a text in double quotes"
         raise typer.BadParameter(wrong, param_hint="--happened") from error
 
 
@@ -80,7 +80,7 @@ def resume(
     stack: StackOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send an agent to recovery by hand, when nobody works on it any more."""
+    """Send an agent to recovery by hand, when no execution works on it any more."""
     target = common.connect(stack)
     before, sent = send_to_recovery(target, agent)
     if not wait:
@@ -93,11 +93,11 @@ def resume(
 
 def settle(
     agent: AgentArgument,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="The call's key in the ledger, as 'EFFECT#000002#0'.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The call's ledger key, such as 'EFFECT#000002#0'.")],
     happened: Annotated[bool, typer.Option("--happened/--not", help="Whether the call took effect.")],
     result: Annotated[
         str,
-        typer.Argument(metavar="RESULT", help="With --happened: what the call gave, as JSON.", show_default=False),
+        typer.Argument(metavar="RESULT", help="With --happened: the call's result, as JSON.", show_default=False),
     ] = "",
     stack: StackOption = None,
     as_json: JsonOption = False,
@@ -106,5 +106,5 @@ def settle(
     settled = settle_call(common.connect(stack), agent, key, happened, result)
     words = f"{settled.key} ({settled.tool}) of agent {agent} is {settled.status} now."
     if settled.effect:
-        words += f" {settled.effect}, which it was to undo, is {settled.effect_status}."
+        words += f" {settled.effect}, which this call was to undo, is {settled.effect_status}."
     common.tell(as_json, settled.dump(), words)

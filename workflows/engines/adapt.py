@@ -1,15 +1,16 @@
-"""Makes of a machine what Step Functions Local can run, and moto's interpreter in its place.
+"""Adapt a machine so that Step Functions Local, or moto's interpreter in its place, can run it.
 
-A Task that such an engine lacks is redirected to a function that does the same: its `Resource` becomes that function's
-ARN, while its Parameters and its result stay as they are. What is adapted is this list, and nothing else:
+A Task that such an engine does not support is redirected to a function that does the same: its `Resource` becomes that
+function's ARN, while its Parameters and its result stay the same. Only this list is adapted:
 
-1. `aws-sdk:*`, of which the official image knows next to none, and which moto passes on in the wrong casing.
-2. `events:putEvents`, for which the official image knows no endpoint but AWS's.
-3. Of these, one that waits for a task token becomes `lambda:invoke.waitForTaskToken`, with its Parameters as Payload:
-   a plain ARN waits for nobody.
-4. `ItemProcessor` gets its older name, `Iterator`, and its `ProcessorConfig` is left out: with these the official image
-   registers a machine, and refuses to start it. Of `ProcessorConfig` https://github.com/aws/aws-sam-cli/issues/6846
-   tells; that the rest of a Map may stay, ItemSelector included, is what others have found by trying.
+1. `aws-sdk:*`: the official image supports almost none of these calls, and moto passes them on in the wrong casing.
+2. `events:putEvents`: the official image can call it only on AWS.
+3. A call of 1 or 2 that waits for a task token becomes `lambda:invoke.waitForTaskToken`, with its Parameters as
+   Payload: a Task whose Resource is a function's ARN does not wait for a token.
+4. `ItemProcessor` gets its older name, `Iterator`, without its `ProcessorConfig`: with these, the official image
+   registers a machine, but refuses to start it. For `ProcessorConfig` see
+   https://github.com/aws/aws-sam-cli/issues/6846; other users have found by trial that the rest of a Map may stay,
+   ItemSelector included.
 """
 
 import copy
@@ -30,44 +31,44 @@ class Redirected:
     """A Task that calls a function instead of a service."""
 
     state: str
-    """Its path, as `CallTools/ReserveEffect`."""
+    """Its path, such as `CallTools/ReserveEffect`."""
     resource: str
-    """What stands in its definition."""
+    """The Resource in its definition."""
     function: str
     """The ARN of the function that it calls instead."""
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """A machine as an engine can run it, and what is different in it."""
+    """A machine that an engine can run, and its differences from the definition."""
 
     machine: Machine
     redirected: list[Redirected]
     iterators: list[str]
-    """The paths of the Maps whose ItemProcessor is called Iterator."""
+    """The paths of the Maps whose ItemProcessor was renamed to Iterator."""
 
 
 def function_name(resource: str) -> str:
-    """The name of the function that does what a resource does: `adapter-aws-sdk-dynamodb-putItem`."""
+    """Return the name of the adapter function for a resource, such as `adapter-aws-sdk-dynamodb-putItem`."""
     return f"adapter-{service_call(resource).replace(':', '-')}"
 
 
 def service_call(resource: str) -> str:
-    """What a resource calls, as `aws-sdk:dynamodb:putItem`."""
+    """Return the call of a resource, such as `aws-sdk:dynamodb:putItem`."""
     return resource.removeprefix(PREFIX).removesuffix(_CALLBACK)
 
 
 def lacking(machine: Machine) -> set[str]:
-    """The calls of a machine that want an adapter, as `aws-sdk:dynamodb:putItem`."""
+    """Return the calls of a machine that need an adapter, such as `aws-sdk:dynamodb:putItem`."""
     return {service_call(resource) for _, resource in _lacking(machine)}
 
 
 def adapt(machine: Machine, functions: str) -> Adapted:
-    """The machine as the engine can run it.
+    """Return a copy of the machine that the engine can run.
 
     Args:
-        machine: the machine; it stays as it is.
-        functions: what the functions' ARNs start with, as `arn:aws:lambda:us-east-1:000000000000:function:`.
+        machine: the machine; it is not changed.
+        functions: the start of the functions' ARNs, such as `arn:aws:lambda:us-east-1:000000000000:function:`.
     """
     adapted = Machine(machine.name, copy.deepcopy(machine.definition))
     states = {state.path: state.fields for state in adapted.states()}

@@ -1,7 +1,8 @@
-"""The adapter functions: Lambdas on the embedded engine that do what an SDK integration of Step Functions does.
+"""The adapter functions: Lambdas on the embedded engine that act like the SDK integrations of Step Functions.
 
-One function for each call that the machines make. `RESOURCE` names it, as `aws-sdk:dynamodb:putItem`; the event holds
-the Task's Parameters, and the value is the Task's result. An error has the name that Step Functions gives it.
+There is one function for each call of the machines. `RESOURCE` names the call, such as `aws-sdk:dynamodb:putItem`. The
+event has the Task's Parameters, and the returned value is the Task's result. Errors have the names that Step Functions
+gives them.
 """
 
 import datetime as dt
@@ -21,34 +22,34 @@ from workflows.engines.casing import UnknownField, from_wire, to_wire
 
 RESOURCE = "TURNSTILE_ADAPTER_RESOURCE"
 ENDPOINT = "TURNSTILE_ADAPTER_ENDPOINT"
-"""The environment variable that names the service's URL; what boto3 finds in the environment otherwise."""
+"""The environment variable that names the service's URL; without it, boto3 finds the URL in the environment."""
 MODULE = "workflows/engines/adapters"
 SERVICES = {"bedrockruntime": "bedrock-runtime", "sfn": "stepfunctions", "eventbridge": "events"}
-"""Where Step Functions, which calls a service as the SDK for Java does, and boto3 differ in a name."""
+"""boto3's names of the services whose name in Step Functions, that of the SDK for Java, is different."""
 PREFIXES = {
     "bedrockruntime": "BedrockRuntime",
     "dynamodb": "DynamoDb",
     "eventbridge": "EventBridge",
     "events": "EventBridge",
 }
-"""What a service's errors start with; its own name with a capital otherwise."""
+"""The start of a service's error names; a service that is not listed has its own name, capitalised."""
 
 
 class _Refused(Exception):
-    """What the task fails with, by the name that Step Functions gives it."""
+    """The base of the error with which the task fails; `fail` makes a subclass with Step Functions' name for it."""
 
 
 def handler(event: dict[str, Any], _context: object) -> Any:
-    """Does what the resource does."""
+    """Carry out the resource's call."""
     resource = os.environ[RESOURCE]
-    # MiniStack waits 50 ms for the first line that a function logs, whether it logs anything or not.
+    # Log a line, because MiniStack waits 50 ms for a function's first line.
     print(resource, file=sys.stderr)
     return adapter(resource)(event)
 
 
 @functools.cache
 def adapter(resource: str) -> Callable[[dict[str, Any]], Any]:
-    """What carries out a resource; it keeps its client."""
+    """Return the function that carries out a resource's call. It is cached with its client."""
     service, action = resource.removeprefix("aws-sdk:").split(":")
     session = botocore.session.Session()
     config = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=175, proxies={})
@@ -57,7 +58,7 @@ def adapter(resource: str) -> Callable[[dict[str, Any]], Any]:
     name = next(name for name, operation in method.items() if operation == action[0].upper() + action[1:])
     operation = client.meta.service_model.operation_model(method[name])
     takes, gives = operation.input_shape, operation.output_shape
-    assert takes and gives  # of what a machine calls, nothing is without
+    assert takes and gives  # every operation that a machine calls has an input and an output
     prefix = PREFIXES.get(service, service.capitalize())
 
     def call(parameters: dict[str, Any]) -> Any:
@@ -82,16 +83,16 @@ def adapter(resource: str) -> Callable[[dict[str, Any]], Any]:
 
 
 def _with_text(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The optimized `events:putEvents` takes an object for what the API wants as text."""
+    """Write each entry's Detail as text: the optimised `events:putEvents` takes an object, the API wants a text."""
     entries = [{**entry, "Detail": json.dumps(entry["Detail"])} for entry in parameters["Entries"]]
     return {**parameters, "Entries": entries}
 
 
 def _text(value: object) -> str:
-    """A date, which JSON does not have."""
+    """Write a value that JSON does not have, such as a date, as text."""
     return value.isoformat() if isinstance(value, dt.datetime) else str(value)
 
 
 def fail(error: str, message: str) -> NoReturn:
-    """Ends the function with an error of any name: a Lambda is known by its exception's class."""
+    """Raise an error with a given name: Step Functions takes a Lambda error's name from the exception's class."""
     raise type(error, (_Refused,), {})(message) from None

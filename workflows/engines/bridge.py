@@ -1,10 +1,10 @@
-"""In the embedded engine's process: what starts a machine there starts it on another Step Functions instead.
+"""The bridge in the embedded engine's process: it starts machines on another Step Functions instead.
 
-MiniStack goes on matching events to rules and reading the table's stream; only what it does in the end, starting an
-execution, goes to the endpoint that `TURNSTILE_STEP_FUNCTIONS` names. Machines have the same ARNs there. Back come the
-changes of status of the executions there: they are looked for, and put on the default bus as `aws.states`.
+MiniStack still matches events to rules and reads the table's stream. Only the last step, starting an execution, goes to
+the endpoint that `TURNSTILE_STEP_FUNCTIONS` names. Machines have the same ARNs there. The bridge polls the executions
+there for changes of status, and puts these on the default bus as `aws.states`.
 
-Lambdas find that Step Functions too, whoever wrote them, because boto3 reads `AWS_ENDPOINT_URL_SFN`.
+Every Lambda uses that Step Functions too, because boto3 reads `AWS_ENDPOINT_URL_SFN`.
 """
 
 import datetime as dt
@@ -29,16 +29,16 @@ BOTO3_ENDPOINT = "AWS_ENDPOINT_URL_SFN"
 INTERVAL = 0.3
 """Seconds between two looks at the executions there."""
 PAGE = 1000
-"""How many of a machine's executions are asked for at once, as many as there may be."""
+"""Executions in one page of a list: the largest number that the API allows."""
 _LOG = logging.getLogger(__name__)
 Need = Callable[[ModuleType, str], Any]
 
 
 def install(modules: Callable[[str], ModuleType], need: Need) -> None:
-    """Redirects what starts machines, if another Step Functions is named.
+    """Redirect the starts of machines, if another Step Functions is named.
 
     Needs `eventbridge._dispatch_to_stepfunctions(arn, payload)`, `pipes._start_state_machine_from_records(arn, pipe,
-    records)`, which says whether they were taken, and `stepfunctions._emit_execution_status_event(execution)`.
+    records)`, which returns True if it took the records, and `stepfunctions._emit_execution_status_event(execution)`.
     """
     endpoint = os.environ.get(STEP_FUNCTIONS)
     if not endpoint:
@@ -68,17 +68,17 @@ def install(modules: Callable[[str], ModuleType], need: Need) -> None:
 
 
 class Changes:
-    """The changes of status of the executions on a Step Functions that publishes none itself."""
+    """The changes of status of the executions on a Step Functions that does not publish them itself."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self._since = dt.datetime.now(dt.UTC)
-        """What was started before is none of ours."""
+        """Executions that were started before this time are ignored."""
         self._known: set[str] = set()
         self._running: set[str] = set()
 
     def new(self) -> Iterator[dict[str, Any]]:
-        """The executions that were started or have ended since the last look, as DescribeExecution tells them."""
+        """Yield the executions that started or ended since the last look, in the shape of DescribeExecution."""
         for machine in self._machines():
             pages = self._client.get_paginator("list_executions").paginate(
                 stateMachineArn=machine, PaginationConfig={"PageSize": PAGE}
@@ -92,7 +92,8 @@ class Changes:
                     if execution["status"] == "RUNNING":
                         self._running.add(arn)
                     yield execution
-                if not unknown:  # AWS lists the newest first; who does not has them on one page for a long time
+                # AWS lists the newest first. An engine with another order has few executions: one page holds them all.
+                if not unknown:
                     break
         for arn in list(self._running):
             execution = self._describe(arn)
@@ -106,7 +107,7 @@ class Changes:
         return {**execution, **({"error": error, "cause": cause} if error else {})}
 
     def _machines(self) -> list[str]:
-        """Those that say something: an Express one does not."""
+        """Return the ARNs of the machines that publish changes of status: an Express machine does not."""
         pages = self._client.get_paginator("list_state_machines").paginate()
         machines = [machine for page in pages for machine in page["stateMachines"]]
         return [machine["stateMachineArn"] for machine in machines if machine.get("type") != "EXPRESS"]
@@ -123,7 +124,7 @@ def _watch(changes: Changes, emit: Callable[[dict[str, Any]], None]) -> None:
                         "stopDate": _iso(execution.get("stopDate")),
                     }
                 )
-        except (BotoCoreError, ClientError) as error:  # it does not run yet, or not any more
+        except (BotoCoreError, ClientError) as error:  # the other Step Functions does not run yet, or has ended
             _LOG.debug("the executions cannot be read: %s", error)
         time.sleep(INTERVAL)
 

@@ -1,7 +1,7 @@
 """The casing of Step Functions' SDK integrations: PascalCase in a machine, the API's own casing on the wire.
 
-Both directions follow botocore's model of the operation, member by member. What the model calls a document (a tool's
-input, a JSON schema) is the user's own and left alone, and so are the keys of a map.
+Both directions follow botocore's model of the operation, member by member. A document in the model (a tool's input, a
+JSON schema) holds the user's own data and is not changed; neither are the keys of a map.
 """
 
 import base64
@@ -11,11 +11,11 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 
 class UnknownField(Exception):
-    """A field that the operation does not have, with its path; Step Functions refuses it too."""
+    """A field that the operation does not have, with its path; Step Functions refuses such a field too."""
 
 
 def to_wire(value: Any, shape: Shape, path: str = "$") -> Any:
-    """The arguments of a task as the API takes them.
+    """Convert the arguments of a task to the API's casing.
 
     Raises:
         UnknownField: a field is unknown, or not written in PascalCase.
@@ -37,7 +37,7 @@ def to_wire(value: Any, shape: Shape, path: str = "$") -> Any:
 
 
 def from_wire(value: Any, shape: Shape) -> Any:
-    """An API's answer as a task returns it; what the operation's model does not have is left out."""
+    """Convert an API's answer to a task's casing; a field that the operation's model does not have is left out."""
     if isinstance(shape, StructureShape) and isinstance(value, dict) and not shape.is_document_type:
         return {
             _pascal(name): from_wire(value[name], member) for name, member in shape.members.items() if name in value
@@ -47,7 +47,7 @@ def from_wire(value: Any, shape: Shape) -> Any:
     if isinstance(shape, MapShape) and isinstance(value, dict):
         return {key: from_wire(item, shape.value) for key, item in value.items()}
     if isinstance(value, bytes):
-        # An image, or thoughts that a provider keeps to itself: JSON holds no bytes.
+        # Bytes, such as an image or a provider's encrypted reasoning, become base64: JSON has no bytes.
         return base64.b64encode(value).decode()
     return value
 

@@ -1,4 +1,4 @@
-"""How an engine's child process lives and ends: the other side of `workflows.engines.process`."""
+"""The life and the end of an engine's child process: the child's side of `workflows.engines.process`."""
 
 import logging
 import os
@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 
 SHUTDOWN_GRACE = 5
-"""Seconds that an orderly end may take once the parent is gone."""
+"""Seconds that an orderly end may take after the parent has ended."""
 
 
 def keep_developer_out() -> None:
-    """Replaces the developer's AWS settings by the engine's: what it starts inherits the environment."""
+    """Replace the developer's AWS settings by the engine's: every process that it starts inherits the environment."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ |= {
@@ -28,7 +28,7 @@ def keep_developer_out() -> None:
 
 
 def end_with_parent() -> None:
-    """Ends this process when stdin closes: in order if that succeeds in time, else at once."""
+    """End this process when stdin closes: in order, or at once if that takes more than `SHUTDOWN_GRACE` seconds."""
 
     def wait() -> None:
         os.read(sys.stdin.fileno(), 1)
@@ -40,7 +40,7 @@ def end_with_parent() -> None:
 
 
 def run(name: str, main: Callable[[], None]) -> None:
-    """Serves by `main`, and ends the process after it, whatever still runs in a thread."""
+    """Run `main`, then end the process, even if threads still run."""
     code = 1
     try:
         main()

@@ -1,7 +1,7 @@
-"""Registers the machines of an embedded stack on another Step Functions, adapted to what that one can run.
+"""Register the machines of an embedded stack on another Step Functions, adapted so that it can run them.
 
-The definitions are those that the stack deployed, with their substitutions filled in. Each machine gets the ARN there
-that it has here, so that nothing else has to know of the move.
+The definitions come from the deployed stack, with their substitutions filled in. Each machine has the same ARN there as
+here, so that no other part has to know of the move.
 """
 
 import io
@@ -22,17 +22,17 @@ from workflows.engines.ministack_child import CONVERSE
 from workflows.machines import Machine
 
 ACCOUNT = "000000000000"
-"""The embedded engine's."""
+"""The account of the embedded engine."""
 FUNCTIONS = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:"
 PACKAGE = Path(__file__).parents[1]
 ADAPTER_FILES = ("__init__.py", "engines/__init__.py", "engines/adapters.py", "engines/casing.py")
 TIMEOUT = 180
-"""Seconds that an adapter may take: as long as the longest task that it stands for."""
+"""Seconds that an adapter may take: as long as the longest task that it replaces."""
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A machine as it is registered, and what is different from the definition in the stack."""
+    """A registered machine, and its differences from the definition in the stack."""
 
     arn: str
     kind: str
@@ -50,7 +50,7 @@ class Registered:
 
 
 class Elsewhere(Embedded):
-    """An embedded engine whose machines run on another Step Functions: deploying registers them there."""
+    """An embedded engine whose machines run on another Step Functions: `deploy` registers them there."""
 
     def deploy(
         self,
@@ -60,7 +60,7 @@ class Elsewhere(Embedded):
         parameters: Mapping[str, str] | None = None,
         on_progress: Callable[[str], None] = lambda _: None,
     ) -> dict[str, str]:
-        """Deploys the template, and then registers its machines. Raises EngineError."""
+        """Deploy the template, and then register its machines. Raise EngineError if either fails."""
         outputs = super().deploy(template, stack=stack, parameters=parameters, on_progress=on_progress)
         registered = register(self)
         redirected = sum(len(machine.adapted.redirected) for machine in registered)
@@ -69,10 +69,10 @@ class Elsewhere(Embedded):
 
 
 def register(connection: Connection) -> list[Registered]:
-    """Registers every machine of the stack, and the adapter functions that they call.
+    """Register every machine of the stack, and the adapter functions that they call.
 
     Raises:
-        EngineError: it was refused; the message says by whom and why.
+        EngineError: an engine refused; the message names the engine and the reason.
     """
     machines = list(read_machines(connection))
     try:
@@ -86,7 +86,7 @@ def register(connection: Connection) -> list[Registered]:
 
 
 def read_machines(connection: Connection) -> Iterator[Registered]:
-    """The machines that the stack deployed, as they stand in its template."""
+    """Yield the machines that the stack deployed, without adaptation."""
     client = connection.own_client("stepfunctions")
     for page in client.get_paginator("list_state_machines").paginate():
         for listed in page["stateMachines"]:
@@ -96,14 +96,14 @@ def read_machines(connection: Connection) -> Iterator[Registered]:
 
 
 def adapted(machine: Registered) -> Registered:
-    """The machine as it is registered elsewhere."""
+    """Return the machine, adapted for another Step Functions."""
     return replace(machine, adapted=adapt(machine.machine, FUNCTIONS))
 
 
 def create(client: Any, machine: Registered) -> None:
-    """Registers a machine on the Step Functions of a client; one that has it already gets the new definition.
+    """Register a machine on a client's Step Functions; if it is registered already, update its definition.
 
-    Raises EngineError.
+    Raise EngineError if the Step Functions refuses it.
     """
     definition, url = json.dumps(machine.machine.definition), client.meta.endpoint_url
     try:
@@ -115,10 +115,10 @@ def create(client: Any, machine: Registered) -> None:
             client.update_state_machine(stateMachineArn=machine.arn, definition=definition)
             return
     except (BotoCoreError, ClientError) as error:
-        raise EngineError(f"{url} did not take the machine {machine.name}: {error}") from error
+        raise EngineError(f"{url} refused the machine {machine.name}: {error}") from error
     if arn != machine.arn:
         raise EngineError(
-            f"{url} calls the machine {arn}, and the stack calls it {machine.arn}; "
+            f"{url} gives the machine the ARN {arn}, but its ARN in the stack is {machine.arn}; "
             f"start it with AWS_ACCOUNT_ID={ACCOUNT} and AWS_DEFAULT_REGION={REGION}"
         )
 

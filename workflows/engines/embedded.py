@@ -1,4 +1,4 @@
-"""The embedded engine: MiniStack in a child process on 127.0.0.1, with our own template.yaml deployed into it."""
+"""The embedded engine: MiniStack in a child process on 127.0.0.1, with our template.yaml deployed into it."""
 
 import json
 import os
@@ -31,8 +31,8 @@ NOT_HERE = "No embedded engine runs here; start one with `turnstile up`"
 _SETTINGS = {
     "BIND_HOST": HOST,
     "MINISTACK_HOST": HOST,
-    "DOCKER_HOST": f"unix://{os.devnull}/none",  # it would clean up among the containers of another MiniStack
-    "IOT_MTLS_ENABLED": "0",  # these two would listen on ports of their own
+    "DOCKER_HOST": f"unix://{os.devnull}/none",  # with Docker, it would remove containers of another MiniStack
+    "IOT_MTLS_ENABLED": "0",  # IoT and SFTP would listen on further ports
     "SFTP_ENABLED": "0",
     "AUTH": "false",
     "LAMBDA_EXECUTOR": "local",
@@ -54,27 +54,27 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Running:
-    """An embedded engine that runs, as `embedded.json` tells other processes."""
+    """A running embedded engine: the content of `embedded.json`, for other processes."""
 
     port: int
     pid: int
     stack: str
     model: str | None
-    """The URL that answers for the model; None for Bedrock itself."""
+    """The URL that answers in place of Bedrock; None: Bedrock itself."""
     log: str
     step_functions: str | None = None
-    """The URL of another Step Functions that runs the machines; None if this engine does."""
+    """The URL of another Step Functions that runs the machines; None: this engine runs them."""
 
 
 class Connection:
-    """What can be done with a running embedded engine, from whichever process."""
+    """The connection to a running embedded engine, from any process."""
 
     def __init__(self, running: Running) -> None:
         self.running = running
         self.url = f"http://{HOST}:{running.port}"
         self.outputs: dict[str, str] = {}
         """The stack's outputs; empty until it is deployed."""
-        # Nothing of the developer's AWS settings, neither a profile nor a proxy, is meant for an engine on 127.0.0.1.
+        # Ignore the developer's AWS settings, such as a profile or a proxy: they are not for an engine on 127.0.0.1.
         isolated = {
             "profile": (None, None, None, None),
             "config_file": (None, None, os.devnull, None),
@@ -85,14 +85,14 @@ class Connection:
         self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
-        """The boto3 client of a service of this engine, or of the other Step Functions; the same one each time."""
+        """Return a service's boto3 client, cached; for Step Functions, the client of the other one if it is named."""
         if service not in self._clients:
             other = self.running.step_functions if service == "stepfunctions" else None
             self._clients[service] = self._create_client(service, other or self.url)
         return self._clients[service]
 
     def own_client(self, service: str) -> Any:
-        """A new boto3 client of a service of this engine itself."""
+        """Make a new boto3 client of a service of this engine itself."""
         return self._create_client(service, self.url)
 
     def _create_client(self, service: str, url: str) -> Any:
@@ -101,15 +101,15 @@ class Connection:
 
     @property
     def api_url(self) -> str:
-        """Where the stack's HTTP API answers here, without a slash at its end; empty if the stack has none.
+        """The URL of the stack's HTTP API on this engine, without a slash at its end; empty if the stack has none.
 
-        Here a request must be signed too, but the signature is not verified.
+        A request must be signed, as on AWS, but this engine does not verify the signature.
         """
         api = self.outputs.get("ApiId", "")
         return f"{self.url}/_aws/execute-api/{api}" if api else ""
 
     def read_outputs(self) -> dict[str, str]:
-        """Asks for the stack's outputs, keeps them as `outputs` and returns them.
+        """Read the stack's outputs, keep them as `outputs` and return them.
 
         Raises:
             EngineError: the stack is not deployed, or the engine does not answer.
@@ -118,18 +118,16 @@ class Connection:
             stacks = self.client("cloudformation").describe_stacks(StackName=self.running.stack)["Stacks"]
         except (BotoCoreError, ClientError) as error:
             log = Path(self.running.log)
-            raise EngineError(
-                f"The embedded engine tells nothing of the stack {self.running.stack}: {error}", log
-            ) from error
+            raise EngineError(f"The outputs of the stack {self.running.stack} cannot be read: {error}", log) from error
         self.outputs = {item["OutputKey"]: item["OutputValue"] for item in stacks[0].get("Outputs", [])}
         return self.outputs
 
 
 def attach(folder: Path = FOLDER) -> Connection:
-    """Connects to the engine that another process started in `folder`.
+    """Connect to the engine that another process started in `folder`.
 
     Raises:
-        EngineError: none runs there, or it does not answer.
+        EngineError: no engine runs there, or it does not answer.
     """
     running = _read_running(folder)
     if running is None:
@@ -140,9 +138,9 @@ def attach(folder: Path = FOLDER) -> Connection:
 
 
 class Embedded(Connection):
-    """An embedded engine that this process started and has to stop; a context manager does.
+    """An embedded engine that this process started and must stop; as a context manager it stops itself.
 
-    It ends with this process, however that ends.
+    It ends with this process, even if this process is killed.
     """
 
     def __init__(self, child: Child, running: Running, folder: Path) -> None:
@@ -160,17 +158,17 @@ class Embedded(Connection):
         wait_scale: float = 1,
         step_functions: str | None = None,
     ) -> Self:
-        """Starts the child process and waits until it answers.
+        """Start the child process and wait until it answers.
 
         Args:
-            port: where it serves on 127.0.0.1; a free port otherwise.
+            port: its port on 127.0.0.1; a free port otherwise.
             model: the URL that answers Bedrock's Converse; Bedrock itself, with the developer's credentials, otherwise.
-            folder: for the log, and for `embedded.json`, by which `attach` finds it.
-            wait_scale: what retry intervals and waits for seconds are multiplied by. A wait until a moment is kept.
+            folder: for the log, and for `embedded.json`, by which `attach` finds the engine.
+            wait_scale: the factor for retry intervals and waits for seconds. A wait until a time is not scaled.
             step_functions: the URL of another Step Functions, on which rules and pipes then start the machines.
 
         Raises:
-            EngineError: the port is taken, an engine runs in this folder already, or the child did not come up.
+            EngineError: the port is in use, an engine already runs in this folder, or the child did not start.
         """
         folder = folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)
@@ -178,7 +176,7 @@ class Embedded(Connection):
         if other:
             raise EngineError(f"An embedded engine runs here already, on port {other.port} (process {other.pid})")
         if port is not None and answers(port):
-            raise EngineError(f"Port {port} on {HOST} is taken; name another one, or none for any that is free")
+            raise EngineError(f"Port {port} on {HOST} is in use; name another port, or no port to get a free one")
         port = port or free_port()
         log = folder / "embedded.log"
         temporary = _temporary(folder)
@@ -207,13 +205,13 @@ class Embedded(Connection):
         parameters: Mapping[str, str] | None = None,
         on_progress: Callable[[str], None] = lambda _: None,
     ) -> dict[str, str]:
-        """Deploys the template as a new stack, waits for it, and returns its outputs, which `outputs` then has too.
+        """Deploy the template as a new stack, wait for it, and return its outputs, which are then in `outputs` too.
 
         Args:
-            template: the path of template.yaml; what it refers to is found beside it.
+            template: the path of template.yaml; the files that it names are beside it.
             stack: the stack's name.
             parameters: values for the template's parameters.
-            on_progress: gets a word for each kind of resource once the first of it exists: `tables`, `functions`, …
+            on_progress: gets a word for each kind of resource when the first of it exists: `tables`, `functions`, …
 
         Raises:
             EngineError: a file is missing, or the stack could not be created; the message names the resources and why.
@@ -232,11 +230,11 @@ class Embedded(Connection):
         return self.read_outputs()
 
     def check(self) -> None:
-        """Raises an EngineError with its last words if the child has ended."""
+        """Raise an EngineError with the last lines of the log if the child has ended."""
         self._child.check()
 
     def stop(self) -> None:
-        """Ends the child and every Lambda process of it; does nothing the second time."""
+        """End the child and all its Lambda processes. A second call does nothing."""
         self._child.stop()
         running = _load_running(self._folder)
         if running and running.pid == self._child.pid:
@@ -275,7 +273,7 @@ class Embedded(Connection):
             s3.put_object(Bucket=BUCKET, Key=key, Body=content)
         cloudformation.create_stack(
             StackName=stack,
-            TemplateURL=f"{self.url}/{BUCKET}/template.json",  # a body in the request may have 51,200 bytes at most
+            TemplateURL=f"{self.url}/{BUCKET}/template.json",  # a template in the request may have only 51,200 bytes
             Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
             OnFailure="DO_NOTHING",
@@ -285,7 +283,7 @@ class Embedded(Connection):
         status = "CREATE_IN_PROGRESS"
         while status == "CREATE_IN_PROGRESS":
             if time.monotonic() > deadline:
-                raise EngineError(f"The stack {stack} was not there after {DEPLOY_SECONDS} seconds", self._log)
+                raise EngineError(f"The stack {stack} was not complete after {DEPLOY_SECONDS} seconds", self._log)
             time.sleep(0.05)
             status = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]
             resources = cloudformation.describe_stack_resources(StackName=stack)["StackResources"]
@@ -314,19 +312,19 @@ def _state_file(folder: Path) -> Path:
 
 
 def _temporary(folder: Path) -> Path:
-    """Where MiniStack unpacks the Lambdas' code; what a killed one left goes with the next start."""
+    """Return the folder where MiniStack unpacks the Lambdas' code. The next start deletes what a killed engine left."""
     return folder / "tmp"
 
 
 def _load_running(folder: Path) -> Running | None:
     try:
         return Running(**json.loads(_state_file(folder).read_text("utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):  # TypeError: of another version
+    except (FileNotFoundError, ValueError, TypeError):  # TypeError: another version wrote the file
         return None
 
 
 def _read_running(folder: Path) -> Running | None:
-    """The engine that runs in the folder; one that ended without saying so does not count."""
+    """Return the engine that runs in the folder, or None. The file of a killed engine does not count."""
     running = _load_running(folder)
     if running is None:
         return None

@@ -1,12 +1,12 @@
-"""The one error of the engines."""
+"""The error of all engines."""
 
 from pathlib import Path
 
 
 class EngineError(Exception):
-    """An engine cannot do what it was asked to; the message says what was wrong and what to do.
+    """An engine cannot carry out a request; the message says what was wrong and what to do.
 
-    `log` is the file that tells more, if there is one; the message names it already.
+    `log` is the engine's log file, if there is one; the message names it.
     """
 
     def __init__(self, message: str, log: Path | None = None) -> None:

@@ -1,14 +1,14 @@
-"""Faults on purpose: what a task of a machine meets instead of what it asked for, or after it, and how events arrive.
+"""Faults on purpose: errors in place of a task's call or after it, and faults in the delivery of events.
 
-The engine's child process looks into the folder that `TURNSTILE_FAULTS` names before and after every task and before
-every delivery of an event; whoever tests puts faults there. Without the variable nothing of this is there.
+Before and after every task, and before every delivery of an event, the engine's child process reads the folder that
+`TURNSTILE_FAULTS` names; a test puts faults there. Without the variable, the engine has no fault hooks.
 
-In that folder are:
+The folder has these files:
 
-- `0001.task`, `0002.event`: a `Fault`, a `Delivery`. It stands until its file is removed.
-- `0001.met`: the fault was met; when, in seconds since 1970.
+- `0001.task`, `0002.event`: a `Fault`, a `Delivery`. It is active until its file is removed.
+- `0001.met`: the fault was met; the time, in seconds since 1970.
 - `executions`: a line of JSON for each execution that was started, `{"arn", "input"}`.
-- `die`: asks the engine to keep its data in `data/` and to end as by SIGKILL. The next one in the folder has them.
+- `die`: asks the engine to save its data in `data/` and to end by SIGKILL. The next engine in the folder loads them.
 """
 
 import contextvars
@@ -32,9 +32,9 @@ from agent.record import Model
 
 FOLDER = "TURNSTILE_FAULTS"
 HOLD_SECONDS = 90
-"""How long a task is held at most, or an event held back."""
+"""Seconds that a task is held, or an event held back, at most."""
 FREEZE_SECONDS = 10
-"""How long what has begun may take to be done before the data are kept."""
+"""Seconds that open calls may take to end before the data are saved."""
 INTERVAL = 0.02
 STREAM = "stream.json"
 Need = Callable[[ModuleType, str], Any]
@@ -43,18 +43,18 @@ Need = Callable[[ModuleType, str], Any]
 class Fault(Model):
     """One fault, at one state of one agent."""
 
-    agent_id: Annotated[str, Field(min_length=1, description="The state's or the task's input has it somewhere")]
+    agent_id: Annotated[str, Field(min_length=1, description="A text in the state's or the task's input")]
     state: Annotated[str, Field(min_length=1, description="The state's name")]
-    machine: Annotated[str, Field(description="The machine's logical id, as AgentTurn; any if empty")] = ""
+    machine: Annotated[str, Field(description="The machine's logical id, such as AgentTurn; empty: any machine")] = ""
     when: Annotated[
         Literal["entered", "before", "after", "left"],
         Field(
-            description="`before` and `after` meet every attempt: then what was asked for has not happened, or it has. "
+            description="`before` and `after` meet every attempt: the call has not happened yet, or it has happened. "
             "`entered` and `left` meet the state as a whole, outside its timeout; `left` only if it succeeded"
         ),
     ] = "before"
-    error: Annotated[str, Field(description="What the task fails with; empty if it does not")] = ""
-    answer: Annotated[str, Field(description="JSON that the task answers instead; nothing if empty")] = ""
+    error: Annotated[str, Field(description="The error with which the task fails; empty: it does not fail")] = ""
+    answer: Annotated[str, Field(description="JSON that replaces the task's answer; empty: its own answer")] = ""
     dies: Annotated[
         Literal["", "worker", "stopped", "failed"],
         Field(
@@ -62,25 +62,25 @@ class Fault(Model):
             "execution is ABORTED, or FAILED with an error that no Catch sees (left)"
         ),
     ] = ""
-    skip: Annotated[int, Field(ge=0, description="How many pass before the first that meets it")] = 0
-    times: Annotated[int, Field(ge=1, description="How many meet it")] = 1
-    hold: Annotated[bool, Field(description="Whether it waits there until the fault is removed")] = False
+    skip: Annotated[int, Field(ge=0, description="How many attempts or visits pass before the fault is met")] = 0
+    times: Annotated[int, Field(ge=1, description="How many attempts or visits meet the fault")] = 1
+    hold: Annotated[bool, Field(description="Whether the task waits there until the fault is removed")] = False
 
 
 class Delivery(Model):
     """One fault in the delivery of an agent's events to a machine; for AgentPublish, of the stream's records."""
 
-    agent_id: Annotated[str, Field(min_length=1, description="The event has it somewhere")]
-    machine: Annotated[str, Field(min_length=1, description="The logical id of the machine that it is for")]
+    agent_id: Annotated[str, Field(min_length=1, description="A text in the event")]
+    machine: Annotated[str, Field(min_length=1, description="The logical id of the machine that gets the event")]
     how: Annotated[
         Literal["twice", "lost", "late", "again"],
         Field(description="`late` and `again`: delivered, or delivered a second time, when the fault is removed"),
     ]
-    skip: Annotated[int, Field(ge=0, description="How many arrive before it")] = 0
+    skip: Annotated[int, Field(ge=0, description="How many events pass before the fault is met")] = 0
 
 
 class Faults:
-    """The folder, from the side of the one who tests."""
+    """The folder, from the test's side."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -88,7 +88,7 @@ class Faults:
         self._lock = threading.Lock()
 
     def put(self, fault: Fault | Delivery) -> Path:
-        """Puts a fault in place; the file exists until it is removed."""
+        """Put a fault in place and return its file. Removing the file removes the fault."""
         with self._lock:
             self._count += 1
             count = self._count
@@ -99,10 +99,10 @@ class Faults:
 
     @contextmanager
     def held(self, agent_id: str, state: str, error: str = "", machine: str = "") -> Iterator[Callable[[], None]]:
-        """Hold a task before it does anything. Gives what waits until it is held.
+        """Hold a task before its call. The context's value is a function that waits until the task is held.
 
-        `machine`: its logical id, as AgentTurn, where two machines have a state of that name. Leaving the context lets
-        it go on, or fail with `error`.
+        `machine`: its logical id, such as AgentTurn, if two machines have a state of that name. After the context, the
+        task goes on, or fails with `error`.
         """
         file = self.put(Fault(agent_id=agent_id, state=state, machine=machine, error=error, hold=True))
 
@@ -110,7 +110,7 @@ class Faults:
             deadline = time.monotonic() + HOLD_SECONDS
             while met_at(file) is None:
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"{agent_id} did not come to {state}")
+                    raise TimeoutError(f"{agent_id} did not come to {state} within {HOLD_SECONDS} seconds")
                 time.sleep(INTERVAL)
 
         try:
@@ -119,15 +119,15 @@ class Faults:
             file.unlink()
 
     def kill_engine(self) -> None:
-        """Asks the engine to keep its data and to end without an orderly end; it does both within a second or so."""
+        """Ask the engine to save its data and to end by SIGKILL. It does both within about one second."""
         (self._folder / "die").touch()
 
 
 def met_at(file: Path) -> float | None:
-    """When the fault was met first, in seconds since 1970; None if it was not."""
+    """Return the time at which the fault was first met, in seconds since 1970; None if it was not met."""
     try:
         return float(file.with_suffix(".met").read_text("utf-8"))
-    except (FileNotFoundError, ValueError):  # or not written yet
+    except (FileNotFoundError, ValueError):  # ValueError: the file is still being written
         return None
 
 
@@ -150,7 +150,7 @@ class _Folder:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Around everything that may write; waits for ever once the engine is frozen."""
+        """Mark a call that may write. Once the engine is frozen, a new call waits for ever."""
         with self._change:
             self._change.wait_for(lambda: not self._frozen)
             self._busy += 1
@@ -162,25 +162,25 @@ class _Folder:
                 self._change.notify_all()
 
     def freeze(self) -> None:
-        """Lets nothing more begin, and waits until what has begun is done."""
+        """Block new calls, and wait at most `FREEZE_SECONDS` until the open calls have ended."""
         with self._change:
             self._frozen = True
             self._change.wait_for(lambda: self._busy == 0, FREEZE_SECONDS)
 
     def standing(self, kind: type[F]) -> Iterator[tuple[Path, F]]:
-        """The faults of a kind, in the order in which they were put there."""
+        """Yield the active faults of a kind with their files, in the order in which they were put there."""
         for file in sorted(self.path.glob("*.task" if kind is Fault else "*.event")):
             if file not in self._read:
                 try:
                     self._read[file] = kind.model_validate_json(file.read_text("utf-8"))
-                except FileNotFoundError:  # removed between the two looks
+                except FileNotFoundError:  # removed after the listing
                     continue
             fault = self._read[file]
             assert isinstance(fault, kind)
             yield file, fault
 
     def meets(self, file: Path, skip: int, times: int = 1) -> bool:
-        """Counts who comes to a fault, and says whether this one meets it."""
+        """Count the attempts, visits or events that come to a fault. Return True if this one meets it."""
         with self._lock:
             self._seen[file] += 1
             if not skip < self._seen[file] <= skip + times:
@@ -197,20 +197,20 @@ class _Folder:
 
 
 def keep_data() -> None:
-    """Lets MiniStack load what `die` kept; before anything of it is imported."""
+    """Let MiniStack load the data that `die` saved. Call it before any module of MiniStack is imported."""
     if FOLDER in os.environ:
         data = Path(os.environ[FOLDER]) / "data"
-        # What `die` writes last; the folder itself may be there for other reasons.
+        # `die` writes this file last; the folder may exist without saved data.
         kept = (data / STREAM).exists()
         os.environ |= {"STATE_DIR": str(data), "PERSIST_STATE": "1" if kept else "0"}
 
 
 def install(modules: Callable[[str], ModuleType], need: Need) -> None:
-    """Makes the engine meet what is in the folder.
+    """Make the engine meet the folder's faults.
 
     Args:
-        modules: a module of MiniStack's by its name inside the package, as `services.pipes`.
-        need: a private name of a module; fails if it is gone.
+        modules: returns a module of MiniStack by its name inside the package, such as `services.pipes`.
+        need: returns a private attribute of a module; fails if it is gone.
     """
     if FOLDER not in os.environ:
         return
@@ -226,12 +226,14 @@ def install(modules: Callable[[str], ModuleType], need: Need) -> None:
 
 
 _place: ContextVar[tuple[str, str, str]] = ContextVar("place", default=("", "", ""))
-"""Machine, state, and the state's input as JSON."""
+"""The present task's machine, state, and the state's input as JSON."""
 _worker_dies: ContextVar[str] = ContextVar("worker_dies", default="")
 
 
 def _meet_in_tasks(folder: _Folder, stepfunctions: ModuleType, need: Need) -> None:
-    """Needs `_execute_task(state, data, execution, ctx)`, and what it calls in a copy of its context:
+    """Make tasks meet the faults.
+
+    Needs `_execute_task(state, data, execution, ctx)`, and the functions that it calls in a copy of its context:
     `_invoke_resource(resource, input)` and, for a task token, `_invoke_with_callback(resource, input, token, state)`;
     `_ExecutionError(error, cause)`, `_stop_execution(data)` and `_fail_execution(execution, error, cause)`.
     """
@@ -248,7 +250,7 @@ def _meet_in_tasks(folder: _Folder, stepfunctions: ModuleType, need: Need) -> No
             meet("entered", "")
             result = execute_task(state, data, execution, ctx)
             for fault in meet("left", ""):
-                # Nothing more is written for an execution that is over: its thread ends there.
+                # After that, the execution writes nothing more: its thread ends at its next event.
                 if fault.dies == "stopped":
                     stop({"executionArn": execution["executionArn"]})
                 elif fault.dies == "failed":
@@ -285,7 +287,7 @@ def _meet_in_tasks(folder: _Folder, stepfunctions: ModuleType, need: Need) -> No
         met = []
         for file, fault in folder.standing(Fault):
             here = fault.state == state and fault.machine in ("", machine)
-            # A worker that dies after the call is known before it.
+            # The death of a worker is decided before the call, also if the worker dies after it.
             moment = "before" if fault.dies == "worker" else fault.when
             if not here or moment != when or not (fault.agent_id in data or fault.agent_id in text):
                 continue
@@ -304,7 +306,10 @@ def _meet_in_tasks(folder: _Folder, stepfunctions: ModuleType, need: Need) -> No
 
 
 def _kill_workers(lambda_runtime: ModuleType, need: Need) -> None:
-    """Needs `Worker.invoke`, which is called in the task's own context and starts a process if there is none."""
+    """Kill a function's process where a fault asks for it.
+
+    Needs `Worker.invoke`, which is called in the task's own context and starts a process if there is none.
+    """
     worker = need(lambda_runtime, "Worker")
     invoke_worker = worker.invoke
 
@@ -324,7 +329,7 @@ def _kill_workers(lambda_runtime: ModuleType, need: Need) -> None:
 
 
 def _meet_in_deliveries(folder: _Folder, eventbridge: ModuleType, need: Need) -> None:
-    """Needs `_dispatch_to_stepfunctions(arn, payload)`."""
+    """Make the deliveries of events meet the faults. Needs `_dispatch_to_stepfunctions(arn, payload)`."""
     dispatch = need(eventbridge, "_dispatch_to_stepfunctions")
 
     def deliver(arn: str, payload: str) -> None:
@@ -334,7 +339,7 @@ def _meet_in_deliveries(folder: _Folder, eventbridge: ModuleType, need: Need) ->
             for file, fault in folder.standing(Delivery)
             if fault.machine == machine and fault.agent_id in payload
         ]
-        # All of them count this event, also those that another one comes before.
+        # Every fault counts this event, also a fault that is not applied because another comes first.
         for file, fault in [(file, fault) for file, fault in mine if folder.meets(file, fault.skip)]:
             if fault.how in ("twice", "again"):
                 dispatch(arn, payload)
@@ -348,7 +353,10 @@ def _meet_in_deliveries(folder: _Folder, eventbridge: ModuleType, need: Need) ->
 
 
 def _meet_in_stream(folder: _Folder, pipes: ModuleType, need: Need) -> None:
-    """Needs `_start_state_machine_from_records(arn, pipe, records)`, which says whether they were taken."""
+    """Make the deliveries of the stream's records meet the faults.
+
+    Needs `_start_state_machine_from_records(arn, pipe, records)`, which returns True if it took the records.
+    """
     start = need(pipes, "_start_state_machine_from_records")
 
     def deliver(arn: str, pipe: dict[str, Any], records: list[Any]) -> bool:
@@ -368,7 +376,7 @@ def _meet_in_stream(folder: _Folder, pipes: ModuleType, need: Need) -> None:
                         start(arn, pipe, [record])
             if how not in ("late", "lost"):
                 agents.setdefault(agent_id, []).append(record)
-        # A batch for each agent: what stops one execution must not be a fault for another agent too.
+        # Start one execution for each agent: a fault that stops an execution must not hit another agent.
         with folder.working():
             return {start(arn, pipe, batch) for batch in agents.values()} <= {True}
 
@@ -376,7 +384,7 @@ def _meet_in_stream(folder: _Folder, pipes: ModuleType, need: Need) -> None:
 
 
 def _later(folder: _Folder, file: Path, act: Callable[[], Any]) -> None:
-    """Does something once the fault is removed, in a copy of this context: it knows account and Region."""
+    """Call `act` after the fault is removed, in a copy of this context, which has the account and the Region."""
     context = contextvars.copy_context()
 
     def wait() -> None:
@@ -387,7 +395,7 @@ def _later(folder: _Folder, file: Path, act: Callable[[], Any]) -> None:
 
 
 def _list_executions(folder: _Folder, stepfunctions: ModuleType, need: Need) -> None:
-    """Needs `_start_execution(data)`, through which every execution is started."""
+    """Write each started execution into the file `executions`. Needs `_start_execution(data)`, which starts them."""
     start = need(stepfunctions, "_start_execution")
     file = folder.path / "executions"
     lock = threading.Lock()
@@ -408,7 +416,7 @@ def _list_executions(folder: _Folder, stepfunctions: ModuleType, need: Need) -> 
 
 
 def _restore_stream(folder: _Folder, dynamodb: ModuleType, need: Need) -> None:
-    """The tables' streams, which MiniStack does not keep. Needs `_stream_records` and `_stream_trimmed`."""
+    """Load the tables' streams, which MiniStack does not save. Needs `_stream_records` and `_stream_trimmed`."""
     file = folder.path / "data" / STREAM
     records, trimmed = need(dynamodb, "_stream_records"), need(dynamodb, "_stream_trimmed")
     if file.exists():
@@ -419,8 +427,11 @@ def _restore_stream(folder: _Folder, dynamodb: ModuleType, need: Need) -> None:
 
 
 def _die_when_asked(folder: _Folder, modules: Callable[[str], ModuleType], need: Need) -> None:
-    """Needs `app._build_persistence_save_dict()` and `core.persistence.save_all`, which saves what that tells of if
-    `PERSIST_STATE` there says so."""
+    """Save the data and kill this process when the file `die` appears.
+
+    Needs `app._build_persistence_save_dict()`, and `core.persistence.save_all`, which saves that dict if
+    `core.persistence.PERSIST_STATE` is True.
+    """
     dynamodb, persistence = modules("services.dynamodb"), modules("core.persistence")
     save_all = need(persistence, "save_all")
     need(persistence, "PERSIST_STATE")

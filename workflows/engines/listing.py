@@ -1,4 +1,4 @@
-"""What an engine is given to run: each machine as it is registered, and which of its tasks are redirected."""
+"""The machines that an engine gets: each as it is registered, with its redirected tasks."""
 
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -17,28 +17,28 @@ from workflows.engines.start import Engine
 class RedirectedTask(Model):
     """A task that calls a function instead of a service."""
 
-    state: Annotated[str, Field(description="Its path, as CallTools/ReserveEffect")]
-    resource: Annotated[str, Field(description="What stands in the definition")]
+    state: Annotated[str, Field(description="Its path, such as CallTools/ReserveEffect")]
+    resource: Annotated[str, Field(description="The Resource in the definition")]
     function: Annotated[str, Field(description="The ARN of the function that does the same")]
 
 
 class ListedMachine(Model):
-    """A machine as it is registered."""
+    """A registered machine."""
 
     name: str
     arn: str
     kind: Annotated[str, Field(description="STANDARD or EXPRESS")]
-    states: Annotated[int, Field(description="How many, wherever they stand")]
+    states: Annotated[int, Field(description="How many states, also inside a Map or a Parallel")]
     redirected: list[RedirectedTask]
     iterators: Annotated[list[str], Field(description="The Maps whose ItemProcessor is registered as Iterator")]
     definition: dict[str, Any]
 
 
 def list_machines(engine: Engine, template: Path) -> list[ListedMachine]:
-    """The machines of a template as an engine gets them. The template is deployed for that, and gone afterwards.
+    """Return the machines of a template as an engine gets them. The template is deployed for that and then removed.
 
     Raises:
-        EngineError: it could not be deployed.
+        EngineError: the template could not be deployed.
     """
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -51,17 +51,17 @@ def list_machines(engine: Engine, template: Path) -> list[ListedMachine]:
 
 
 def told(engine: Engine, machines: Iterable[ListedMachine]) -> Iterator[str]:
-    """The machines in lines of text."""
+    """Describe the machines in lines of text."""
     for machine in machines:
         changed = machine.redirected or machine.iterators
-        what = f"{len(machine.redirected)} tasks redirected" if changed else "as in asl/, to the letter"
+        what = f"{len(machine.redirected)} tasks redirected" if changed else "exactly as in asl/"
         yield f"{machine.name}  {machine.kind}, {machine.states} states, {what}"
         for task in machine.redirected:
             yield f"  {task.state}: {task.resource.removeprefix(PREFIX)} → {task.function.rpartition(':')[2]}"
         for state in machine.iterators:
             yield f"  {state}: ItemProcessor → Iterator"
     if engine is not Engine.EMBEDDED:
-        yield "A task that is redirected keeps its Parameters and its result."
+        yield "A redirected task keeps its Parameters and its result."
 
 
 def _listed(machine: Registered) -> ListedMachine:

@@ -1,8 +1,8 @@
-"""MiniStack in a process of its own, with what our machines need and it lacks.
+"""MiniStack in a process of its own, with hooks for the features that our machines need and MiniStack lacks.
 
-Started as a module by `workflows.engines.embedded`, which sets the environment and holds the other end of stdin: when
-that closes, the parent is gone and so is this process. Each hook below names the private names that it takes hold of,
-and refuses to start when one is not what MiniStack 1.5.33 has.
+`workflows.engines.embedded` starts this module, sets the environment and holds the other end of stdin: when stdin
+closes, the parent has ended, and this process ends too. Each hook names the private names that it uses. The process
+refuses to start if one of them is not as in MiniStack 1.5.33.
 """
 
 import contextlib
@@ -32,12 +32,12 @@ from workflows.engines.hooks import Hooked
 from workflows.engines.state_tests import answer_test_state
 
 MODEL_ENDPOINT = "TURNSTILE_MODEL_ENDPOINT"
-"""The environment variable that names the model's URL; without it Bedrock itself is asked."""
+"""The environment variable that names the model's URL; without it, the requests go to Bedrock itself."""
 CONVERSE = "arn:aws:states:::aws-sdk:bedrockruntime:converse"
 MODEL_TIMEOUT = 170
-"""Seconds to wait for the model; shorter than AskModel's TimeoutSeconds, so that the cause is seen."""
+"""Seconds to wait for the model; shorter than AskModel's TimeoutSeconds, so that the state's error shows the cause."""
 WORKERS = 4
-"""Processes of one Lambda function at most."""
+"""The largest number of processes of one Lambda function."""
 PIPE_INTERVAL = 0.02
 """Seconds between two looks at a table's stream."""
 _MINISTACK = Hooked("MiniStack", __name__)
@@ -48,10 +48,10 @@ need, changed = _MINISTACK.need, _MINISTACK.changed
 
 
 def prepare_model() -> Callable[[], Any]:
-    """What gives the client that asks the model: at our endpoint if one is named, else at Bedrock.
+    """Return a function that gives the model's client: for our endpoint if one is named, else for Bedrock.
 
-    Bedrock is asked with the developer's own credentials, so this comes before `keep_developer_out`. Where they do not
-    suffice for a client, that is said when the model is asked. Without retries: those are the machine's.
+    Requests to Bedrock use the developer's own credentials, so call this before `keep_developer_out`. If they do not
+    suffice for a client, the error is raised at the first request. The client does not retry: the machine does.
     """
     config = Config(retries={"total_max_attempts": 1}, read_timeout=MODEL_TIMEOUT, connect_timeout=5)
     endpoint = os.environ.get(MODEL_ENDPOINT)
@@ -72,7 +72,7 @@ def prepare_model() -> Callable[[], Any]:
 
 
 def answer_converse(stepfunctions: ModuleType, model: Callable[[], Any]) -> None:
-    """Carries out `aws-sdk:bedrockruntime:converse`.
+    """Add the task `aws-sdk:bedrockruntime:converse`.
 
     Needs `stepfunctions._SERVICE_DISPATCH`, a dict of ARN prefixes to `(resource, parameters) -> result`, and
     `_ExecutionError(error, cause)`.
@@ -95,8 +95,8 @@ def answer_converse(stepfunctions: ModuleType, model: Callable[[], Any]) -> None
         except ParamValidationError as error:
             raise failed("BedrockRuntime.ValidationException", str(error)) from error
         except (BotoCoreError, ResponseParserError) as error:
-            # What never became an answer of the service (no connection, no answer in time, an unreadable one) is an
-            # SdkClientException in the AWS SDK for Java, and Step Functions reports it with the service's prefix:
+            # No connection, no answer in time, or an unreadable answer is an SdkClientException in the AWS SDK for
+            # Java, and Step Functions reports it with the service's prefix:
             # https://docs.aws.amazon.com/step-functions/latest/dg/sfn-best-practices.html#bp-lambda-serviceexception
             raise failed("BedrockRuntime.SdkClientException", str(error)) from error
         return from_wire(reply, operation.output_shape)
@@ -117,11 +117,12 @@ _REPORT_AS_AWS = f"""traceback.print_exc()
 
 
 def report_exceptions_by_name(lambda_runtime: ModuleType, lambda_svc: ModuleType) -> None:
-    """Reports a function's exception by its class name, and a process that ended as `Runtime.ExitError`, as AWS does.
+    """Report a function's exception by its class name, and a process that ended as `Runtime.ExitError`, as AWS does.
 
-    MiniStack says `Runtime.HandlerError` for both, and ends the worker process after either; on AWS a function that
-    raised goes on being warm. Needs the line of `lambda_runtime._PYTHON_WORKER_SCRIPT` that reports an exception, and
-    `lambda_svc._execute_function_warm(func, event, request_id)`, which makes the answer of what the worker said.
+    MiniStack reports `Runtime.HandlerError` for both, and ends the worker process after either; on AWS, a function's
+    process stays warm after an exception. Needs the line of `lambda_runtime._PYTHON_WORKER_SCRIPT` that reports an
+    exception, and `lambda_svc._execute_function_warm(func, event, request_id)`, which turns the worker's report into
+    the answer.
     """
     script = need(lambda_runtime, "_PYTHON_WORKER_SCRIPT")
     if script.count(_REPORT) != 1:
@@ -143,10 +144,10 @@ def report_exceptions_by_name(lambda_runtime: ModuleType, lambda_svc: ModuleType
 
 
 def share_workers(lambda_svc: ModuleType) -> None:
-    """Runs no more than `WORKERS` processes of one function: whoever comes then waits for one that is free.
+    """Run at most `WORKERS` processes of one function: a further call waits for a free process.
 
-    MiniStack starts as many as there are calls at once, and each takes its time and its memory. Needs
-    `acquire_worker(…, max_concurrency=…)`, which gives None for a worker beyond that, and `release_worker(worker)`.
+    MiniStack starts a process for each concurrent call, and each takes time and memory. Needs
+    `acquire_worker(…, max_concurrency=…)`, which gives None beyond that limit, and `release_worker(worker)`.
     """
     acquire, release = need(lambda_svc, "acquire_worker"), need(lambda_svc, "release_worker")
     released = threading.Condition()
@@ -168,7 +169,7 @@ def share_workers(lambda_svc: ModuleType) -> None:
 
 LOG_ENDS = "turnstile:log ends"
 LOG_SECONDS = 0.25
-"""How long the end of a function's log may take to arrive after its answer."""
+"""Seconds that the end of a function's log may take to arrive after its answer."""
 _ANSWERED = """        _real_stdout.flush()
 
 run()"""
@@ -179,7 +180,7 @@ run()"""
 
 
 def mark_end_of_log(lambda_runtime: ModuleType) -> None:
-    """Takes a function's log up to a mark that its process sets: MiniStack waits 50 ms for one that writes none.
+    """Read a function's log up to a mark that its process writes: MiniStack waits 50 ms if a function logs nothing.
 
     Needs the last lines of `lambda_runtime._PYTHON_WORKER_SCRIPT`, and of `Worker` its `_stderr_queue`, `_proc` and
     `_drain_stderr_bounded()`, which gives the log of a process that has ended.
@@ -207,9 +208,9 @@ def mark_end_of_log(lambda_runtime: ModuleType) -> None:
 
 
 def begin_at_once(stepfunctions: ModuleType) -> None:
-    """Begins an execution when it is started: MiniStack sleeps 0.15 seconds before its first state.
+    """Begin an execution as soon as it is started: MiniStack sleeps 0.15 seconds before its first state.
 
-    Needs `_run_execution(arn)`, which sleeps first of all, by the module's own name `time`.
+    Needs `_run_execution(arn)`, which begins with a sleep, by the module's own name `time`.
     """
     run = need(stepfunctions, "_run_execution")
     clock = need(stepfunctions, "time")
@@ -230,11 +231,11 @@ def begin_at_once(stepfunctions: ModuleType) -> None:
 
 
 def keep_history(stepfunctions: ModuleType) -> None:
-    """Writes the history as AWS does: with the states inside a Map, with `previousEventId`, and none after a stop.
+    """Write the history as AWS does: with the states inside a Map, with `previousEventId`, and no event after a stop.
 
-    Iterations run side by side, and `previousEventId` is what tells them apart. What would write after the execution
-    was stopped ends there: no retry, no further state, no further item. Needs `_add_event`, through which every event
-    but ExecutionStarted goes, and that each execution and each iteration runs in a `contextvars` context of its own.
+    Iterations run side by side, and only `previousEventId` distinguishes them. A thread that would write after the
+    execution was stopped ends: no retry, no further state, no further item. Needs `_add_event`, through which every
+    event but ExecutionStarted goes; each execution and each iteration must run in its own `contextvars` context.
     """
     add_event = need(stepfunctions, "_add_event")
     lock = threading.Lock()
@@ -244,10 +245,10 @@ def keep_history(stepfunctions: ModuleType) -> None:
         arn = execution["executionArn"]
         with lock:
             if execution["status"] != "RUNNING" and not kind.startswith("Execution"):
-                raise SystemExit  # ends this thread, and is no error that a Catch could take
+                raise SystemExit  # ends this thread; no Catch handles it
             event: dict[str, Any] = add_event(execution, kind, details)
         of, event_id = previous.get()
-        # The end of a Map follows on its iterations, which are in other contexts.
+        # The end of a Map follows its iterations, which are in other contexts.
         follows = of == arn and kind not in ("MapStateSucceeded", "MapStateFailed")
         event["previousEventId"] = event_id if follows else event["id"] - 1
         previous.set((arn, event["id"]))
@@ -257,7 +258,7 @@ def keep_history(stepfunctions: ModuleType) -> None:
 
 
 def take_timeouts_from_paths(stepfunctions: ModuleType) -> None:
-    """Ends a task after the seconds that its `TimeoutSecondsPath` names, which MiniStack ignores.
+    """End a task after the seconds of its `TimeoutSecondsPath`, which MiniStack ignores.
 
     Needs `_execute_task(state, data, execution, ctx)` and `_resolve_path_or_ctx(path, data, ctx)`.
     """
@@ -273,11 +274,11 @@ def take_timeouts_from_paths(stepfunctions: ModuleType) -> None:
 
 
 def record_maps(stepfunctions: ModuleType) -> None:
-    """Writes down what happens inside a Map: its start and end, each iteration's, and each state's with its data.
+    """Write the events inside a Map: its start and end, those of each iteration, and those of each state with its data.
 
     Replaces `_run_sub_machine(states, start_at, input, execution, ctx)`, which runs one iteration (or one branch of a
-    Parallel) and writes nothing, and wraps `_run_map_items(state, input, execution, ctx)`. Needs what these use of the
-    interpreter, and `ctx["Map"]` to be there inside an iteration.
+    Parallel) and writes nothing, and wraps `_run_map_items(state, input, execution, ctx)`. Needs the names of the
+    interpreter that these two use, and `ctx["Map"]` inside an iteration.
     """
     run_items = need(stepfunctions, "_run_map_items")
     add = need(stepfunctions, "_add_event")
@@ -346,7 +347,7 @@ def record_maps(stepfunctions: ModuleType) -> None:
 
 
 def wait_until_moments(stepfunctions: ModuleType) -> None:
-    """Wait until a `Timestamp` has come, whatever `SFN_WAIT_SCALE` says: until then something may still happen.
+    """Wait until a `Timestamp`, without `SFN_WAIT_SCALE`: before that time, a call may still act.
 
     A wait for `Seconds` is only a pause, and is scaled. Replaces `_sleep_until(timestamp)`.
     """
@@ -359,9 +360,9 @@ def wait_until_moments(stepfunctions: ModuleType) -> None:
 
 
 def name_errors_as_aws(stepfunctions: ModuleType) -> None:
-    """Ends the names of Step Functions' own errors in Exception: the AWS SDK for Java calls them so, and MiniStack not.
+    """End the names of Step Functions' own errors in Exception, as the AWS SDK for Java does and MiniStack does not.
 
-    Needs `_prefix_sdk_error(service, code)`, which makes the name that a machine sees.
+    Needs `_prefix_sdk_error(service, code)`, which makes the error's name for the machine.
     """
     prefix = need(stepfunctions, "_prefix_sdk_error")
 
@@ -376,7 +377,7 @@ def name_errors_as_aws(stepfunctions: ModuleType) -> None:
 
 
 def keep_message_attributes(sns: ModuleType) -> None:
-    """Takes a task's `MessageAttributes` along, which MiniStack drops unless they come as a query's parameters.
+    """Keep a task's `MessageAttributes`, which MiniStack drops unless they are parameters of a query.
 
     Needs `_parse_message_attributes(params)`.
     """
@@ -393,9 +394,9 @@ def keep_message_attributes(sns: ModuleType) -> None:
 
 
 def poll_pipes_often(pipes: ModuleType) -> None:
-    """Looks at a stream every `PIPE_INTERVAL` instead of every second.
+    """Read a stream every `PIPE_INTERVAL` seconds instead of every second.
 
-    Needs the module's own name `time`, whose `sleep` the poller `_poll_loop` alone uses.
+    Needs the module's own name `time`; only the poller `_poll_loop` uses its `sleep`.
     """
     need(pipes, "_poll_loop")
     clock = need(pipes, "time")
@@ -406,7 +407,7 @@ def poll_pipes_often(pipes: ModuleType) -> None:
 
 
 def apply_hooks(model: Callable[[], Any]) -> None:
-    """Changes MiniStack's modules; before they serve anything."""
+    """Change MiniStack's modules. Call it before they serve requests."""
     from ministack.core import lambda_runtime
     from ministack.services import lambda_svc, pipes, sns, stepfunctions
 
@@ -418,7 +419,7 @@ def apply_hooks(model: Callable[[], Any]) -> None:
     keep_history(stepfunctions)
     take_timeouts_from_paths(stepfunctions)
     answer_test_state(stepfunctions, need)
-    # Before what takes hold of the same names.
+    # These two come before the hooks below, which use the same names.
     bridge.install(lambda name: importlib.import_module(f"ministack.{name}"), need)
     faults.install(lambda name: importlib.import_module(f"ministack.{name}"), need)
     record_maps(stepfunctions)
@@ -429,7 +430,7 @@ def apply_hooks(model: Callable[[], Any]) -> None:
 
 
 def main() -> None:
-    """Serves until SIGTERM, or until the parent is gone."""
+    """Serve until SIGTERM, or until the parent has ended."""
     model = prepare_model()
     keep_developer_out()
     end_with_parent()

@@ -1,11 +1,11 @@
 """Mocks for Step Functions Local: each path of the scenarios without any service, not even the embedded stack.
 
-A scenario is played once, and what its tasks were answered becomes a MockConfigFile. It has a case for each execution
-that wrote something into the record of one of its agents: `...:stateMachine:turnstile-AgentTurn#straight_booking`, and
-for the second one of the same machine `#undo_then_another_2`.
+A scenario is played once, and the answers to its tasks become a MockConfigFile. It has a case for each execution that
+wrote into the record of one of its agents: `...:stateMachine:turnstile-AgentTurn#straight_booking`, and for the second
+execution of the same machine `#undo_then_another_2`.
 
-The image numbers the invocations of a state, whichever iteration of a Map they are of. So on mocks a Map runs one
-iteration after the other, and so the mocks are in order:
+The image numbers the invocations of a state over all iterations of a Map. So on mocks, a Map runs one iteration after
+the other, and the mocks are in the same order:
 https://docs.aws.amazon.com/step-functions/latest/dg/sfn-local-test-sm-exec.html
 """
 
@@ -25,27 +25,27 @@ from workflows.engines.errors import EngineError
 from workflows.trace import Event, json_value, visits
 
 END_SECONDS = 300
-"""How long a case may run: the image waits before each retry as AWS does."""
+"""Seconds that a case may run: the image waits before each retry as AWS does."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one attempt of a task was answered."""
+    """The answer to one attempt of a task."""
 
     state: str
     result: Any
-    """As the service gave it; nothing yet is selected from it."""
+    """The service's whole answer, before the state selects parts of it."""
     error: str = ""
     cause: str = ""
 
 
 Ways = dict[int | None, list[str]]
-"""The states that an execution visited: outside of Maps, and in each iteration."""
+"""The states that an execution visited: outside of Maps (key None), and in each iteration."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One execution of a scenario, that has ended."""
+    """One execution of a scenario that has ended."""
 
     machine: str
     name: str
@@ -56,7 +56,7 @@ class Case:
 
 
 def cases(stack: Stack, scenario: str, agent_id: str) -> Iterator[Case]:
-    """The cases of a scenario that an agent has played, and those that it delegated to after it."""
+    """Yield the cases of a played scenario: the executions of the agent, then those of the agents below it."""
     count: dict[str, int] = defaultdict(int)
     found = [execution for items in _family(stack, agent_id) for execution in stack.executions(items)]
     for execution in [each for each in found if each.status != "RUNNING"]:
@@ -82,7 +82,7 @@ def _family(stack: Stack, agent_id: str) -> Iterator[list[Item]]:
 
 
 def ways(history: Iterable[Event]) -> Ways:
-    """The states that an execution visited."""
+    """Return the states that an execution visited."""
     found: Ways = defaultdict(list)
     for visit in visits(history):
         found[visit.iteration].append(visit.state)
@@ -90,9 +90,9 @@ def ways(history: Iterable[Event]) -> Ways:
 
 
 def run_mocked(client: Any, machine_arn: str, case: Case) -> tuple[str, Ways]:
-    """Runs a case on a Step Functions that was given the mocks; returns its status, and the states that it visited.
+    """Run a case on a Step Functions that has the mocks. Return its status, and the states that it visited.
 
-    Raises EngineError if it does not end.
+    Raise EngineError if it does not end within `END_SECONDS`.
     """
     started = client.start_execution(
         stateMachineArn=f"{machine_arn}#{case.name}", name=str(uuid.uuid4()), input=json.dumps(case.input)
@@ -108,7 +108,7 @@ def run_mocked(client: Any, machine_arn: str, case: Case) -> tuple[str, Ways]:
 
 
 def on_mocks(machine: Registered) -> Registered:
-    """The machine as it is registered where its tasks have mocks: Maps run one iteration after the other."""
+    """Return the machine, adapted for mocks: its Maps run one iteration after the other."""
     found = adapted(machine)
     changed = copy.deepcopy(found.machine)
     for state in changed.states():
@@ -118,7 +118,7 @@ def on_mocks(machine: Registered) -> Registered:
 
 
 def answers(history: Iterable[Event]) -> list[Answer]:
-    """What the tasks of an execution were answered, in order; in a Map, one iteration after the other."""
+    """Return the answers to an execution's tasks, in order; in a Map, one iteration after the other."""
     found: list[tuple[tuple[int, int], Answer]] = []
     places = {0: ("", 0)}
     maps = 0
@@ -141,7 +141,7 @@ def answers(history: Iterable[Event]) -> list[Answer]:
 
 
 def mock_config(found: Iterable[Case]) -> dict[str, Any]:
-    """The MockConfigFile of some cases."""
+    """Build the MockConfigFile of some cases."""
     machines: dict[str, Any] = {}
     mocks: dict[str, Any] = {}
     for case in found:

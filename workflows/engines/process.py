@@ -1,4 +1,4 @@
-"""A process of an engine's: started by this one, and ended with it, however that ends."""
+"""The child process of an engine: it ends with this process, even if this process is killed."""
 
 import contextlib
 import os
@@ -14,11 +14,11 @@ from workflows.engines.errors import EngineError
 HOST = "127.0.0.1"
 START_SECONDS = 60
 STOP_SECONDS = 6
-"""How long an orderly end may take before the process is killed."""
+"""Seconds that an orderly end may take before the process is killed."""
 
 
 class Child:
-    """A child process with a log; `name` is what messages call it, as `the embedded engine`."""
+    """A child process with a log; `name` is its name in messages, such as `the embedded engine`."""
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.name = name
@@ -28,10 +28,10 @@ class Child:
                 command,
                 cwd=Path(__file__).parents[2],
                 env=environment,
-                stdin=subprocess.PIPE,  # stays open as long as this process lives: the child watches it
+                stdin=subprocess.PIPE,  # open as long as this process lives: the child watches it
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for this process, which then stops the child in order
+                start_new_session=True,  # Ctrl-C ends only this process, which then stops the child in order
             )
         self._stopped = False
 
@@ -41,24 +41,24 @@ class Child:
         return self._process.pid
 
     def check(self) -> None:
-        """Raises an EngineError with its last words if it has ended."""
+        """Raise an EngineError with the last lines of its log if the process has ended."""
         status = self._process.poll()
         if status is not None:
             how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
-            raise EngineError(f"{_sentence(self.name)} {how}; its last words:\n{self._last_words()}", self.log)
+            raise EngineError(f"{_sentence(self.name)} {how}; its last lines:\n{self._last_words()}", self.log)
 
     def wait_until(self, ready: Callable[[], bool], seconds: float = START_SECONDS) -> None:
-        """Waits for it to be ready. Raises an EngineError if it ends, or if that takes too long."""
+        """Wait until `ready` returns True. Raise EngineError if the process ends, or after `seconds`."""
         deadline = time.monotonic() + seconds
         while not ready():
             self.check()
             if time.monotonic() > deadline:
-                raise EngineError(f"{_sentence(self.name)} did not come up within {seconds:.0f} seconds", self.log)
+                raise EngineError(f"{_sentence(self.name)} did not start within {seconds:.0f} seconds", self.log)
             time.sleep(0.05)
         self.check()
 
     def stop(self) -> None:
-        """Ends it and every process of its session; does nothing the second time."""
+        """End the process and every process of its session. A second call does nothing."""
         if self._stopped:
             return
         self._stopped = True
@@ -66,7 +66,7 @@ class Child:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_SECONDS)
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody of its session is left
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # no process of its session is left
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         if self._process.stdin:
@@ -77,13 +77,13 @@ class Child:
 
 
 def answers(port: int) -> bool:
-    """Whether anybody listens on a port of 127.0.0.1."""
+    """Return True if a process listens on this port of 127.0.0.1."""
     with socket.socket() as client:
         return client.connect_ex((HOST, port)) == 0
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens."""
+    """Return a port of 127.0.0.1 on which no process listens."""
     with socket.socket() as server:
         server.bind((HOST, 0))
         port: int = server.getsockname()[1]

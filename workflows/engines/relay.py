@@ -1,4 +1,4 @@
-"""Passes connections on, from an address that a container reaches to a port of 127.0.0.1."""
+"""A relay: it passes connections on, from an address that a container can reach to a port of 127.0.0.1."""
 
 import socket
 import threading
@@ -12,10 +12,10 @@ CHUNK = 65_536
 
 @contextmanager
 def relay(address: str, port: int) -> Iterator[int]:
-    """Listens on a free port of an address as long as the context is open, and gives that port.
+    """Listen on a free port of an address as long as the context is open. The context's value is that port.
 
     Raises:
-        OSError: the address is none of this machine's.
+        OSError: this machine does not have the address.
     """
     with socket.create_server((address, 0)) as server:
         threading.Thread(target=_accept, args=(server, port), daemon=True).start()
@@ -36,7 +36,7 @@ def _accept(server: socket.socket, port: int) -> None:
 
 
 def _pass_on(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):  # one of the two has gone
+    with suppress(OSError):  # one side has closed the connection
         while data := source.recv(CHUNK):
             target.sendall(data)
     with suppress(OSError):

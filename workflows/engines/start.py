@@ -1,4 +1,4 @@
-"""The engines that this machine can run, by name. Each is started, deployed to, given events, and read, in one way."""
+"""The engines that this machine can run, by name. All have the same interface: start, deploy, send events, read."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -11,7 +11,7 @@ from workflows.engines.embedded import Embedded
 
 
 class Engine(StrEnum):
-    """What executes the machines."""
+    """The engine that executes the machines."""
 
     EMBEDDED = "embedded"
     STEP_FUNCTIONS_LOCAL = "step-functions-local"
@@ -19,15 +19,15 @@ class Engine(StrEnum):
 
 
 class Start(Protocol):
-    """Starts an engine, and ends it with the context. Raises EngineError."""
+    """Starts an engine, and stops it when the context ends. Raises EngineError if the engine does not start."""
 
     def __call__(self, model: str, folder: Path, wait_scale: float = 1) -> AbstractContextManager[Embedded]:
-        """With the URL that answers for the model, a folder for logs, and what waits are multiplied by."""
+        """Start it with the URL that answers for the model, a folder for logs, and the factor for waits."""
 
 
 @contextmanager
 def start_embedded(model: str, folder: Path, wait_scale: float = 1) -> Iterator[Embedded]:
-    """The embedded engine alone."""
+    """Start the embedded engine alone."""
     with Embedded.start(model=model, folder=folder, wait_scale=wait_scale) as engine:
         yield engine
 

@@ -1,7 +1,7 @@
-"""TestState as AWS answers it, where MiniStack's differs: the states inside a Map, Maps themselves, retries, indexes.
+"""TestState with AWS's answers where MiniStack's differ: for states inside a Map, Maps themselves, retries, indexes.
 
-MiniStack looks at Catch before Retry, always says `retryIndex` 0, knows no MaxDelaySeconds, finds no state inside a Map
-and tests no Map. Which retrier and which catcher an error meets is still found by the code that executions run on.
+MiniStack applies Catch before Retry, always answers `retryIndex` 0, ignores MaxDelaySeconds, finds no state inside a
+Map and tests no Map. The code of real executions still finds the retrier and the catcher of an error.
 """
 
 import json
@@ -14,10 +14,10 @@ Answer = tuple[int, Any, bytes | str]
 
 
 def answer_test_state(stepfunctions: ModuleType, need: Callable[[ModuleType, str], Any]) -> None:
-    """Replaces `_test_state(data)`, and still asks it for everything but retries.
+    """Replace `_test_state(data)`; the replacement still calls it for everything but retries.
 
     Needs `_find_matching_retrier(retriers, error, counts)`, `_find_matching_catcher(catchers, error)` and
-    `json_response(body)`. A mocked Map goes through as a Task: what happens to a result is the same.
+    `json_response(body)`. A mocked Map is tested as a Task: both treat a result in the same way.
     """
     test_state = need(stepfunctions, "_test_state")
     find_retrier = need(stepfunctions, "_find_matching_retrier")
@@ -56,7 +56,7 @@ def answer_test_state(stepfunctions: ModuleType, need: Callable[[ModuleType, str
 
 
 def _named(block: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
-    """The state of this name, wherever it is."""
+    """Yield the state of this name, also from inside a Map or a Parallel."""
     for key, state in block["States"].items():
         if key == name:
             yield state
@@ -66,6 +66,6 @@ def _named(block: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
 
 
 def _delay(retrier: dict[str, Any], done: int) -> int:
-    """Seconds until the next attempt, before jitter."""
+    """Return the whole seconds until the next attempt, before jitter."""
     seconds = retrier.get("IntervalSeconds", 1) * retrier.get("BackoffRate", 2.0) ** done
     return int(min(seconds, retrier.get("MaxDelaySeconds", seconds)))

@@ -1,7 +1,7 @@
-"""Step Functions Local, the official image, in the place of Step Functions; all else stays on the embedded engine.
+"""Step Functions Local, the official image, in place of Step Functions; everything else runs on the embedded engine.
 
-Docker runs it, or it runs already, from the image or from its jar, on a URL that is given. Its last version, 2.0.0, is
-of May 2024, and AWS calls it unsupported: it knows neither JSONata nor most SDK integrations.
+Docker runs it, or it already runs, from the image or from its jar, on a given URL. Its last version, 2.0.0, is from
+May 2024, and AWS calls it unsupported: it supports neither JSONata nor most SDK integrations.
 """
 
 import os
@@ -24,14 +24,14 @@ from workflows.engines.relay import relay
 
 IMAGE = "amazon/aws-stepfunctions-local:2.0.0"
 PORT = 8083
-"""Where it serves in its container."""
+"""Its port in the container."""
 EMBEDDED_PORT = 4566
-"""Where the embedded engine serves if the other one was started before it, and has to know already."""
+"""The embedded engine's port if Step Functions Local was started first, with this port in its settings."""
 SERVICES = ("LAMBDA", "DYNAMODB", "SNS", "SQS")
 MOCKS = "/home/StepFunctionsLocal/MockConfigFile.json"
 PULL_SECONDS = 600
 ANSWER_SECONDS = 15
-"""How long one that was just started may refuse."""
+"""Seconds that a Step Functions Local that was just started may refuse connections."""
 OTHERWISE = (
     "start its jar and give its URL to `python scripts/step_functions_local.py --url`, "
     "or take --engine strict, which needs no Docker"
@@ -40,10 +40,10 @@ OTHERWISE = (
 
 @contextmanager
 def start(model: str, folder: Path, wait_scale: float = 1) -> Iterator[Elsewhere]:
-    """An embedded engine whose machines run on a Step Functions Local of its own, by Docker.
+    """Start an embedded engine whose machines run on its own Step Functions Local, in Docker.
 
     Raises:
-        EngineError: there is no Docker, or something did not come up.
+        EngineError: there is no Docker, or one of the two did not start.
     """
     check_docker()
     port = free_port()
@@ -56,10 +56,10 @@ def start(model: str, folder: Path, wait_scale: float = 1) -> Iterator[Elsewhere
 
 @contextmanager
 def attach(url: str, port: int, model: str, folder: Path, wait_scale: float = 1) -> Iterator[Elsewhere]:  # noqa: ARG001
-    """An embedded engine on a port whose machines run on the Step Functions Local of that URL, which waits as it waits.
+    """Start an embedded engine on a port; its machines run on the Step Functions Local at a URL. Waits are not scaled.
 
     Raises:
-        EngineError: nobody answers there; the message says how to start one.
+        EngineError: no Step Functions Local answers there; the message says how to start one.
     """
     deadline = time.monotonic() + ANSWER_SECONDS
     while not (up := _is_up(url)) and time.monotonic() < deadline:
@@ -72,10 +72,10 @@ def attach(url: str, port: int, model: str, folder: Path, wait_scale: float = 1)
 
 
 def await_start(url: str, mocks: Path, on_progress: Callable[[str], None], seconds: float = PULL_SECONDS) -> None:
-    """Asks for a Step Functions Local with mocks, which it reads only when it starts, and waits until it answers.
+    """Ask the user to start a Step Functions Local with mocks, which it reads only at its start. Wait for its answer.
 
     Raises:
-        EngineError: nobody has started it in time.
+        EngineError: the user has not started it within `seconds`.
     """
     settings = f"SFN_MOCK_CONFIG={mocks.resolve()} AWS_ACCOUNT_ID={ACCOUNT} AWS_DEFAULT_REGION={REGION}"
     on_progress(f"Start Step Functions Local on {url} now, with {settings}")
@@ -87,26 +87,26 @@ def await_start(url: str, mocks: Path, on_progress: Callable[[str], None], secon
 
 
 def check_stopped(url: str) -> None:
-    """Raises an EngineError if one runs there: what mocks it has, it has read when it started."""
+    """Raise an EngineError if a Step Functions Local runs there: it reads its mocks only when it starts."""
     if _is_up(url):
-        raise EngineError(f"Step Functions Local runs on {url}, and reads mocks only when it starts; stop it first")
+        raise EngineError(f"Step Functions Local runs on {url}, but reads mocks only when it starts; stop it first")
 
 
 @contextmanager
 def run_image(
     port: int, folder: Path, embedded: int, wait_scale: float = 1, mocks: Path | None = None
 ) -> Iterator[Child]:
-    """Runs the image as long as the context is open.
+    """Run the image as long as the context is open.
 
     Args:
-        port: the port of 127.0.0.1 on which it is reached; it has to be free.
+        port: its port on 127.0.0.1; it must be free.
         folder: for the log.
-        embedded: the port of 127.0.0.1 on which its tasks reach everything else.
-        wait_scale: what waits in the machines are multiplied by.
+        embedded: the port of 127.0.0.1 on which its tasks reach the embedded engine.
+        wait_scale: the factor for waits in the machines.
         mocks: a MockConfigFile; `...:stateMachine:NAME#CASE` then runs on mocks.
 
     Raises:
-        EngineError: there is no Docker, or it did not come up.
+        EngineError: there is no Docker, or the image did not start.
     """
     check_docker()
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def run_image(
 
 
 def docker_command(name: str, port: int, settings: Mapping[str, str], mocks: Path | None) -> list[str]:
-    """What starts the container."""
+    """Build the command that starts the container."""
     command = ["docker", "run", "--rm", "--name", name, "--publish", f"{HOST}:{port}:{PORT}"]
     command += ["--add-host", "host.docker.internal:host-gateway"]
     for key, value in settings.items():
@@ -134,7 +134,7 @@ def docker_command(name: str, port: int, settings: Mapping[str, str], mocks: Pat
 
 
 def settings_for(endpoint: str) -> dict[str, str]:
-    """What it has to be told: where the services are, and by which names the stack calls things."""
+    """Return its environment: the services' endpoint, and the account, the Region and the credentials of the stack."""
     return {
         **{f"{service}_ENDPOINT": endpoint for service in SERVICES},
         "AWS_ACCOUNT_ID": ACCOUNT,
@@ -145,7 +145,7 @@ def settings_for(endpoint: str) -> dict[str, str]:
 
 
 def check_docker() -> None:
-    """Raises an EngineError, of one line, if no Docker runs here."""
+    """Raise an EngineError with a message of one line if no Docker runs here."""
     if shutil.which("docker") is None:
         raise EngineError(f"Step Functions Local needs Docker, which is not installed: {OTHERWISE}")
     found = _docker("info", "--format", "{{.ServerVersion}}")
@@ -154,15 +154,15 @@ def check_docker() -> None:
 
 
 def _endpoint(stack: ExitStack, port: int) -> str:
-    """The URL by which a container reaches a port of 127.0.0.1.
+    """Return the URL by which a container reaches a port of 127.0.0.1.
 
-    Docker Desktop has a name for it. On Linux the container sees this machine by the address of Docker's bridge alone,
-    on which somebody has to listen.
+    Docker Desktop has a host name for this machine. On Linux, the container reaches this machine only by the address of
+    Docker's bridge, so a relay listens there.
     """
     found = _docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
     address = found.stdout.strip()
     if address:
-        with suppress(OSError):  # the bridge is in a machine of Docker Desktop's
+        with suppress(OSError):  # with Docker Desktop, the bridge is inside its virtual machine
             return f"http://{address}:{stack.enter_context(relay(address, port))}"
     return f"http://host.docker.internal:{port}"
 
@@ -172,7 +172,7 @@ def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _is_up(url: str) -> bool:
-    """Whether a Step Functions answers; the image has no route for its health."""
+    """Return True if a Step Functions answers ListStateMachines; the image has no health route."""
     config = Config(proxies={}, connect_timeout=2, read_timeout=2, retries={"total_max_attempts": 1})
     client = boto3.client(
         "stepfunctions",

@@ -1,7 +1,7 @@
-"""The strict engine: moto's interpreter in the place of Step Functions; all else stays on the embedded engine.
+"""The strict engine: moto's interpreter in place of Step Functions; everything else runs on the embedded engine.
 
-It is a second opinion on the definitions: of another making than the embedded engine's interpreter, it fails where that
-one is lenient, as over a path that is missing.
+It is a second check of the definitions: it is an independent interpreter, and it fails where the embedded engine's
+interpreter is lenient, for example on a missing path.
 """
 
 import os
@@ -21,10 +21,10 @@ NEEDED = ("moto", "antlr4", "jsonpath_ng")
 
 @contextmanager
 def start(model: str, folder: Path, wait_scale: float = 1) -> Iterator[Elsewhere]:
-    """An embedded engine whose machines run on a strict one of its own.
+    """Start an embedded engine whose machines run on its own strict engine.
 
     Raises:
-        EngineError: moto is not installed, or something did not come up.
+        EngineError: moto is not installed, or one of the two did not start.
     """
     check_installed()
     port = free_port()
@@ -39,17 +39,17 @@ def start(model: str, folder: Path, wait_scale: float = 1) -> Iterator[Elsewhere
 def serve(
     port: int, endpoint: str, folder: Path, *, wait_scale: float = 1, mocks: Path | None = None
 ) -> Iterator[Child]:
-    """Serves Step Functions on a port of 127.0.0.1, as long as the context is open.
+    """Serve Step Functions on a port of 127.0.0.1, as long as the context is open.
 
     Args:
-        port: where; it has to be free.
-        endpoint: the URL of everything else, which tasks call.
+        port: its port; it must be free.
+        endpoint: the URL of all other services, which tasks call.
         folder: for the log.
-        wait_scale: what retry intervals and waits for seconds are multiplied by. A wait until a moment is kept.
+        wait_scale: the factor for retry intervals and waits for seconds. A wait until a time is not scaled.
         mocks: a MockConfigFile; `...:stateMachine:NAME#CASE` then runs on mocks.
 
     Raises:
-        EngineError: moto is not installed, or the process did not come up.
+        EngineError: moto is not installed, or the process did not start.
     """
     check_installed()
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def serve(
 
 
 def check_installed() -> None:
-    """Raises an EngineError if moto's interpreter is not installed."""
+    """Raise an EngineError if moto's interpreter is not installed."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise EngineError(

@@ -1,8 +1,8 @@
 """moto's interpreter as a server of Step Functions, in a process of its own.
 
-Started as a module by `workflows.engines.strict`, which sets the environment and holds the other end of stdin. Of moto
-only the interpreter is used: what its tasks call is another endpoint's. Each hook below names the private names that it
-takes hold of, and refuses to start when one is not what moto 5.2.5 has.
+`workflows.engines.strict` starts this module, sets the environment and holds the other end of stdin. Only moto's
+interpreter is used: its tasks call another endpoint. Each hook names the private names that it uses. The process
+refuses to start if one of them is not as in moto 5.2.5.
 """
 
 import copy
@@ -33,12 +33,12 @@ from workflows.machines import Machine
 
 PORT = "TURNSTILE_STRICT_PORT"
 ENDPOINT = "TURNSTILE_STRICT_ENDPOINT"
-"""The environment variable that names the URL of everything but Step Functions."""
+"""The environment variable that names the URL of all services except Step Functions."""
 WAIT_SCALE = "TURNSTILE_STRICT_WAIT_SCALE"
 MOCKS = "SFN_MOCK_CONFIG"
-"""A MockConfigFile, by the name that the official image has for it."""
+"""The environment variable that names a MockConfigFile, as in the official image."""
 ACCOUNT = "000000000000"
-"""The embedded engine's, so that a machine has the same ARN here as there."""
+"""The account of the embedded engine, so that a machine has the same ARN on both."""
 PARSER = "moto.stepfunctions.parser"
 COMPONENT = f"{PARSER}.asl.component"
 PATHS = ("asl.utils.json_path", "asl.component.common.path.result_path")
@@ -48,7 +48,7 @@ need, changed = _MOTO.need, _MOTO.changed
 
 
 def use_endpoint(endpoint: str) -> None:
-    """Sends what tasks call to an endpoint.
+    """Send the calls of tasks to an endpoint.
 
     Needs `asl.utils.boto_client.boto_client_for(region, service, state_credentials)`, which the modules that use it
     have imported by name.
@@ -57,7 +57,7 @@ def use_endpoint(endpoint: str) -> None:
 
     @functools.cache
     def client(region: str, service: str) -> Any:
-        # How long a task may take, and how often it is tried, is the machine's to say.
+        # The machine limits a task's time and its retries, so the client has neither limit nor retries.
         config = Config(
             parameter_validation=False,
             retries={"total_max_attempts": 1},
@@ -79,12 +79,12 @@ def use_endpoint(endpoint: str) -> None:
 
 
 def scale_waits(scale: float) -> None:
-    """Multiply what retries wait, and Wait states with `Seconds`. A wait until a `Timestamp` is kept: see
-    `ministack_child.wait_until_moments`.
+    """Multiply the waits of retries and of Wait states with `Seconds` by `scale`.
 
-    Needs `WaitFunction._wait_interval(env, wait_seconds)`, which takes whole seconds; the class `Timestamp`, whose
-    `_get_wait_seconds(env)` counts from the local time; and the name `time` in the module of the retrier, of which
-    nothing there uses more than `sleep`.
+    A wait until a `Timestamp` is not scaled: see `ministack_child.wait_until_moments`. Needs
+    `WaitFunction._wait_interval(env, wait_seconds)`, which takes whole seconds; the class `Timestamp`, whose
+    `_get_wait_seconds(env)` counts from the local time; and the name `time` in the module of the retrier, which uses
+    only its `sleep`.
     """
     functions = f"{COMPONENT}.state.wait.wait_function"
     waits = importlib.import_module(f"{functions}.wait_function").WaitFunction
@@ -106,12 +106,12 @@ def scale_waits(scale: float) -> None:
 
 
 def parse_once() -> None:
-    """Parses a definition once instead of at each execution, which takes a quarter of a second for a large one; and a
-    path once instead of each time that it is followed.
+    """Parse each definition once, not at each execution, and each path once, not at each use.
 
-    Needs `asl.parse.asl_parser.AmazonStateLanguageParser.parse(definition)`, which gives a program and its tree; of
-    the tree nothing is used here. Each execution gets a copy of its own. And the name `parse` in two modules, which
-    gives a path that nobody changes.
+    A large definition takes a quarter of a second. Needs
+    `asl.parse.asl_parser.AmazonStateLanguageParser.parse(definition)`, which gives a program and its tree; the tree is
+    not used here. Each execution gets its own copy of the program. Also needs the name `parse` in two modules, which
+    gives a path that the interpreter does not change.
     """
     parser = importlib.import_module(f"{PARSER}.asl.parse.asl_parser").AmazonStateLanguageParser
     of_paths = [importlib.import_module(f"{PARSER}.{name}") for name in PATHS]
@@ -122,9 +122,9 @@ def parse_once() -> None:
 
 
 def answer_mocks(file: Path) -> None:
-    """Runs an execution of `...:stateMachine:NAME#CASE` on that case's mocks.
+    """Run an execution of `...:stateMachine:NAME#CASE` on that case's mocks.
 
-    The keys of a mock number the state's invocations in an execution, as they do in the official image; moto counts
+    The keys of a mock count the state's invocations in an execution, as in the official image; moto itself counts
     retries. Needs the argument `mock_test_case` of `backend.execution.ExecutionWorker`, `next_state_name` and
     `get_current_mocked_response()` of `Environment`, and the classes of `mocking.mock_config`.
     """
@@ -163,7 +163,7 @@ def answer_mocks(file: Path) -> None:
             if "Throw" in answer:
                 yield mocking.MockedResponseThrow(*numbers, answer["Throw"]["Error"], answer["Throw"]["Cause"])
             else:
-                # moto takes a function's answer out of Lambda's; in the file is the task's result.
+                # moto takes a function's result out of Lambda's answer; the file has the result itself.
                 result = {"Payload": answer["Return"]} if of_function else answer["Return"]
                 yield mocking.MockedResponseReturn(*numbers, result)
 
@@ -175,7 +175,7 @@ def answer_mocks(file: Path) -> None:
             invocations[key] += 1
         mocked = self.mock_test_case.state_mocked_responses[state].mocked_responses
         if number >= len(mocked):
-            raise RuntimeError(f"{state} was invoked {number + 1} times, and mocked {len(mocked)} times")
+            raise RuntimeError(f"{state} was invoked {number + 1} times, but has only {len(mocked)} mocks")
         return mocked[number]
 
     execution.ExecutionWorker = start  # type: ignore[attr-defined]
@@ -187,10 +187,10 @@ _cases: dict[str, str] = {}
 
 
 def application() -> Any:
-    """What answers requests: moto's own handler for Step Functions, without the rest of moto's server.
+    """Build the WSGI application: moto's own handler for Step Functions, without the rest of moto's server.
 
-    Needs `moto.stepfunctions.responses.StepFunctionResponse.dispatch(request, url, headers)`, and StartExecution to
-    want a name, which is given here.
+    Needs `moto.stepfunctions.responses.StepFunctionResponse.dispatch(request, url, headers)`. moto's StartExecution
+    needs a name, so the application adds one to a request without a name.
     """
     from moto.core.request import Request
     from werkzeug.wrappers import Response
@@ -218,14 +218,14 @@ def application() -> Any:
 
 
 def main() -> None:
-    """Serves until SIGTERM, or until the parent is gone."""
+    """Serve until SIGTERM, or until the parent has ended."""
     keep_developer_out()
     os.environ["MOTO_ACCOUNT_ID"] = ACCOUNT
     end_with_parent()
     from moto.core.config import default_user_config
     from werkzeug.serving import make_server
 
-    importlib.import_module(f"{PARSER}.models")  # and with it every module of the interpreter
+    importlib.import_module(f"{PARSER}.models")  # imports every module of the interpreter
     default_user_config["stepfunctions"]["execute_state_machine"] = True
     use_endpoint(os.environ[ENDPOINT])
     scale_waits(float(os.environ[WAIT_SCALE]))

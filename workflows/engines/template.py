@@ -1,11 +1,11 @@
-"""Makes of template.yaml and asl/ what the embedded engine deploys.
+"""Package template.yaml and asl/ for the embedded engine.
 
-The files themselves stay as AWS gets them. What is adapted while loading is this list, and nothing else:
+The files themselves are not changed: AWS gets them as they are. Only this list is adapted while loading:
 
-1. What `sam package` does: a `CodeUri` folder becomes a zip in a bucket, a `DefinitionUri` file an object in it. The
-   definition goes there as JSON, because MiniStack reads no YAML; its content is the same.
+1. As `sam package` does, a `CodeUri` folder becomes a zip in a bucket, a `DefinitionUri` file an object in it. The
+   definition goes there as JSON with the same content, because MiniStack reads no YAML.
 2. `$$.Execution.RedriveCount` becomes 0: MiniStack has no RedriveExecution and no such field.
-3. Resources of the `UNKNOWN_TYPES` are left out, with the outputs that point at them.
+3. Resources of the `UNKNOWN_TYPES` are left out, with the outputs that refer to them.
 """
 
 import io
@@ -27,20 +27,20 @@ UNKNOWN_TYPES = (
     "AWS::CloudWatch::CompositeAlarm",  # MiniStack 1.5.33 refuses the whole stack for one unknown type
 )
 NO_REDRIVE = ("$$.Execution.RedriveCount", "0")
-"""What a definition says of redrives, and what stands for it where no execution can be redriven."""
+"""The redrive count in a definition, and its replacement on an engine without redrives."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """What is deployed: the adapted template, and the objects that it expects in `BUCKET`."""
+    """The package to deploy: the adapted template, and the objects that it expects in `BUCKET`."""
 
     template: dict[str, Any]
     objects: dict[str, bytes]
 
     @property
     def body(self) -> str:
-        """The template as CreateStack takes it."""
-        return json.dumps(self.template, default=str)  # YAML makes dates of `Version: 2012-10-17`
+        """The template's text for CreateStack."""
+        return json.dumps(self.template, default=str)  # YAML reads `Version: 2012-10-17` as a date
 
 
 class _CloudFormationLoader(yaml.SafeLoader):
@@ -51,7 +51,7 @@ _CloudFormationLoader.add_multi_constructor("!", intrinsics_multi_constructor)
 
 
 def load_template(path: Path) -> dict[str, Any]:
-    """The template as it stands in the file.
+    """Load the template from its file, unchanged.
 
     Raises:
         EngineError: the file is missing, or is no template.
@@ -63,10 +63,10 @@ def load_template(path: Path) -> dict[str, Any]:
 
 
 def package(path: Path) -> Package:
-    """The template at `path`, adapted by the list above, and what it needs beside it.
+    """Adapt the template at `path` by the list above, and package the files that it names.
 
     Raises:
-        EngineError: a file is missing or cannot be read; the message names it and the place that asks for it.
+        EngineError: a file is missing or cannot be read; the message names the file and the place that names it.
     """
     template = load_template(path)
     objects: dict[str, bytes] = {}
@@ -89,7 +89,7 @@ def package(path: Path) -> Package:
 
 
 def load_definition(path: Path, wanted_by: str) -> dict[str, Any]:
-    """A state machine's definition from its YAML.
+    """Load a state machine's definition from its YAML.
 
     Raises:
         EngineError: the file is missing, or is no definition.
@@ -103,7 +103,7 @@ def load_definition(path: Path, wanted_by: str) -> dict[str, Any]:
 
 
 def without_unknown_types(template: dict[str, Any]) -> dict[str, Any]:
-    """The template without the resources that MiniStack does not know, and without the outputs that point at them."""
+    """Remove the resources that MiniStack does not know, and the outputs that refer to them."""
     dropped = {name for kind in UNKNOWN_TYPES for name, _ in _resources(template, kind)}
     kept = {name: resource for name, resource in template["Resources"].items() if name not in dropped}
     outputs = {
@@ -113,7 +113,7 @@ def without_unknown_types(template: dict[str, Any]) -> dict[str, Any]:
 
 
 def zip_folder(folder: Path) -> bytes:
-    """The folder's files as a zip: the same files give the same bytes, whoever runs it and when."""
+    """Zip the folder's files: the same files give the same bytes, on every machine and at any time."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(folder.rglob("*")):
@@ -135,7 +135,7 @@ def _read_yaml(path: Path, loader: type[yaml.SafeLoader]) -> Any:
 
 
 def _functions(template: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Everything that may hold a CodeUri, with its place in the template."""
+    """Yield each place in the template that may have a CodeUri, with its properties."""
     yield "Globals.Function", template.get("Globals", {}).get("Function", {})
     for name, resource in _resources(template, "AWS::Serverless::Function"):
         yield f"Resources.{name}", resource["Properties"]
@@ -148,7 +148,7 @@ def _resources(template: dict[str, Any], kind: str) -> Iterator[tuple[str, dict[
 
 
 def _references(value: Any) -> Iterator[str]:
-    """The logical ids that a part of the template points at."""
+    """Yield the logical ids that a part of the template refers to."""
     if isinstance(value, list):
         for item in value:
             yield from _references(item)

@@ -1,8 +1,8 @@
-"""Whether a stack's tables agree with themselves: what `turnstile verify` finds, from stored items alone.
+"""The checks of `turnstile verify`: whether a stack's tables agree with themselves, from stored items alone.
 
-What is checked is what the machines promise: the journal has no gap, STATE is its fold and the inbox's, every effect
-belongs to a decision, and to an approval where one is needed, and every result to an effect; parents and children know
-of each other; and the seat inventory holds what the ledger says was booked.
+They check what the machines promise: the journal has no gap; STATE is the fold of the journal and the inbox; every
+effect belongs to a decision, and to an approval if it needs one; every result belongs to an effect; parents and
+children name each other; the seat inventory agrees with the ledger's bookings.
 """
 
 import time
@@ -26,14 +26,14 @@ __all__ = [
 ]
 
 PAUSE = 1.0
-"""Seconds between the look that finds something and the one that confirms it."""
+"""Seconds between the look that finds an inconsistency and the look that confirms it."""
 
 
 def verify(stack: Stack, agent_id: str | None = None) -> Verdict:
-    """Looks at all agents and the seat inventory, or at one agent and its bookings.
+    """Check all agents and the seat inventory, or one agent and its bookings.
 
-    A look reads one item after the other while agents work. So what it finds is told only if a second look, `PAUSE`
-    seconds later, finds it at the same place. Raises UnknownAgent.
+    A look reads one item after the other while agents work. So a finding is reported only if a second look, `PAUSE`
+    seconds later, finds it at the same place. Raise UnknownAgent if there is no such agent.
     """
     first = look(stack, agent_id)
     if not first.findings:

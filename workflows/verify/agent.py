@@ -1,4 +1,4 @@
-"""One agent: whether its items agree with each other."""
+"""The checks of one agent: whether its items agree with each other."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,9 +19,9 @@ _NOTHING_OVER: Mapping[str, str] = MappingProxyType({})
 
 
 def findings(items: Iterable[Item], over: Mapping[str, str] = _NOTHING_OVER) -> list[Finding]:
-    """What is inconsistent among all items of one agent. Pure.
+    """Find the inconsistencies among all items of one agent. Pure.
 
-    `over`: executions that have ended, as ARN and how; a lease or a reservation that one of them holds is nobody's.
+    `over`: executions that have ended, by ARN, with their status; their leases and reservations are dead.
     """
     ordered = sorted(items, key=lambda item: item["record"])
     return [Finding.of(ordered[0]["agentId"], *found) for found in _check(ordered, over)] if ordered else []
@@ -40,7 +40,7 @@ def _check(items: list[Item], over: Mapping[str, str]) -> Iterator[Found]:
     if not isinstance(state, State):
         return
     yield from check_lease(state, over)
-    # What follows from a gap or an item that cannot be read is not told as well.
+    # A gap or an unreadable item would cause further findings; they are not reported.
     steps = [item for item in items if item["record"].startswith("STEP#")]
     gaps = list(_gaps(state, {item["record"] for item in steps}))
     yield from gaps
@@ -68,4 +68,4 @@ def _gaps(state: State, steps: set[str]) -> Iterator[Found]:
     for record in sorted(expected - steps):
         yield Kind.JOURNAL_GAP, record, f"It is missing, but the journal goes to step {state.step}"
     for record in sorted(steps - expected):
-        yield Kind.JOURNAL_GAP, record, f"It is there, but STATE ends the journal at step {state.step}"
+        yield Kind.JOURNAL_GAP, record, f"It exists, but STATE ends the journal at step {state.step}"

@@ -1,4 +1,4 @@
-"""The conversation that an agent's journal folds to, against what Bedrock takes."""
+"""The check of the conversation that an agent's journal folds to, by Bedrock's rules."""
 
 import functools
 from collections.abc import Iterator
@@ -14,20 +14,20 @@ from workflows.verify.stored import Agent, why
 
 
 def check_conversation(agent: Agent) -> Iterator[Found]:
-    """Whether Bedrock would take what LoadTurn would send."""
+    """Check that Bedrock would accept the conversation that LoadTurn would send."""
     record = agent.steps[-1]["record"]
     try:
         conversation = fold(agent.steps, agent.ledger, agent.inbox)
         last = conversation.last
         if last and (last.calls or last.children):
-            return  # results come before anything is sent
+            return  # the results come first; until then, LoadTurn sends nothing
         waiting = [
             each.detail["text"]
             for name, each in agent.inputs.items()
             if name not in conversation.folded and each.type == "AgentInputReceived"
         ]
         if last and not waiting:
-            waiting = ["…"]  # nothing is sent before the user says something
+            waiting = ["…"]  # LoadTurn sends nothing before the user's next input
         for message in pending_message(conversation, waiting):
             conversation.add(message["Role"], message["Content"])
         tool = {"ToolSpec": {"Name": "any", "InputSchema": {"Json": {"type": "object"}}}}
@@ -45,5 +45,5 @@ def _converse() -> Shape:
     model = botocore.session.get_session().get_service_model("bedrock-runtime")
     shape: Shape | None = model.operation_model("Converse").input_shape
     if shape is None:
-        raise TypeError("This version of botocore knows no arguments of Converse")
+        raise TypeError("This version of botocore has no input shape for Converse; install a newer one")
     return shape

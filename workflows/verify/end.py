@@ -1,4 +1,4 @@
-"""An agent's end, against its journal: COMPLETED, FAILED and CANCELLED are left by nothing."""
+"""The check of an agent's end, against its journal: no agent leaves COMPLETED, FAILED or CANCELLED."""
 
 import itertools
 import json
@@ -13,7 +13,7 @@ _WAKING = frozenset({"AgentInputReceived", "AgentCancelRequested"})
 
 
 def check_end(agent: Agent) -> Iterator[Found]:
-    """Find what follows an end, and an agent that went on by itself after a recovery had asked its user."""
+    """Find entries after an end, and an agent that went on without an input after a recovery had asked its user."""
     yield from _counted(agent)
     yield from _last(agent)
     yield from _woken(agent)
@@ -27,7 +27,7 @@ def _counted(agent: Agent) -> Iterator[Found]:
 
 
 def _last(agent: Agent) -> Iterator[Found]:
-    """The entry of a recovery that ended the agent is the last one, and STATE says the same."""
+    """Check that a recovery's entry that ended the agent is the last entry, and that STATE has the same status."""
     for entry, after in itertools.zip_longest(agent.entries, agent.entries[1:]):
         recovery = entry.recovery
         if recovery is None or recovery.status not in FINISHED:
@@ -40,7 +40,7 @@ def _last(agent: Agent) -> Iterator[Found]:
 
 
 def _woken(agent: Agent) -> Iterator[Found]:
-    """Once a recovery has asked the user, only an input moves the agent."""
+    """Check that only an input moves the agent after a recovery has asked the user."""
     waking = {record for record, each in agent.inputs.items() if each.type in _WAKING}
     for item, entry, after in itertools.zip_longest(agent.steps, agent.entries, agent.steps[1:]):
         waking -= set(json.loads(item.get("inputs", "[]")))

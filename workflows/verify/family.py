@@ -1,4 +1,4 @@
-"""Parents and their children: whether they know of each other."""
+"""The check of parents and children: whether they name each other."""
 
 import datetime as dt
 import json
@@ -14,24 +14,24 @@ from workflows.verify.stored import State
 ReadItem = Callable[[str, str], Item | None]
 """Read an item by its agent's id and its `record`; None if it does not exist."""
 NEWS_SECONDS = 60
-"""How long a child's news may be on its way, and its start."""
+"""Seconds that the event of a child's end, or of its start, may be on its way."""
 
 
 def family_findings(items: Iterable[Item], read: ReadItem, now: dt.datetime) -> list[Finding]:
-    """Find what is inconsistent between an agent and the agents above and below it.
+    """Find the inconsistencies between an agent and the agents above and below it.
 
-    A child that is not there yet, or whose news has not come, is told `NEWS_SECONDS` later.
+    A child that does not exist yet, or whose end the agent has not heard of, is reported only after `NEWS_SECONDS`.
     """
     found = list(items)
     record = {item["record"]: item for item in found}
     try:
         state, entries = State.model_validate(record["STATE"]), read_journal(found)
     except (KeyError, TypeError, ValueError):
-        return []  # told already
+        return []  # already reported as RECORD_UNREADABLE
     agent_id = record["STATE"]["agentId"]
     strangers = [*_unnamed(agent_id, state, read), *_strangers(agent_id, entries, read)]
     if _ended_by_itself(record["STATE"], state, entries, read):
-        what = f"The agent is CANCELLED, but nobody asked for that, and {state.parent} goes on"
+        what = f"The agent is CANCELLED, but no request asked for that, and its parent {state.parent} goes on"
         return [*strangers, Finding.of(agent_id, Kind.STATUS_WRONG, "STATE", what)]
     if state.status is not Status.WAITING_FOR_AGENT:
         return strangers
@@ -39,13 +39,13 @@ def family_findings(items: Iterable[Item], read: ReadItem, now: dt.datetime) -> 
     children = [child.agent_id for decision in open_one for child in decision.children]
     awaited = [child for child in children if f"INPUT#{child}" not in record]
     if children and not awaited:
-        what = f"The agent waits for {', '.join(children)}, but has heard of all of them, and nobody wakes it"
+        what = f"The agent waits for {', '.join(children)}, but has heard of the end of all, and no turn is announced"
         return [*strangers, Finding.of(agent_id, Kind.AGENT_LOST, "STATE", what)]
     return [*strangers, *_unheard(agent_id, state, awaited, read, now - dt.timedelta(seconds=NEWS_SECONDS))]
 
 
 def _ended_by_itself(item: Item, state: State, entries: list[Entry], read: ReadItem) -> bool:
-    """Tell whether a child is CANCELLED although no request says so and its parent goes on."""
+    """Return True if a child is CANCELLED although no request asked for that and its parent goes on."""
     recovery = entries[-1].recovery if entries else None
     asked_to = state.cancels > 0 or (recovery is not None and recovery.action == "CANCEL")
     if state.status is not Status.CANCELLED or state.parent == "" or asked_to:
@@ -54,7 +54,7 @@ def _ended_by_itself(item: Item, state: State, entries: list[Entry], read: ReadI
 
 
 def _unnamed(agent_id: str, state: State, read: ReadItem) -> Iterator[Finding]:
-    """Find out whether the agent names a parent that has not delegated to it."""
+    """Check that the agent's parent has delegated to it."""
     parent = read(state.parent, "STATE") if state.parent else None
     if parent and json.dumps(agent_id) not in parent.get("children", ""):
         what = f"The agent says that {state.parent} is its parent, but no decision of {state.parent} delegates to it"
@@ -76,12 +76,12 @@ def _strangers(agent_id: str, entries: list[Entry], read: ReadItem) -> Iterator[
             yield Finding.of(child.agent_id, Kind.CHILD_FOREIGN, "STATE", what)
         first = read(child.agent_id, step_record(1))
         if first and first.get("text") != child.prompt:
-            what = f"The agent was not asked what {agent_id} delegates to it at {child.step}"
+            what = f"The agent's first prompt is another one than {agent_id} delegates to it at {child.step}"
             yield Finding.of(child.agent_id, Kind.CHILD_FOREIGN, step_record(1), what)
 
 
 def _decided(agent_id: str, child: Child) -> dict[str, str]:
-    """Return what STATE of a child must have."""
+    """Return the values that STATE of a child must have."""
     return {
         "parent": agent_id,
         "agent": child.agent,
@@ -93,15 +93,15 @@ def _decided(agent_id: str, child: Child) -> dict[str, str]:
 
 
 def _unheard(agent_id: str, state: State, awaited: list[str], read: ReadItem, late: dt.datetime) -> Iterator[Finding]:
-    """Find the children that were never made, and the ends that the agent has not heard of."""
+    """Find the children that were never created, and the ends that the agent has not heard of."""
     for child in awaited:
         now_is = read(child, "STATE")
         if now_is is None:
             if state.last_updated < late:
-                what = f"{agent_id} waits for it, but there is no such agent"
+                what = f"{agent_id} waits for this agent, but it does not exist"
                 yield Finding.of(child, Kind.CHILD_MISSING, "STATE", what)
             continue
         ended = now_is["status"] in FINISHED and dt.datetime.fromisoformat(now_is["lastUpdated"]) < late
         if ended and now_is["parent"] == agent_id:
-            what = f"The agent waits for {child}, which is {now_is['status']}, but has not heard of it"
+            what = f"The agent waits for {child}, which is {now_is['status']}, but has not heard of this end"
             yield Finding.of(agent_id, Kind.CHILD_UNHEARD, f"INPUT#{child}", what)

@@ -1,4 +1,4 @@
-"""The sample agent's seat inventory, against the ledgers of the agents that booked."""
+"""The check of the sample agent's seat inventory, against the ledgers of the agents that booked."""
 
 import json
 from collections import Counter, defaultdict
@@ -15,7 +15,7 @@ CANCELLING_TOOL = "cancel_flight"
 
 
 def inventory_findings(flights: Iterable[Item], bookings: Iterable[Item], effects: Iterable[Item]) -> list[Finding]:
-    """What is inconsistent between all flights, all bookings and the ledgers of all agents. Pure."""
+    """Find the inconsistencies between all flights, all bookings and the ledgers of all agents. Pure."""
     booked, ledger = _made(bookings), list(effects)
     return [
         *_seats(flights, booked),
@@ -25,13 +25,13 @@ def inventory_findings(flights: Iterable[Item], bookings: Iterable[Item], effect
 
 
 def booking_findings(bookings: Iterable[Item], effects: Iterable[Item]) -> list[Finding]:
-    """What is inconsistent between bookings and the ledger of the agents that made them. Pure."""
+    """Find the inconsistencies between bookings and the ledgers of the agents that made them. Pure."""
     booked, ledger = _made(bookings), list(effects)
     return [*_bookings(booked, ledger), *_booking_effects(booked, ledger)]
 
 
 def _made(bookings: Iterable[Item]) -> list[Item]:
-    """Without what stands in the place of a booking that was never made."""
+    """Return the bookings without the VOID items, which stand for bookings that were never made."""
     return [booking for booking in bookings if booking["status"] != VOID]
 
 
@@ -51,13 +51,13 @@ def _seats(flights: Iterable[Item], bookings: list[Item]) -> Iterator[Finding]:
 
 
 def _bookings(bookings: list[Item], effects: list[Item]) -> Iterator[Finding]:
-    """Whoever made a booking has an entry that says so."""
+    """Check that each booking has a ledger entry that agrees with it."""
     ledger = {_full_key(effect): effect for effect in effects if effect["tool"] in BOOKING_TOOLS}
     for booking in bookings:
         agent_id, booking_id, status = booking["key"].partition("#")[0], booking["bookingId"], booking["status"]
         effect = ledger.get(booking["key"])
         if effect is None:
-            what = f"It was made by {booking['key']}, which is no booking in the ledger"
+            what = f"It was made by the call {booking['key']}, but the ledger has no such booking"
             yield Finding.of(agent_id, Kind.BOOKING_UNDECIDED, booking_id, what)
         elif effect["status"] == EffectStatus.FAILED:
             what = f"It is {status}, but {booking['key']} is FAILED: nothing happened"
@@ -68,7 +68,7 @@ def _bookings(bookings: list[Item], effects: list[Item]) -> Iterator[Finding]:
 
 
 def _booking_effects(bookings: list[Item], effects: list[Item]) -> Iterator[Finding]:
-    """What the ledger says happened has happened."""
+    """Check that each effect that happened, by the ledger, is in the inventory."""
     by_key: defaultdict[str, list[Item]] = defaultdict(list)
     for booking in bookings:
         by_key[booking["key"]].append(booking)

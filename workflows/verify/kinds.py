@@ -1,4 +1,4 @@
-"""What can be inconsistent, and what to do about it."""
+"""The kinds of inconsistency, and what to do about each."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -10,7 +10,7 @@ from agent.record import Model
 
 
 class Kind(StrEnum):
-    """What sort of inconsistency it is."""
+    """A kind of inconsistency."""
 
     RECORD_UNREADABLE = "RECORD_UNREADABLE"
     JOURNAL_GAP = "JOURNAL_GAP"
@@ -40,7 +40,7 @@ class Kind(StrEnum):
 
 
 _FOREIGN = "No machine writes that: find out what else has written to the table, and restore it from a backup"
-_LOOK = "Compare what was done with `turnstile trace {agent}` before anything is repeated"
+_LOOK = "Check with `turnstile trace {agent}` what was done before you repeat anything"
 _RESUME = "`turnstile resume {agent}` lets a recovery take it over"
 _INVENTORY = "Compare the booking with the ledger of its agent, and correct the inventory by hand"
 ADVICE: Mapping[Kind, str] = {
@@ -49,12 +49,12 @@ ADVICE: Mapping[Kind, str] = {
     Kind.COUNTER_WRONG: _FOREIGN,
     Kind.STATUS_WRONG: _FOREIGN,
     Kind.END_LEFT: "An end is final, so this is a defect of a machine: report it with `turnstile trace {agent}`; "
-    + "compare what was done since before anything is repeated",
+    + "check what was done after the end before you repeat anything",
     Kind.AGENT_LOST: _RESUME,
     Kind.LEASE_DEAD: _RESUME,
     Kind.INPUT_MISSING: _FOREIGN,
     Kind.INPUT_TWICE: _FOREIGN,
-    Kind.INPUT_UNHEARD: "Whatever is said to it next with `turnstile input {agent}` brings it in",
+    Kind.INPUT_UNHEARD: "Send another input with `turnstile input {agent}`: the agent then hears both",
     Kind.CONVERSATION_BROKEN: _FOREIGN,
     Kind.EFFECT_UNSETTLED: "Find out from the tool's own records whether it happened. If the agent is finished, tell "
     "the ledger with `turnstile settle {agent} KEY --happened|--not`; otherwise " + _RESUME,
@@ -67,7 +67,7 @@ ADVICE: Mapping[Kind, str] = {
     Kind.CHILD_FOREIGN: _FOREIGN,
     Kind.CHILD_MISSING: "agent_watch lets its parent start it again; look at the executions of AgentStart if not",
     Kind.CHILD_UNHEARD: "agent_watch announces it again; look at the executions of AgentInput if not",
-    Kind.SEATS_WRONG: "Correct the flight by hand: the bookings are what was sold",
+    Kind.SEATS_WRONG: "Correct the flight by hand: the bookings show what was sold",
     Kind.BOOKING_UNDECIDED: _INVENTORY,
     Kind.BOOKING_MISSING: _INVENTORY,
     Kind.BOOKING_CONTRADICTED: _INVENTORY,
@@ -76,26 +76,26 @@ ADVICE: Mapping[Kind, str] = {
 
 
 class Finding(Model):
-    """Something that contradicts something else."""
+    """One inconsistency."""
 
-    agent_id: Annotated[str, Field(description="Whose it is; empty for a flight")]
+    agent_id: Annotated[str, Field(description="The agent; empty for a flight")]
     kind: Kind
-    record: Annotated[str, Field(description="Where: an item's `record`, a booking's id or a flight's")]
+    record: Annotated[str, Field(description="The place: an item's `record`, a booking's id or a flight's id")]
     text: Annotated[str, Field(description="What is inconsistent, and what to do")]
 
     @classmethod
     def of(cls, agent_id: str, kind: Kind, record: str, what: str) -> Self:
-        """What is inconsistent, with the advice for its kind."""
+        """Make a finding: `what` is inconsistent, and the advice for its kind."""
         text = f"{what}. {ADVICE[kind].format(agent=agent_id or 'AGENT')}."
         return cls(agent_id=agent_id, kind=kind, record=record, text=text)
 
 
 class Verdict(Model):
-    """What `verify` says."""
+    """The result of `verify`."""
 
-    agents: Annotated[int, Field(description="How many were looked at")]
+    agents: Annotated[int, Field(description="How many agents were checked")]
     findings: list[Finding]
 
 
 Found = tuple[Kind, str, str]
-"""A finding of the agent at hand: its kind, its record, and what is inconsistent."""
+"""A finding of the checked agent: its kind, its record, and what is inconsistent."""

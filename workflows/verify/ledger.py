@@ -1,4 +1,4 @@
-"""An agent's effects, against the decisions, approvals and results of its journal."""
+"""The check of an agent's effects, against the decisions, approvals and results of its journal."""
 
 import itertools
 import json
@@ -15,11 +15,11 @@ _LAST_UNDO: Mapping[EffectStatus, set[EffectStatus | None]] = {
     EffectStatus.COMPENSATING: {EffectStatus.RESERVED, EffectStatus.UNCERTAIN},
     EffectStatus.COMPENSATED: {EffectStatus.COMMITTED},
 }
-"""What the last attempt to undo an effect may be, by the effect's status; an effect of any other status has none."""
+"""The allowed statuses of the last undo of an effect, by the effect's status (None: no undo). Others have no undo."""
 
 
 def check_ledger(agent: Agent, over: Mapping[str, str]) -> Iterator[Found]:
-    """Every effect is settled, decided, approved and, if it was to be, undone; every result has its effect."""
+    """Check that every effect is settled, decided, approved and, if required, undone; each result has its effect."""
     yield from _settled(agent, over)
     yield from _decided(agent)
     yield from _approved(agent)
@@ -28,19 +28,19 @@ def check_ledger(agent: Agent, over: Mapping[str, str]) -> Iterator[Found]:
 
 
 def _settled(agent: Agent, over: Mapping[str, str]) -> Iterator[Found]:
-    """Who has begun something works on it, and who has completed knows how everything ended."""
+    """Check that an execution works on every RESERVED effect, and that a COMPLETED agent has no UNCERTAIN effect."""
     state = agent.state
     idle = state.owner == FREE or state.execution in over
     for record, effect in agent.effects.items():
         begun = effect.status is EffectStatus.RESERVED
         unknown = effect.status is EffectStatus.UNCERTAIN and state.status is Status.COMPLETED
         if (begun and idle) or unknown:
-            who = "nobody works on the agent" if begun else "the agent is COMPLETED"
+            who = "no execution works on the agent" if begun else "the agent is COMPLETED"
             yield Kind.EFFECT_UNSETTLED, record, f"{effect.tool} is {effect.status}, but {who}"
 
 
 def _decided(agent: Agent) -> Iterator[Found]:
-    """Every effect is a call of a decision, or an alternative of one, or undoes one."""
+    """Check that every effect is a call of a decision, an alternative of such a call, or the undo of an effect."""
     known = {link.key: link for call, _ in agent.calls for link in _chain(call)}
     for record, effect in agent.effects.items():
         if base := undoes(record):
@@ -52,11 +52,11 @@ def _decided(agent: Agent) -> Iterator[Found]:
             yield Kind.EFFECT_UNDECIDED, record, f"No decision of the journal has this call of {effect.tool}"
         elif (call.name, call.input) != (effect.tool, effect.input):
             what = f"{effect.tool}({json.dumps(effect.input)}) was carried out"
-            yield Kind.EFFECT_UNDECIDED, record, f"{what}, but decided was {call.name}({json.dumps(call.input)})"
+            yield Kind.EFFECT_UNDECIDED, record, f"{what}, but the decision has {call.name}({json.dumps(call.input)})"
 
 
 def _approved(agent: Agent) -> Iterator[Found]:
-    """Nothing that needs approval has begun without."""
+    """Check that no call that needs an approval has begun without it."""
     rulings = {
         each.detail["approvalId"]: each.detail["decision"]
         for each in agent.inputs.values()
@@ -74,7 +74,7 @@ def _approved(agent: Agent) -> Iterator[Found]:
 
 
 def _undone(agent: Agent) -> Iterator[Found]:
-    """Compare each effect with the attempts to undo it: both are written together, so no half of it may stand alone."""
+    """Compare each effect with the attempts to undo it: one transaction writes both, so they must agree."""
     attempts = undo_attempts(agent.effects)
     for record, effect in agent.effects.items():
         statuses = [attempt.status for attempt in attempts.get(record, [])]
@@ -88,7 +88,7 @@ def _undone(agent: Agent) -> Iterator[Found]:
 
 
 def _carried_out(agent: Agent) -> Iterator[Found]:
-    """The journal's results are the ledger's, and nothing was tried again that may have happened."""
+    """Check that the journal's results equal the ledger's, and that no call that may have happened was tried again."""
     for call, result in agent.calls:
         tried = [(link.key, agent.effects[link.key]) for link in _chain(call) if link.key in agent.effects]
         for (key, effect), (_, other) in itertools.pairwise(tried):
@@ -102,7 +102,7 @@ def _carried_out(agent: Agent) -> Iterator[Found]:
             told = f"is {tried[-1][1].status} in the ledger" if tried else "is not in the ledger"
             yield Kind.EFFECT_MISSING, call.key, f"The journal has a result of {call.name}, but the call {told}"
         elif result.outcome is Outcome.COMMITTED and result.value not in [_as_journaled(e.result) for e in happened]:
-            what = f"The journal's result of {call.name} is another one than the ledger's"
+            what = f"The journal's result of {call.name} differs from the ledger's"
             yield Kind.EFFECT_CONTRADICTED, call.key, what
         elif result.outcome in (Outcome.REJECTED, Outcome.UNAVAILABLE) and doubtful:
             what = f"The journal says that {call.name} was {result.outcome}, but the ledger has {doubtful[-1].status}"
@@ -110,12 +110,12 @@ def _carried_out(agent: Agent) -> Iterator[Found]:
 
 
 def _as_journaled(result: str) -> Any:
-    """A result of the ledger as it reads among the results of the journal."""
+    """Read a result of the ledger in the same way as a result in the journal."""
     return read_json(f'[{{"value": {result}}}]')[0]["value"]
 
 
 def _chain(call: Call) -> Iterator[Call]:
-    """A call and its alternatives, in the order in which they are tried."""
+    """Yield a call and its alternatives, in the order in which they are tried."""
     link: Call | None = call
     while link:
         yield link

@@ -1,4 +1,4 @@
-"""STATE, against the journal and the inbox that it is the fold of."""
+"""The check of STATE, which is the fold of the journal and the inbox."""
 
 from collections.abc import Iterator, Mapping
 
@@ -10,34 +10,35 @@ from workflows.verify.kinds import Found, Kind
 from workflows.verify.stored import Agent, Input, State
 
 _DUE = frozenset({Status.INITIATED, Status.PLANNING})
-"""In one of these a turn may be announced."""
+"""The statuses in which a turn may be announced."""
 _WAITING = frozenset({Status.WAITING_FOR_INPUT, Status.WAITING_FOR_APPROVAL, Status.WAITING_FOR_AGENT})
 _AT_REST = _WAITING | FINISHED
-"""In one of these no execution works on the agent."""
+"""The statuses in which no execution works on the agent."""
 _FAILED = frozenset({Status.FAILED, Status.PLANNING_FAILED, Status.TOOL_EXECUTION_FAILED})
 
 
 def check_lease(state: State, over: Mapping[str, str]) -> Iterator[Found]:
-    """Whoever has to work on the agent does, or is announced."""
+    """Check that an agent at work has a running execution or an announced turn."""
     if state.execution in over:
         what = f"{state.execution} holds the lease, but it has ended: {over[state.execution]}"
         yield Kind.LEASE_DEAD, "STATE", what
     elif state.owner == FREE and state.next_action == FREE and state.status not in SETTLED | _FAILED | _WAITING:
-        # One that has failed is announced to the recovery; whether that comes in time is not in the tables.
-        yield Kind.AGENT_LOST, "STATE", f"The agent is {state.status}, but nobody works on it and nothing is announced"
+        # A failed agent was announced to the recovery; the tables do not show whether that event arrives.
+        what = f"The agent is {state.status}, but no execution works on it and no turn is announced"
+        yield Kind.AGENT_LOST, "STATE", what
     elif state.owner == FREE and state.status is Status.WAITING_FOR_OPERATOR:
         yield Kind.AGENT_LOST, "STATE", "The agent waits for its operator, but no recovery waits for the decision"
 
 
 def check_state(agent: Agent) -> Iterator[Found]:
-    """STATE counts what is there, and stands where the journal ends."""
+    """Check that STATE's counters agree with the items, and its status with the journal's last entry."""
     yield from _counters(agent)
     yield from _status(agent)
 
 
 def _counters(agent: Agent) -> Iterator[Found]:
     entries = agent.entries
-    # What a child has used counts as its parent's.
+    # A child's tokens and cost also count for its parent.
     usages: list[Usage | Input] = [entry.usage for entry in entries if entry.usage]
     usages += agent.inputs.values()
     decided = [entry.decision or entry.recovery for entry in entries]
@@ -77,7 +78,7 @@ def _status(agent: Agent) -> Iterator[Found]:
         case Status.WAITING_FOR_AGENT:
             fits = closing is not None and closing.action == "DELEGATE"
         case Status.CANCELLED:
-            # Any decision may have been the last; what counts is that somebody wanted it, or nobody a child's work.
+            # Any decision may be the last one. But there must be a request to cancel, or a parent that has ended.
             fits = state.cancels > 0 or state.parent != "" or (recovery is not None and recovery.action == "CANCEL")
         case Status.FAILED:
             fits = recovery is not None and recovery.status is Status.FAILED
@@ -92,7 +93,7 @@ def _status(agent: Agent) -> Iterator[Found]:
         yield Kind.STATUS_WRONG, "STATE", what
     if state.status in _FAILED and not state.error:
         yield Kind.STATUS_WRONG, "STATE", f"The agent is {state.status}, but `error` is empty"
-    worker = "nobody" if state.owner == FREE else state.execution
+    worker = "no execution" if state.owner == FREE else state.execution
     if state.next_action != FREE and (state.owner != FREE or state.status not in _DUE):
         what = f"`nextAction` is {state.next_action}, but the agent is {state.status} and {worker} works on it"
         yield Kind.STATUS_WRONG, "STATE", what

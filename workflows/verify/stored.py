@@ -1,4 +1,4 @@
-"""An agent's items as verify reads them."""
+"""The models into which verify reads an agent's items."""
 
 import datetime as dt
 import itertools
@@ -21,20 +21,20 @@ _CARRIED = {
     "AgentCancelRequested": (),
     "AgentStateUpdated": ("agentId", "status"),
 }
-"""What is read of an input's detail, by its type."""
+"""The fields that are read from an input's detail, by its type."""
 
 _Object = Annotated[dict[str, Any], BeforeValidator(read_json)]
-"""JSON that a machine stored as it came."""
+"""JSON that a machine stored without changing it."""
 
 
 class _Stored(BaseModel):
-    """What verify reads of an item; there may be more in it."""
+    """The attributes of an item that verify reads; the item may have more."""
 
     model_config = ConfigDict(alias_generator=to_camel, frozen=True)
 
 
 class State(_Stored):
-    """The agent itself."""
+    """The item STATE: the agent itself."""
 
     owner: str
     status: Status
@@ -59,12 +59,12 @@ class State(_Stored):
 
     @property
     def execution(self) -> str:
-        """The ARN of the one that works on the agent."""
+        """The ARN of the execution that works on the agent."""
         return self.owner.partition("#")[0]
 
 
 class Input(_Stored):
-    """Something that an agent has been told."""
+    """An item INPUT#: an event in the agent's inbox."""
 
     type: Literal["AgentInputReceived", "AgentDecisionGiven", "AgentCancelRequested", "AgentStateUpdated"]
     detail: _Object
@@ -77,7 +77,7 @@ class Input(_Stored):
 
     @model_validator(mode="after")
     def _has_its_detail(self) -> Self:
-        # What else a sender has put into its event is kept too.
+        # The detail may have more fields: the machines keep every field that a sender put into its event.
         missing = [name for name in _CARRIED[self.type] if not isinstance(self.detail.get(name), str)]
         if missing:
             raise ValueError(f"its detail has no {', '.join(missing)}")
@@ -87,7 +87,7 @@ class Input(_Stored):
 
 
 class Effect(_Stored):
-    """A call in the ledger."""
+    """An item EFFECT#: a call in the ledger."""
 
     status: EffectStatus
     tool: str
@@ -97,7 +97,7 @@ class Effect(_Stored):
 
     @property
     def happened(self) -> bool:
-        """Whether the world was changed, even if that was undone."""
+        """Whether the call took effect, even if the effect was undone."""
         return self.status in HAPPENED
 
     @model_validator(mode="after")
@@ -108,11 +108,11 @@ class Effect(_Stored):
 
 
 Read = State | Input | Effect | Entry | Item
-"""An item, as it is read; an operator's decision stays as it is."""
+"""An item after reading; the item OPERATOR stays as it is."""
 
 
 def read_item(item: Item) -> Read:
-    """Raises KeyError, TypeError or ValueError if no machine would have written the item."""
+    """Read an item into its model. Raise KeyError, TypeError or ValueError if no machine could have written it."""
     match item["record"].partition("#")[0]:
         case "STATE":
             return State.model_validate(item)
@@ -128,7 +128,7 @@ def read_item(item: Item) -> Read:
 
 
 def why(error: Exception) -> str:
-    """What is wrong with an item, in the words of what could not read it."""
+    """Write what is wrong with an item, from the error of reading it."""
     if isinstance(error, ValidationError):
         return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
     return f"it has no {error}" if isinstance(error, KeyError) else str(error)
@@ -136,7 +136,7 @@ def why(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Agent:
-    """An agent's items, as they are and read. `steps` and `entries` are the journal, in order."""
+    """An agent's items, raw and as models. `steps` and `entries` are the journal, in order."""
 
     state: State
     steps: list[Item]
@@ -149,16 +149,16 @@ class Agent:
 
     @property
     def closing(self) -> Decision | None:
-        """The decision on which the agent would close: a recovery that only tries again lets it stand."""
+        """The decision on which the agent would close; a recovery with RETRY leaves it valid."""
         stood = (entry for entry in reversed(self.entries) if not (entry.recovery and entry.recovery.action == "RETRY"))
         return next((entry.decision for entry in stood), None)
 
     @property
     def calls(self) -> Iterator[tuple[Call, CallResult | None]]:
-        """Every call of the journal that changes the world, with its result if there is one."""
+        """Every write call of the journal, with its result if there is one."""
         for position, entry in enumerate(self.entries):
             calls = entry.decision.calls if entry.decision else []
-            # A recovery may stand between.
+            # Recoveries may stand between a decision and its results.
             after = (entry for entry in self.entries[position + 1 :] if entry.who != "RECOVERY")
             results = next((entry.results for entry in after), [])
             for call, result in itertools.zip_longest(calls, results):

@@ -15,12 +15,12 @@ from workflows.verify.kinds import Verdict
 
 
 def look(stack: Stack, agent_id: str | None) -> Verdict:
-    """What all checks find in what the tables hold now. Raises UnknownAgent."""
+    """Read the tables once and run all checks. Raise UnknownAgent if there is no such agent."""
     outputs = stack.outputs
     items = stack.read_agent(agent_id) if agent_id else _scan(stack, outputs.table_name)
     by_agent: defaultdict[str, list[Item]] = defaultdict(list)
     for item in items:
-        if "#" not in item["agentId"]:  # definitions, and what the watch counts
+        if "#" not in item["agentId"]:  # leave out definitions and agent_watch's counters
             by_agent[item["agentId"]].append(item)
     records = [record for _, record in sorted(by_agent.items())]
     over = _over(stack, items)
@@ -44,11 +44,11 @@ def look(stack: Stack, agent_id: str | None) -> Verdict:
 
 
 def _over(stack: Stack, items: Iterable[Item]) -> dict[str, str]:
-    """The executions that hold a lease but have ended."""
+    """Return the executions that hold a lease but have ended, by ARN, with their status."""
     owners = {item["owner"].partition("#")[0] for item in items if item["record"] == "STATE"} - {FREE}
     known = {arn: stack.execution(arn) for arn in sorted(owners)}
     return {
-        arn: execution.status if execution else "it is not known any more"
+        arn: execution.status if execution else "Step Functions no longer keeps it"
         for arn, execution in known.items()
         if execution is None or execution.status != "RUNNING"
     }
