@@ -1,4 +1,4 @@
-"""What must hold of every step, and of every world at rest, as sentences."""
+"""Invariants of every step, and of every world at rest, as sentences."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ _WAITS = {Status.WAITING_FOR_INPUT, Status.WAITING_FOR_APPROVAL}
 
 
 def broken_by(before: World, step: Step) -> list[str]:
-    """Return the sentences that a step breaks, each with what is wrong."""
+    """Return the sentences that a step breaks, each with the violation."""
     after = step.world
     if before.items == after.items and before.acted == after.acted:
         return []
@@ -43,7 +43,7 @@ def broken_at(steps: Steps, world: World) -> list[str]:
 
 
 def is_settled(world: World) -> bool:
-    """Say whether an agent has ended or waits for a person, or none was ever made."""
+    """Return whether an agent has ended, waits for a person, or was never created."""
     state = world.item("STATE")
     return not state or state["status"] in FINISHED | _WAITS or _asks(world)
 
@@ -119,6 +119,6 @@ def _forgotten(steps: Steps, world: World) -> Iterator[str]:
 
 
 def _asks(world: World) -> bool:
-    """Say whether an execution waits for an operator who was told, and whose answer it would get."""
+    """Return whether an execution waits for an operator who was told, and would get the operator's answer."""
     token = world.item("OPERATOR").get("token", "")
     return any(at.token == token and run.name == world.told for run, at in world.asked())
