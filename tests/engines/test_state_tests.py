@@ -1,4 +1,4 @@
-"""TestState as AWS answers it. If the hook no longer bites, these fail: MiniStack by itself answers otherwise."""
+"""TestState as AWS answers it. Without the hook MiniStack answers differently, and these tests fail."""
 
 import json
 from types import ModuleType

@@ -1,4 +1,4 @@
-"""Step Functions Local, with a `docker` that runs the strict engine, with the image's ways, in its place."""
+"""Step Functions Local. A fake `docker` runs the strict engine, with the image's differences, in its place."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ NOBODY = f"http://{HOST}:9"
 
 @pytest.fixture
 def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file in which each call of docker is a line."""
+    """Return the file that lists each call of docker on its own line."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "bin"
     folder.mkdir()
