@@ -1,4 +1,4 @@
-"""What the embedded engine makes of a template: the listed adaptations, and nothing else."""
+"""The embedded engine's changes to a template: the listed adaptations, and no others."""
 
 import io
 import json
@@ -38,7 +38,7 @@ Outputs:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """The path of a template with all that it refers to."""
+    """Return the path of a template, with all files that it refers to."""
     for name, text in {
         "template.yaml": TEMPLATE,
         "asl/machine.asl.yaml": MACHINE,
