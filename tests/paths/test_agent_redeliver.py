@@ -1,4 +1,4 @@
-"""agent_redeliver: an event whose execution died comes again, or is said to be lost."""
+"""agent_redeliver: an event whose execution failed is delivered again, or reported as lost."""
 
 import json
 import uuid
@@ -18,7 +18,7 @@ def fresh() -> str:
 
 
 def death(world: World, machine: str, **fields: Any) -> dict[str, Any]:
-    """The detail of a status change: an execution of a machine has failed."""
+    """Return the detail of a status change: an execution of a machine has failed."""
     arn = getattr(world.stack.outputs, f"{machine}_arn")
     execution = f"{arn.replace('stateMachine', 'execution')}:{uuid.uuid4()}"
     return {"executionArn": execution, "stateMachineArn": arn, "status": "FAILED", **fields}
