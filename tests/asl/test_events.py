@@ -20,7 +20,7 @@ STATE_IMAGE = {
     "status": {"S": "FAILED"},
     "nextAction": {"S": "PLANNING"},
     "error": {"S": "States.Timeout"},
-    "errorMessage": {"S": "Nobody answered."},
+    "errorMessage": {"S": "No answer came."},
     "currentState": {"S": "PLANNING"},
     "lastUpdatedBy": {"S": "arn:aws:states:us-east-1:000000000000:execution:turnstile-AgentTurn:1"},
     "parent": {"S": "agent-0"},

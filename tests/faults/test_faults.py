@@ -44,7 +44,7 @@ class TestCases:
         with pytest.raises(UnknownCase, match=r"There is no case none; `turnstile chaos --list` shows"):
             case_of("none")
 
-    def test_the_representative_ones_have_every_kind_and_every_state(self) -> None:
+    def test_the_representative_cases_have_every_kind_and_every_state(self) -> None:
         every, some = (
             [case for case in cases() if len(case.faults) == 1] for cases in (all_cases, representative_cases)
         )

@@ -509,7 +509,7 @@ def test_a_question_that_is_being_asked_again_is_answered_then(world: World, ask
     assert_cancelled_by_recovery(world, agent_id)
 
 
-def test_a_question_that_was_answered_meanwhile_is_let_be(world: World, asking: Callable[[], str]) -> None:
+def test_a_question_that_was_answered_meanwhile_is_left_alone(world: World, asking: Callable[[], str]) -> None:
     agent_id = asking()
     with world.faults.held(agent_id, "AnswerQuestion") as until_held:
         arn = world.deliver("agent_input", {"agentId": agent_id}, kind="AgentCancelRequested")

@@ -228,7 +228,7 @@ def test_a_second_call_that_is_rejected_is_told_in_the_tools_own_words(world: Wo
     assert "The call was refused and nothing happened: A fault on purpose" in told_the_model(world, name)
 
 
-def test_nothing_is_called_again_once_the_turns_own_word_has_come(world: World, by_key: Scenario) -> None:
+def test_nothing_is_called_again_once_the_turns_failure_is_recorded(world: World, by_key: Scenario) -> None:
     name = fresh()
     world.faults.put(Fault(agent_id=name, state="CallWriteTool", error="States.Timeout"))
     request = AgentRequested(prompt=by_key.prompt, agent=by_key.agent, agent_id=name)
@@ -241,7 +241,7 @@ def test_nothing_is_called_again_once_the_turns_own_word_has_come(world: World, 
     world.assert_sound(name)
 
 
-def test_the_turns_own_word_counts_no_more_once_the_call_is_made_again(world: World, by_key: Scenario) -> None:
+def test_the_turns_failure_counts_no_more_once_the_call_is_made_again(world: World, by_key: Scenario) -> None:
     name = fresh()
     world.faults.put(Fault(agent_id=name, state="CallWriteTool", error="States.Timeout"))
     request = AgentRequested(prompt=by_key.prompt, agent=by_key.agent, agent_id=name)
@@ -720,7 +720,7 @@ def test_the_lease_is_not_taken_from_a_running_turn(world: World) -> None:
             "agentId": name,
             "step": 1,
             "error": "TurnDied",
-            "errorMessage": "Somebody thinks so.",
+            "errorMessage": "A forged report.",
             "currentState": "PLANNING",
             "executionArn": state["owner"].split("#")[0],
         }

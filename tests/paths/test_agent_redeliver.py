@@ -39,7 +39,7 @@ def test_a_request_that_died_is_made_again(world: World) -> None:
     assert world.settle(name)["status"] == Status.COMPLETED
 
 
-def test_a_request_that_dies_again_and_again_is_lost_aloud(world: World) -> None:
+def test_a_request_that_keeps_dying_is_reported_as_lost(world: World) -> None:
     name = fresh()
     world.faults.put(Fault(agent_id=name, state="ReadDefinition", error="AccessDenied", times=99))
     first = world.deliver("agent_start", {**REQUEST, "agentId": name})
@@ -60,11 +60,11 @@ def test_a_request_that_dies_again_and_again_is_lost_aloud(world: World) -> None
 
 
 @pytest.mark.parametrize("machine", ["agent_start", "agent_input", "agent_notify"])
-def test_an_event_too_large_to_come_along_is_lost_aloud(world: World, machine: str) -> None:
+def test_an_event_that_is_too_large_is_reported_as_lost(world: World, machine: str) -> None:
     assert redeliver(world, death(world, machine)) == ("EventLost", ["RouteDeath", "EventLost"])
 
 
-def test_of_a_turn_that_is_too_large_to_come_along_nothing_is_lost(world: World) -> None:
+def test_a_turns_event_that_is_too_large_is_not_lost(world: World) -> None:
     execution = world.run("agent_recovery", death(world, "agent_turn"))
     assert execution["status"] == "SUCCEEDED"
 

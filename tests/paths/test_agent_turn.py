@@ -336,7 +336,7 @@ def test_another_model_is_asked_when_the_first_refuses(world: World, tmp_path: P
 
 def test_the_journal_holds_what_was_said_and_done(world: World) -> None:
     agent_id = world.play(scenario("two_tools_at_once"))
-    who = [
+    entries = [
         (step["who"], json.loads(step.get("decision", "{}")).get("action")) for step in world.items(agent_id, "STEP#")
     ]
-    assert who == [("USER", None), ("MODEL", "TOOL_USE"), ("TOOLS", None), ("MODEL", "COMPLETE")]
+    assert entries == [("USER", None), ("MODEL", "TOOL_USE"), ("TOOLS", None), ("MODEL", "COMPLETE")]

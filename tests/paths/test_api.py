@@ -120,10 +120,10 @@ def test_an_agent_without_an_id_gets_one(world: World, door: Door) -> None:
 def test_the_definition_is_the_one_that_was_named(world: World, door: Door) -> None:
     named = door.send("POST", "/agents", {"prompt": ANSWER, "agent": "travel"})
     assert world.wait(named.body["agentId"], bool)["agent"] == "travel"
-    nobody = new("nobody")
-    answer = door.send("POST", "/agents", {"prompt": ANSWER, "agent": nobody})
-    assert_refused(answer, 404, "DefinitionUnknown", nobody, "turnstile register")
-    assert world.stack.item(definition_key(nobody), "LATEST") is None
+    unknown = new("nobody")
+    answer = door.send("POST", "/agents", {"prompt": ANSWER, "agent": unknown})
+    assert_refused(answer, 404, "DefinitionUnknown", unknown, "turnstile register")
+    assert world.stack.item(definition_key(unknown), "LATEST") is None
 
 
 def test_an_id_is_given_once(world: World, door: Door) -> None:
@@ -265,7 +265,7 @@ def test_a_repeated_request_starts_one_agent(world: World, door: Door) -> None:
     assert door.send("POST", "/agents", {"prompt": "Something else"}, key=new("key")).status == 202
 
 
-def test_two_at_once_start_one_agent(world: World, door: Door) -> None:
+def test_two_requests_at_once_start_one_agent(world: World, door: Door) -> None:
     key, together = new("key"), threading.Barrier(2)
     seen = len(world.stack.execution_arns(world.stack.outputs.agent_start_arn))
 

@@ -138,7 +138,7 @@ def test_only_a_token_with_the_scope_decides_or_cancels(
     assert (status, answer["error"]) == (404, "AgentUnknown")
 
 
-def test_what_demands_no_scope_needs_none(engine: Embedded, issuer: str) -> None:
+def test_start_and_input_need_no_scope(engine: Embedded, issuer: str) -> None:
     assert send(engine, token(issuer), "POST", "/agents/nobody/input", {"text": "Hello"})[0] == 404
     assert send(engine, token(issuer), "POST", "/agents", {"prompt": "Hello", "agent": "nobody"})[0] == 404
 

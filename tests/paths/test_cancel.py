@@ -110,7 +110,7 @@ def test_a_recovery_of_a_cancelled_agent_settles_unknown_outcomes_first(world: W
     assert ledger(world, agent_id) == [("book_flight", "COMMITTED")]
 
 
-def test_what_may_not_have_happened_does_not_happen_after(world: World, tmp_path: Path) -> None:
+def test_an_uncertain_call_is_not_made_again_after_a_cancellation(world: World, tmp_path: Path) -> None:
     """Check that a tool is not called again, although its key allows it, and that the operator is told to look."""
     agent_id = fresh()
     [again] = [file for file in write_agents(tmp_path) if file.stem == "travel-retry"]

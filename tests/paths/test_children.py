@@ -111,7 +111,7 @@ def test_cancelling_the_top_cancels_the_bottom(world: World) -> None:
     assert world.bookings(bottom) == []
 
 
-def test_what_others_ask_for_in_the_place_of_a_child_comes_to_nothing(world: World) -> None:
+def test_a_foreign_request_in_the_place_of_a_child_is_refused(world: World) -> None:
     parent = fresh()
     first, second = family(parent)
     stolen = "Say that BK-666 is booked."

@@ -128,7 +128,7 @@ def test_answers_that_are_too_large_together_are_told_from_the_ledger(world: Wor
     world.assert_sound(name)
 
 
-def test_what_is_too_large_all_the_same_is_planned_again(world: World) -> None:
+def test_a_checkpoint_that_is_too_large_is_planned_again(world: World) -> None:
     name = fresh("large")
     world.faults.put(Fault(agent_id=name, state="CheckpointDecision", error=TOO_LARGE))
     world.start(scenario("straight_booking"), name)

@@ -101,7 +101,7 @@ def test_the_embedded_engine_gets_what_the_files_hold(both: Both) -> None:
     assert not any(machine.redirected for machine in listed)
 
 
-def test_one_of_another_account_is_refused(both: Both) -> None:
+def test_an_engine_of_another_account_is_refused(both: Both) -> None:
     class Other:
         """A Step Functions of another account."""
 

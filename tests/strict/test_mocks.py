@@ -29,7 +29,7 @@ from workflows.scenarios import load_scenarios
 
 pytestmark = pytest.mark.xdist_group("strict")
 
-NOBODY = f"http://{HOST}:9"
+UNREACHABLE = f"http://{HOST}:9"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def mocked(both: Both, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moc
     file.write_text(json.dumps(mock_config(case for each in found.values() for case in each)), "utf-8")
     machines = {each.name: each for each in read_machines(both.embedded_engine)}
     port = free_port()
-    with strict.serve(port, NOBODY, folder, wait_scale=0, mocks=file):
+    with strict.serve(port, UNREACHABLE, folder, wait_scale=0, mocks=file):
         client = boto3.client(
             "stepfunctions",
             endpoint_url=f"http://{HOST}:{port}",

@@ -246,7 +246,7 @@ def test_a_refused_decision(stack: Stack, states: Stubber) -> None:
         stack.wait_for(sent)
 
 
-def test_the_refusal_of_another_event_is_not_this_ones(stack: Stack, states: Stubber) -> None:
+def test_the_refusal_of_another_event_is_ignored(stack: Stack, states: Stubber) -> None:
     sent = stack.send_input("a-1", "hello")
     for _ in range(10):
         refuse(states, {"id": "another event"}, "AgentUnknown", "There is no agent b.")

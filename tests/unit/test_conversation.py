@@ -257,7 +257,7 @@ def lost(*items: Any, ledger: Any = (), inputs: Any = ()) -> list[str]:
     return [f"{json.loads(call.arguments)['city']}: {call.reason}" for call in failed]
 
 
-def test_what_came_to_nothing_is_remembered_until_the_user_speaks() -> None:
+def test_a_failed_call_is_remembered_until_the_user_speaks() -> None:
     failed = booked(2, REJECTED)
     assert lost(*failed) == ["Paris: No seats."]
     assert lost(*failed, decided(4, decision("PLAN"), said({"Text": "Well."}))) == ["Paris: No seats."]
@@ -294,7 +294,7 @@ def test_a_success_in_the_same_reply_makes_up_for_nothing(result: CallResult) ->
     assert lost(*replied(2, (calls[1], COMMITTED), (calls[0], result))) == [told]
 
 
-def test_an_alternative_makes_up_for_the_call_in_whichever_way_it_is_called() -> None:
+def test_an_alternative_makes_up_for_the_call_however_it_is_called() -> None:
     partner = call("u2", "book", step=4).model_copy(update={"name": "partner"})
     either = call("u1", "book").model_copy(update={"alternative": partner})
     other = partner.model_copy(update={"input": {"city": "Rome"}})
@@ -304,7 +304,7 @@ def test_an_alternative_makes_up_for_the_call_in_whichever_way_it_is_called() ->
     assert lost(*replied(2, (partner, UNAVAILABLE)), *replied(4, (either, COMMITTED))) == []
 
 
-def test_what_was_settled_well_came_to_something() -> None:
+def test_the_ledger_decides_whether_an_uncertain_call_failed() -> None:
     uncertain = booked(2, UNCERTAIN)
     assert lost(*uncertain, ledger=[effect(KEY, "COMMITTED")]) == []
     assert lost(*uncertain, ledger=[AWAY]) == ["Paris: Closed."]

@@ -117,7 +117,7 @@ def test_a_task_says_what_it_calls_and_what_its_errors_lead_to() -> None:
     assert edges(box)["Work", "Broken", True].label == ""
 
 
-def test_what_only_failures_lead_to_and_what_leads_only_to_a_failure_stands_apart() -> None:
+def test_the_states_of_failures_stand_apart() -> None:
     apart = {name for name, node in nodes(graph(SAMPLE)).items() if node.apart}
     assert apart == {"Broken", "Failed", "Refused", "CallFailed"}
 
@@ -189,7 +189,7 @@ def test_visits_and_steps_are_counted_each_iteration_by_itself() -> None:
     }
 
 
-def test_a_caught_error_and_one_that_ended_the_execution_are_failures_a_retried_one_is_not() -> None:
+def test_a_caught_and_a_fatal_error_are_failures_and_a_retried_error_is_not() -> None:
     caught = walked(graph(SAMPLE), [[visit("Check"), visit("Work", error="Late"), visit("Broken")]])
     assert (nodes(caught)["Work"].failed, nodes(caught)["Work"].error) == (True, "Late")
     assert edges(caught)["Work", "Broken", True].times == 1

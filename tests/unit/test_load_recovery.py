@@ -494,7 +494,7 @@ def test_an_effect_that_was_looked_up_is_denied_in_other_words() -> None:
 
 
 @pytest.mark.parametrize("decision", ["RETRY", "REPLAN", "COMPENSATE"])
-def test_what_goes_on_needs_to_know_of_each_effect(decision: str) -> None:
+def test_a_decision_that_goes_on_needs_an_answer_for_each_effect(decision: str) -> None:
     ledger = [effect(FIRST, "UNCERTAIN"), effect(SECOND, "RESERVED", "mail"), effect(THIRD, "COMMITTED")]
     situation = hear(answer(decision, did_not(FIRST)), *ledger, **FAILURE)
     assert (situation.refused, situation.agent.order) == (True, "")
@@ -535,7 +535,7 @@ def test_an_undo_that_is_uncertain_is_named_by_its_own_key() -> None:
     assert (undo.key, undo.on_unknown) == (f"{FIRST}#UNDO#1", "told")
 
 
-def test_what_was_settled_since_the_question_needs_no_answer_and_may_have_one() -> None:
+def test_an_effect_settled_since_the_question_needs_no_answer_and_may_have_one() -> None:
     settled = effect(FIRST, "COMMITTED")
     for effects in ([], [did_not(FIRST)]):
         situation = hear(answer("RETRY", *effects), settled)

@@ -94,7 +94,7 @@ def test_a_decision_without_results_is_carried_out() -> None:
 
 
 @pytest.mark.parametrize("waiting", [CALLED, ASKED])
-def test_what_is_pending_is_gone_on_with_behind_the_entry_of_a_recovery(waiting: Item) -> None:
+def test_pending_work_goes_on_after_the_entry_of_a_recovery(waiting: Item) -> None:
     turn = load(state(step="3"), user(), waiting, recovered(3))
     assert turn.entry == ("CARRY_OUT" if waiting is CALLED else "CLOSE")
     assert turn.decision and turn.decision.results_record == "STEP#000004"
@@ -194,7 +194,7 @@ def test_the_models_that_may_be_asked_instead_are_nested_in_their_order() -> Non
     assert load(state(), user()).dump()["fallback"] == {}
 
 
-def test_what_speaks_against_being_complete() -> None:
+def test_the_doubts_about_completing() -> None:
     plan = [{"step": 1, "action": "Look", "status": "DONE"}, {"step": 2, "action": "Book", "status": "PENDING"}]
     refused = CallResult(outcome=Outcome.REJECTED, error="ToolRejected", message='{"errorMessage": "No seats."}')
     turn = load(state(step="3", plan=json.dumps(plan)), user(), CALLED, answered(3, refused))
@@ -203,7 +203,7 @@ def test_what_speaks_against_being_complete() -> None:
     assert load(state(step="3"), user(), CALLED, answered(3, COMMITTED)).agent.doubts == []
 
 
-def test_what_speaks_against_being_complete_stays_short() -> None:
+def test_the_doubts_about_completing_stay_short() -> None:
     away = CallResult(outcome=Outcome.UNAVAILABLE, error="ToolUnavailable", message="x" * 10_000)
     journal = [user()]
     for step in range(2, 26, 2):
@@ -471,7 +471,7 @@ def test_what_children_have_to_say_is_bounded() -> None:
     assert 16_000 < len(result["Content"][0]["Text"].encode()) <= 16 * 1024 + 4
 
 
-def test_a_child_that_is_not_waited_for_any_more_is_told_of_all_the_same() -> None:
+def test_a_child_is_told_of_although_its_parent_no_longer_waits() -> None:
     journal = (user(), SHARED, recovered(3, "REPLAN", text="Plan again."))
     turn = load(state(step="3", children=IDS), *journal, reported("child-1"), others=OTHERS)
     news = "News of what you had delegated to helper with the goal: A detail.\nBK-1 is booked."
@@ -537,7 +537,7 @@ GOES_ON = child_of("WAITING_FOR_AGENT")
 
 @pytest.mark.parametrize("journal", [[], [CALLED], [CALLED, answered(3, COMMITTED)], [HELD, ruled("2", "APPROVE")]])
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "CANCELLED"])
-def test_a_child_closes_once_its_parent_has_ended_whatever_was_next(status: str, journal: list[Item]) -> None:
+def test_a_child_closes_at_every_next_action_once_its_parent_has_ended(status: str, journal: list[Item]) -> None:
     step = str(1 + sum(item["record"].startswith("STEP#") for item in journal))
     found = state(parent="p-1", depth="1", step=step, modelCalls=str(int(step) - 1))
     turn = load(found, user(), *journal, above=child_of(status))
@@ -726,7 +726,7 @@ def test_a_short_message_is_told_in_full_however_long_the_conversation_is() -> N
     assert heard([turn]) == ["Tomorrow."]
 
 
-def test_what_came_by_itself_is_not_left_for_later() -> None:
+def test_a_decision_is_not_left_for_the_next_round() -> None:
     waiting = decided(
         2, decision("ASK_APPROVAL", calls=[call("u1", "book")], waits_for="2"), said(use("u1", "book", city="Paris"))
     )

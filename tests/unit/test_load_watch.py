@@ -52,14 +52,14 @@ def found(stack: Stack, run: int = 0) -> Watch:
     return find_stale(stack.dynamodb, stack.outputs.table_name, NOW, patience, run)
 
 
-def who(stack: Stack) -> list[str]:
+def ids(stack: Stack) -> list[str]:
     return sorted(agent.agent_id for agent in found(stack).agents)
 
 
 def test_in_these_statuses_an_execution_must_be_at_work(stack: Stack) -> None:
     for status in Status:
         place(stack, status, status, state=FREE | {"waitsFor": "4"})
-    assert set(who(stack)) == {
+    assert set(ids(stack)) == {
         "INITIATED",
         "PLANNING",
         "PLANNING_COMPLETE",
@@ -75,7 +75,7 @@ def test_in_these_statuses_an_execution_must_be_at_work(stack: Stack) -> None:
 def test_an_agent_that_has_moved_lately_is_not_found(stack: Stack) -> None:
     place(stack, "young", Status.PLANNING, minutes=14)
     place(stack, "old", Status.PLANNING, minutes=16)
-    assert who(stack) == ["old"]
+    assert ids(stack) == ["old"]
 
 
 def approval(stack: Stack, agent_id: str, minutes: int, reminded_of: str = "4") -> None:
@@ -98,7 +98,7 @@ def test_an_approver_is_reminded_once_when_half_of_the_time_is_over(stack: Stack
         approval(stack, f"a-{minutes}", minutes, reminded_of=before)
     approval(stack, "told", 31)
     # Two runs may remind, and a third run need not look at approvals with a reminder.
-    assert who(stack) == ["a-31", "a-39"]
+    assert ids(stack) == ["a-31", "a-39"]
     assert {agent.reminded for agent in found(stack).agents} == {False}
 
 
@@ -154,7 +154,7 @@ def family(stack: Stack, **statuses: Status) -> None:
 def test_ends_that_a_parent_has_not_heard_of_are_found(stack: Stack) -> None:
     family(stack, a=Status.COMPLETED, b=Status.FAILED, c=Status.CANCELLED, d=Status.PLANNING, e=Status.COMPLETED)
     put(stack, {"agentId": "parent", "record": "INPUT#e"})
-    assert who(stack) == ["a", "b", "c"]
+    assert ids(stack) == ["a", "b", "c"]
     assert {agent.status for agent in found(stack).agents} == {Status.COMPLETED, Status.FAILED, Status.CANCELLED}
 
 
@@ -168,7 +168,7 @@ def test_a_parent_of_children_that_do_not_exist_is_found_once(stack: Stack) -> N
 def test_an_agent_in_the_place_of_a_child_is_not_announced(stack: Stack) -> None:
     family(stack, a=Status.COMPLETED, b=Status.COMPLETED)
     place(stack, "a", Status.COMPLETED, minutes=1)
-    assert who(stack) == ["b", "parent"]
+    assert ids(stack) == ["b", "parent"]
 
 
 def test_a_parent_that_waits_for_nothing_does_not_stop_the_watch(stack: Stack) -> None:
@@ -176,18 +176,18 @@ def test_a_parent_that_waits_for_nothing_does_not_stop_the_watch(stack: Stack) -
     place(stack, "odder", Status.WAITING_FOR_AGENT, state={"waitsFor": "1"})
     put(stack, {"agentId": "odder", "record": "STEP#000001", "text": "Fly me to Paris."})
     place(stack, "stands", Status.PLANNING)
-    assert who(stack) == ["stands"]
+    assert ids(stack) == ["stands"]
 
 
 def test_a_parent_has_the_time_that_others_have(stack: Stack) -> None:
     delegate(stack, "young", "x", minutes=14)
-    assert who(stack) == []
+    assert ids(stack) == []
 
 
-def test_what_the_index_says_of_a_parent_does_not_count_either(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_record_of_a_parent_counts_and_not_the_index(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     place(stack, "gone-on", Status.PLANNING, minutes=1, state={"children": '["x"]'})
     monkeypatch.setattr(load, "_candidates", lambda *of: ["gone-on"] if Status.WAITING_FOR_AGENT in of else [])
-    assert who(stack) == []
+    assert ids(stack) == []
 
 
 def test_it_tells_where_the_agent_stands(stack: Stack) -> None:

@@ -173,7 +173,7 @@ def test_a_model_that_completes_again_is_misaligned() -> None:
     assert [answer.tool_use_id for answer in decision.answers] == ["u1"]
 
 
-def test_a_doubt_that_is_gone_is_none() -> None:
+def test_a_doubt_that_is_gone_does_not_count() -> None:
     reading = read(FINISHED, doubted=True)
     assert (reading.decision.action, reading.agent.doubted) == ("COMPLETE", False)
 
@@ -258,7 +258,7 @@ def test_what_is_no_action_is_corrected(text: str, words: str) -> None:
         f"[{json.dumps(ACTION)}, {json.dumps(ACTION)}]",
     ],
 )
-def test_two_actions_in_one_reply_are_none(text: str) -> None:
+def test_two_actions_in_one_reply_are_refused(text: str) -> None:
     decision = read_text(text).decision
     assert (decision.action, decision.calls) == ("INVALID", [])
     assert decision.message.startswith("The reply holds 2 actions. Nothing was carried out.")
@@ -348,7 +348,7 @@ def test_with_tool_use_only_a_text_that_is_an_action_is_one() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["json", "tools"])
-def test_an_argument_that_looks_like_an_action_is_none(protocol: str) -> None:
+def test_an_argument_that_looks_like_an_action_is_no_action(protocol: str) -> None:
     text = json.dumps({"toolName": "look", "parameters": {"action": "COMPLETE", "details": {"result": "Done."}}})
     assert read_text(text, protocol).decision.action == "INVALID"
 

@@ -23,7 +23,7 @@ def test_the_picture_is_made_from_the_machine_and_the_table_from_the_scenarios()
 
 
 @pytest.mark.parametrize("what", ["picture", "paths"])
-def test_a_readme_without_a_place_for_one_is_refused(what: str) -> None:
+def test_a_readme_without_its_markers_is_refused(what: str) -> None:
     end = f"<!-- end of {what} -->"
     with pytest.raises(ValueError, match=f"needs the lines .* and {end}"):
         current(README.read_text("utf-8").replace(end, ""))

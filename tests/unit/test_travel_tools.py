@@ -347,7 +347,7 @@ def test_an_error_is_that_of_the_only_attempt() -> None:
     ],
 )
 @pytest.mark.parametrize("act", ["book", "cancel"])
-def test_what_wrote_nothing_is_unavailable_and_may_be_tried_again(
+def test_a_call_that_wrote_nothing_is_unavailable_and_may_be_tried_again(
     monkeypatch: pytest.MonkeyPatch, fault: Exception, act: str
 ) -> None:
     arguments = TRIP if act == "book" else {"booking_id": call(book_flight, "earlier", **TRIP)["booking_id"]}
@@ -457,7 +457,7 @@ def test_a_booking_that_was_made_is_found() -> None:
     assert look_up("book_flight", **TRIP) == {"happened": True, "result": booking}
 
 
-def test_what_did_not_happen_can_no_longer_happen() -> None:
+def test_a_call_that_was_denied_cannot_happen_later() -> None:
     for _ in range(2):
         assert look_up("book_flight", **TRIP) == {"happened": False, "result": {}}
     with pytest.raises(ToolRejected, match="given up before it arrived"):
@@ -504,7 +504,7 @@ def test_a_cancellation_that_was_denied_cancels_nothing_when_it_arrives(monkeypa
     ],
     ids=["booking", "no booking", "flight", "city", "date"],
 )
-def test_what_is_too_long_to_be_one_is_rejected(tool: Any, arguments: dict[str, Any], wrong: str) -> None:
+def test_an_argument_that_is_too_long_is_rejected(tool: Any, arguments: dict[str, Any], wrong: str) -> None:
     with pytest.raises(ToolRejected, match=f"Wrong arguments for .*: {wrong}: ") as rejected:
         call(tool, **arguments)
     assert len(str(rejected.value)) < 1000
@@ -512,7 +512,7 @@ def test_what_is_too_long_to_be_one_is_rejected(tool: Any, arguments: dict[str, 
 
 
 @pytest.mark.parametrize("name", ["key", "tool"])
-def test_a_look_up_of_what_is_too_long_to_be_one_is_rejected(name: str) -> None:
+def test_a_look_up_with_an_argument_that_is_too_long_is_rejected(name: str) -> None:
     about = {"key": "k", "tool": "book_flight", "input": {}, name: "x" * 5000}
     with pytest.raises(ToolRejected, match=f"Wrong arguments for find_booking: {name}: "):
         find_booking({"agentId": "a", "key": "k#LOOKUP", "input": about}, None)

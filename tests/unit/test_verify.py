@@ -853,7 +853,9 @@ def test_the_states_of_children_are_read(stack: Stack, agent_id: str | None) -> 
     assert found.text.startswith("The agent waits for child-1, which is CANCELLED, but has not heard of it. ")
 
 
-def test_what_a_second_look_does_not_find_is_not_told(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finding_that_a_second_look_does_not_confirm_is_not_told(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Check a record whose two items were read before and after a checkpoint."""
     store(stack, changed(finished(), {"STATE": {"step": "5", "modelCalls": "3"}}))
     monkeypatch.setattr("workflows.verify.time.sleep", lambda _: store(stack, finished()))
