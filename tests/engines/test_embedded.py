@@ -54,7 +54,7 @@ def test_it_runs_apart_from_the_developer_and_leaves_nothing_behind(
             outputs = engine.deploy(TEMPLATE, stack="sample", on_progress=words.append)
             assert words == ["tables", "functions", "machines", "rules", "pipe"]
             assert outputs["TableName"] == "Notes"
-            assert "AnyAlarmName" not in outputs  # of a type that MiniStack does not know
+            assert "AnyAlarmName" not in outputs  # MiniStack does not know its type
             worker = call_worker(engine)
             assert worker["profile"] is None
             request = {"ModelId": "m", "Messages": [{"Role": "user", "Content": [{"Text": "Hi"}]}]}
@@ -66,7 +66,7 @@ def test_it_runs_apart_from_the_developer_and_leaves_nothing_behind(
             assert attached.running == engine.running
 
             child = engine.running.pid
-            assert os.getsid(child) == child  # Ctrl-C at a terminal does not reach it
+            assert os.getsid(child) == child  # Ctrl-C at a terminal does not reach the child
     assert is_gone(child)
     wait_for(lambda: is_gone(worker["process"]), "the end of the Lambda's process")
     assert [file.name for file in tmp_path.iterdir()] == ["embedded.log"]

@@ -89,7 +89,9 @@ def asked(world: World, agent_id: str) -> str:
 
 def test_a_throttled_model_is_asked_again_later(world: World) -> None:
     name = fresh()
-    world.faults.put(Fault(agent_id=name, state="AskModel", error=THROTTLED, times=25))  # two turns and some more
+    world.faults.put(
+        Fault(agent_id=name, state="AskModel", error=THROTTLED, times=25)
+    )  # more than the attempts of two turns
     world.play(scenario("straight_booking"), name)
     assert world.settle(name)["status"] == Status.COMPLETED
     assert decisions(world, name) == [("RETRY", THROTTLED)] * 2

@@ -111,7 +111,7 @@ def test_the_lease_is_not_taken_from_a_running_turn(world: World) -> None:
         world.start(scenario("straight_booking"), name)
         until_held()
         other = world.run("agent_turn", {"agentId": name, "step": 1, "nextAction": "PLANNING"})
-        assert other["status"] == "SUCCEEDED"  # TurnAlreadyTaken
+        assert other["status"] == "SUCCEEDED"  # it ends in TurnAlreadyTaken
     assert world.settle(name)["invocationCount"] == "1"
 
 

@@ -15,6 +15,6 @@ The abstract parts, written by hand:
   the same as a first attempt that comes later.
 - Values that only people read: error messages, an entry's author, counts. They are dropped from the items, so that
   histories which differ only in such values are one history.
-- agent_publish is a part of every write of STATE: an event that is lost or late is lost or late on the bus.
+- agent_publish is a part of every write of STATE: an event is lost or late only on the bus.
 - A stopped watch, redrives, agent_notify, delegation, and reads of several pages are not modelled.
 """

@@ -42,8 +42,8 @@ def explore(steps: Steps, start: Iterable[World] = (), known: Collection[int] = 
     """Visit every world of a scenario, up to the first that breaks a sentence.
 
     Args:
-        steps: of the scenario.
-        start: where to begin, instead of before the first event.
+        steps: the scenario's steps.
+        start: the first worlds, instead of the world before the first event.
         known: worlds, by their hashes, that need not be visited.
     """
     began = time.process_time()

@@ -45,7 +45,7 @@ def search(steps: Steps, known: Explored, mutation: Mutation) -> Found:
     """Return the result of a mutation in a scenario.
 
     Args:
-        steps: of the scenario.
+        steps: the scenario's steps.
         known: the scenario without the mutation, explored.
         mutation: the condition to change.
     """

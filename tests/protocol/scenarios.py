@@ -116,7 +116,7 @@ class Scenario:
         return Definition(name="worker", version=1, instructions="Work.", model=model, limits=limits, tools=self.tools)
 
     def deeper(self) -> "Scenario":
-        """Return the same with one fault more."""
+        """Return the same scenario with one fault more."""
         return replace(self, faults=self.faults + 1)
 
 

@@ -75,7 +75,7 @@ def _write(kind: str, fields: dict[str, Any]) -> Write:
 
 
 def carry_out(items: Items, write: Write, condition: str) -> None:
-    """Carry out a write under its own condition, or under what a mutation has left of it.
+    """Carry out a write under its own condition, or under the rest that a mutation has left.
 
     Raises Refused if the condition does not hold; then nothing is changed.
     """

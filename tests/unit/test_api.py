@@ -240,7 +240,7 @@ def test_the_methods_of_a_path_are_known() -> None:
 
 
 def test_every_model_of_the_view_is_in_the_document() -> None:
-    # Its serializer hides its fields from pydantic.
+    # The view's serializer hides its fields from pydantic.
     view = DOCUMENT["components"]["schemas"]["AgentView"]
     assert {"agentId", "status", "context", "plan", "metadata"} <= view["properties"].keys()
     assert "result" not in view["required"]

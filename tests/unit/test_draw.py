@@ -160,7 +160,7 @@ def test_every_state_and_every_way_of_a_machine_is_in_its_graph(machine: Machine
     assert machine.definition["StartAt"] not in apart
 
 
-# ---- A way through it
+# ---- The way of an execution
 
 
 def test_visits_and_steps_are_counted_each_iteration_by_itself() -> None:

@@ -310,7 +310,7 @@ def undone(record: str, at: str) -> list[Item]:
 def test_what_was_undone_is_told_once(action: str) -> None:
     before, after = undone(FIRST, "2026-01-01T00:04:59Z"), undone(FIRST, "2026-01-01T00:05:00.001+00:00")
     assert load(user(), *before).undone
-    assert load(user(), *before, recovered(5, action)).undone  # it told nothing
+    assert load(user(), *before, recovered(5, action)).undone  # it had no message
     assert not load(user(), *before, recovered(5, action, text="Undone.")).undone
     # The effect is older than the last message, and its undo is newer.
     assert load(user(), *after, recovered(5, action, text="Undone.")).undone

@@ -320,7 +320,7 @@ def test_the_handler_reports_the_agents_that_wait_for_an_operator(
     context = {"function_name": "load-watch", "invoked_function_arn": "arn", "aws_request_id": "1"}
     answer = handler({}, SimpleNamespace(**context, memory_limit_in_mb=512))
     assert len(Watch.model_validate(answer).agents) == 3
-    assert count_run(stack.dynamodb, stack.outputs.table_name) == 2  # the handler counted the first
+    assert count_run(stack.dynamodb, stack.outputs.table_name) == 2  # the handler counted the first run
     metrics = json.loads(capsys.readouterr().out)
     assert metrics["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Turnstile"
     assert metrics["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"]]

@@ -151,7 +151,7 @@ def test_an_execution_a_report_and_a_live_table_show_no_control(capsys: pytest.C
     shown = capsys.readouterr().out
     assert "[red]z[/red]" in shown
     assert_plain(shown)
-    assert visible(HOSTILE) in shown  # a line is one line
+    assert visible(HOSTILE) in shown  # the escaped text stays on one line
 
 
 def test_an_error_that_repeats_what_was_sent_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

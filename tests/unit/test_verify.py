@@ -527,7 +527,7 @@ def revived(items: Record, *entries: Item, **fields: str) -> Record:
             lambda: revived(aborted(), recovered(3, "RETRY"), status="PLANNING", owner=OWNER),
             {("END_LEFT", "STATE"), ("END_LEFT", "STEP#000003")},
         ),
-        # The same, and a second operator's ABORT.
+        # An operator's ABORT, a second recovery, and a second operator's ABORT.
         (
             lambda: revived(aborted(), recovered(3, "ABORT"), ends="2"),
             {("END_LEFT", "STATE"), ("END_LEFT", "STEP#000003")},
