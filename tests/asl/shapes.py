@@ -78,14 +78,14 @@ class Shape:
         return self._never(way) if way[0] in self.maybe else self.closed
 
     def _never(self, way: Way) -> bool:
-        """Return whether a path inside an optional field asks for a part that the field never has."""
+        """Return whether a path inside an optional field asks for a part that is unknown or never present."""
         if not way:
             return False
         known = self._known(way[0])
         return not known or all(maybe.shape._never(way[1:]) for maybe in known)
 
     def meet(self, other: "Shape") -> "Shape":
-        """Return the shape that holds for both this value and another."""
+        """Return the known part of a value that is one of the two."""
         both = self.fields.keys() & other.fields.keys()
         maybe = {}
         for name in {*self.fields, *self.maybe, *other.fields, *other.maybe} - both:
@@ -118,7 +118,7 @@ class Maybe:
     proof: str | None = None
 
     def meet(self, other: "Maybe") -> "Maybe":
-        """Return the optional field that holds for both this field and another."""
+        """Return the known part of a field that is one of the two."""
         return Maybe(self.shape.meet(other.shape), self.proof or other.proof)
 
 
@@ -166,7 +166,7 @@ def _of_fields(model: type[BaseModel]) -> Shape:
 
 
 def meet(shapes: Iterable[Shape]) -> Shape:
-    """Return the shape that holds for all of these values."""
+    """Return the known part of a value that is one of these."""
     return reduce(Shape.meet, shapes)
 
 

@@ -22,7 +22,7 @@ REPORT = "INPUT#child-"
 
 
 def told(world: Observed, agent_id: str) -> Iterator[Mapping[str, Any]]:
-    """Yield an agent's items and executions. The reports of several children come in any order."""
+    """Yield an agent's items and executions. Which child reports first is chance, so reports are sorted by child."""
     items = world.items(agent_id)
     yield from items
     executions = [*world.stack.executions(items), *world.notifications(agent_id)]

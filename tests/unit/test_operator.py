@@ -343,7 +343,7 @@ def died(stack: Stack, events: Stubber) -> None:
 
 
 def runs(states: Stubber, event_id: str, status: str, **fields: Any) -> None:
-    """Let the machine's list hold one recovery, which this event has started."""
+    """Let the machine's list hold a recovery that this event has started, and an older recovery."""
     listed = {"executionArn": RECOVERY, "stateMachineArn": "arn:m", "name": "r", "status": status}
     now = dt.datetime.now(dt.UTC)
     old = {**listed, "executionArn": "arn:old", "startDate": now - dt.timedelta(hours=1)}
