@@ -1,4 +1,4 @@
-"""agent_recovery: an agent goes on, is undone, waits for a person who was told, or is FAILED with an explanation."""
+"""agent_recovery: an agent goes on, is undone, waits for an operator after a message, or is FAILED with its reasons."""
 
 import json
 import uuid
