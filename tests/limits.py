@@ -1,4 +1,4 @@
-"""Holds everything that the tests let machines do to the limits of Step Functions: no open engine enforces them all."""
+"""Compare all test executions with the limits of Step Functions: no open engine enforces them all."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from workflows.limits import breaches, of_stack
 
 @contextmanager
 def within_limits(*clients: Any) -> Iterator[None]:
-    """Fails at the end if an execution came close to a limit, on any of these Step Functions."""
+    """Fail at the end if an execution of these Step Functions came close to a limit."""
     yield
     found = [use for client in clients for use in breaches(of_stack(client))]
     if found:

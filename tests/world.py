@@ -1,4 +1,4 @@
-"""The real machines with the real handlers on a local stack, and what a test asks of them."""
+"""The real machines with the real handlers on a local stack, with helpers for the tests."""
 
 import json
 import tempfile
@@ -42,17 +42,17 @@ TRAVEL = short_calls(AGENTS / "travel" / "agent.yaml")
 
 @dataclass(frozen=True)
 class World:
-    """A local stack and the faults that can be put into it."""
+    """A local stack and the faults that a test can put into it."""
 
     stack: Stack
     faults: Faults
     client: Callable[[str], Any]
-    """Makes the boto3 client of a service."""
+    """A function that makes the boto3 client of a service."""
     short: bool = False
     """Whether the sample's functions were shortened, so that a wait for a call that may still run is short."""
 
     def start(self, scenario: Scenario, name: str = "") -> str:
-        """Asks for an agent that plays the scenario; returns its id once its record exists."""
+        """Request an agent that plays the scenario; return its id once its record exists."""
         agent_id = name or f"{scenario.name}-{uuid.uuid4().hex[:8]}"
         self.register(scenario.agent, scenario.limits)
         requested = AgentRequested(prompt=scenario.prompt, agent=scenario.agent, agent_id=agent_id)
@@ -60,7 +60,7 @@ class World:
         return agent_id
 
     def register(self, agent: str, limits: dict[str, Any]) -> None:
-        """Registers a sample agent, after those that it delegates to."""
+        """Register a sample agent, after the agents that it delegates to."""
         path = AGENTS / agent / "agent.yaml"
         for delegate in read_agent_file(path).delegates:
             if delegate.name != agent:
@@ -68,7 +68,7 @@ class World:
         register(self.stack, short_calls(path) if self.short else path, limits)
 
     def play(self, scenario: Scenario, name: str = "") -> str:
-        """Plays a scenario to its end, with the user's answers and what is decided; returns the agent's id."""
+        """Play a scenario to its end, with the user's inputs and all decisions; return the agent's id."""
         agent_id = self.start(scenario, name)
         inputs, decisions = iter(scenario.inputs), iter(scenario.decisions)
         while True:
@@ -82,18 +82,18 @@ class World:
             self.hears(agent_id, before)
 
     def hears(self, agent_id: str, before: Item) -> None:
-        """Waits until something has come to the agent since."""
+        """Wait until the agent has a new input."""
         self.wait(agent_id, lambda state: state["inbox"] != before["inbox"])
 
     def settle(self, agent_id: str, *statuses: Status) -> Item:
-        """Waits until the agent stays where it is, and until its turn's execution is over."""
+        """Wait until the agent's status stays the same and its turn's execution is over; return STATE."""
         state = self.wait(agent_id, lambda state: state["status"] in (statuses or SETTLED))
         if state["status"] != Status.WAITING_FOR_OPERATOR:
             self.ended(state["lastUpdatedBy"])
         return state
 
     def wait(self, agent_id: str, condition: Callable[[Item], bool], seconds: float = 40) -> Item:
-        """Waits for STATE to be as asked."""
+        """Wait until STATE fulfils the condition; return STATE."""
         deadline = time.monotonic() + seconds
         while True:
             state = self.stack.item(agent_id, "STATE")
@@ -104,7 +104,7 @@ class World:
             time.sleep(0.05)
 
     def until(self, look: Callable[[], T], seconds: float = 60) -> T:
-        """Looks until there is something, and gives it."""
+        """Call `look` until its result is true; return that result."""
         deadline = time.monotonic() + seconds
         while not (found := look()):
             if time.monotonic() > deadline:
@@ -113,7 +113,7 @@ class World:
         return found
 
     def ended(self, arn: str) -> dict[str, Any]:
-        """Waits for an execution to end, and describes it."""
+        """Wait for an execution to end; return its description."""
         deadline = time.monotonic() + 60
         while (execution := self.stack.stepfunctions.describe_execution(executionArn=arn))["status"] == "RUNNING":
             if time.monotonic() > deadline:
@@ -124,13 +124,13 @@ class World:
     def run(
         self, machine: str, detail: Any, event_id: str = "", kind: str = "AgentInputReceived", source: str = SOURCE
     ) -> dict[str, Any]:
-        """Runs a machine (`agent_start`, …) on an event as a rule would; describes the execution once it has ended."""
+        """Run a machine (`agent_start`, …) on an event as a rule would; describe the execution once it has ended."""
         return self.ended(self.deliver(machine, detail, event_id, kind, source))
 
     def deliver(
         self, machine: str, detail: Any, event_id: str = "", kind: str = "AgentInputReceived", source: str = SOURCE
     ) -> str:
-        """Starts a machine on an event as a rule would; returns the execution's ARN. `kind`: for agent_input."""
+        """Start a machine on an event as a rule would; return the execution's ARN. `kind`: for agent_input."""
         event = {
             "id": event_id or str(uuid.uuid4()),
             "time": "2026-01-01T00:00:00Z",
@@ -183,34 +183,34 @@ class World:
         return {"agentId": asked.agent_id, "requestId": asked.agent_id, "parent": named}
 
     def visited(self, agent_id: str) -> list[Visit]:
-        """Every visit of a state in the agent's turns; the iterations of a Map one after the other."""
+        """Return every visit of a state in the agent's turns; the iterations of a Map one after the other."""
         turns = [e for e in self.stack.executions(self.items(agent_id)) if e.machine.endswith("AgentTurn")]
         return [visit for turn in turns for visit in self.history(turn.arn)]
 
     def history(self, arn: str) -> list[Visit]:
-        """The visits of an execution; the iterations of a Map one after the other."""
+        """Return the visits of an execution; the iterations of a Map one after the other."""
         return in_order(visits(self.stack.history(arn)))
 
     def items(self, agent_id: str, kind: str = "") -> list[Item]:
-        """The agent's items; of one kind (`STEP`, `EFFECT`, `INPUT`) if asked so."""
+        """Return the agent's items, or only the items of one kind (`STEP`, `EFFECT`, `INPUT`)."""
         return [item for item in self.stack.read_agent(agent_id) if item["record"].startswith(kind)]
 
     def children(self, agent_id: str) -> list[str]:
-        """The ids of the agents that it has delegated to."""
+        """Return the ids of the agents that it has delegated to."""
         ids: list[str] = json.loads(next(iter(self.items(agent_id, "STATE")))["children"])
         return ids
 
     def family(self, agent_id: str) -> list[str]:
-        """It, and all those below it."""
+        """Return the ids of the agent and of all agents below it."""
         return [agent_id, *(member for child in self.children(agent_id) for member in self.family(child))]
 
     def bookings(self, agent_id: str) -> list[dict[str, Any]]:
-        """The bookings that calls of this agent made."""
+        """Return the bookings that calls of this agent made."""
         made = [item for item in self.scan("bookings") if item["status"] != VOID]
         return [item for item in made if item["key"].startswith(f"{agent_id}#")]
 
     def assert_inventory_agrees(self) -> None:
-        """Seats sold are the passengers of the bookings that stand, flight by flight."""
+        """Check that each flight's sold seats are the passengers of its valid bookings."""
         flights = self.scan(
             "flights", FilterExpression="seatsSold > :none", ExpressionAttributeValues={":none": {"N": "0"}}
         )
@@ -222,12 +222,12 @@ class World:
         assert sold == booked
 
     def assert_sound(self, agent_id: str) -> None:
-        """The record is whole: no gap in the journal, STATE at its end, the lease free, every effect settled."""
+        """Check the record: no gap in the journal, STATE at its end, the lease free, every effect settled."""
         items = self.items(agent_id)
         state = next(item for item in items if item["record"] == "STATE")
         steps = [item["record"] for item in items if item["record"].startswith("STEP#")]
         assert steps == [f"STEP#{number:06d}" for number in range(1, int(state["step"]) + 1)]
-        # While an operator is asked, the recovery that asks holds the lease.
+        # While the operator is asked, the recovery that asks holds the lease.
         assert (state["owner"] == "NONE") == (state["status"] != Status.WAITING_FOR_OPERATOR)
         unsettled = [
             item["record"] for item in items if item.get("status") in ("RESERVED", "UNCERTAIN", "COMPENSATING")
@@ -237,7 +237,7 @@ class World:
             assert state["nextAction"] == "NONE"
 
     def give_seats_back(self) -> None:
-        """Forgets every booking."""
+        """Delete every booking and free its seats."""
         outputs = self.stack.outputs
         bookings = self.scan("bookings")
         for booking in bookings:
@@ -252,14 +252,14 @@ class World:
             )
 
     def scan(self, table: str, **only: Any) -> list[dict[str, str]]:
-        """The items of `flights` or `bookings`, values as text."""
+        """Return the items of `flights` or `bookings`, values as text."""
         name = getattr(self.stack.outputs, f"{table}_table_name")
         pages = self.stack.dynamodb.get_paginator("scan").paginate(TableName=name, **only)
         return [{k: str(next(iter(v.values()))) for k, v in item.items()} for page in pages for item in page["Items"]]
 
 
 def in_order(found: list[Visit]) -> list[Visit]:
-    """Visits with the iterations of each Map one after the other, however they ran."""
+    """Return the visits with the iterations of each Map one after the other, even if they ran in parallel."""
     ordered: list[Visit] = []
     inside: list[Visit] = []
     for visit in [*found, None]:
@@ -275,12 +275,12 @@ def in_order(found: list[Visit]) -> list[Visit]:
 
 @cache
 def scenario(name: str) -> Scenario:
-    """A scenario of a sample agent."""
+    """Return a scenario of a sample agent."""
     return next(scenario for scenario in load_scenarios() if scenario.name == name)
 
 
 def waiting(world: World) -> str:
-    """An agent that has asked its user on which day to fly."""
+    """Return an agent that has asked its user for the day of the flight."""
     agent_id = world.start(scenario("ask_the_user"))
     world.settle(agent_id, Status.WAITING_FOR_INPUT)
     return agent_id

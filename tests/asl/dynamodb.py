@@ -1,4 +1,4 @@
-"""The machines' requests to the table, and what their expressions say."""
+"""The machines' requests to the table, with their expressions taken apart."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from workflows.machines import Machine, State
 
 STATE = json.dumps({"S": "STATE"})
 ENTRY = "a ledger entry"
-"""`Request.record` of every ledger entry, whatever path its key comes by."""
+"""`Request.record` of every ledger entry, from any path of its key."""
 JOURNAL = "a journal entry"
 """`Request.record` of every entry of a journal."""
 _JOURNAL_KEYS = {
@@ -50,7 +50,7 @@ class Request:
 
     @cached_property
     def record(self) -> str:
-        """The item's `record` as the machine gives it, as JSON: the same text is the same kind of item."""
+        """The item's `record` as JSON, as the machine gives it. Equal texts mean the same kind of item."""
         record = json.dumps((self.fields.get("Key") or self.fields["Item"])["record"])
         if record in _JOURNAL_KEYS:
             return JOURNAL
@@ -58,7 +58,7 @@ class Request:
 
     @property
     def values(self) -> dict[str, dict[str, str]]:
-        """The values of its placeholders."""
+        """The values behind its placeholders."""
         values: dict[str, dict[str, str]] = self.fields.get("ExpressionAttributeValues", {})
         return values
 
@@ -97,7 +97,7 @@ class Request:
 
     @cached_property
     def changed(self) -> set[str]:
-        """The attributes that its UpdateExpression names, however it changes them."""
+        """The attributes that its UpdateExpression names, in any clause."""
         named = _TOKEN.findall(self.fields.get("UpdateExpression", ""))
         return {self.attribute(name) for name in named if name[0] != ":" and name not in _SYNTAX}
 
@@ -118,12 +118,12 @@ class Request:
 
     @cached_property
     def demanded(self) -> dict[str, str]:
-        """What its condition demands of attributes in any case: `a = :a AND b = :b`."""
+        """The attributes that its condition compares with `=` in every case: `a = :a AND b = :b`."""
         terms = [re.fullmatch(r"(#?\w+)\s*=\s*(:\w+)", term) for term in self.terms]
         return {self.attribute(term[1]): next(iter(self.values[term[2]].values())) for term in terms if term}
 
     def attribute(self, token: str) -> str:
-        """The attribute that a name or placeholder stands for."""
+        """Return the attribute that a name or placeholder stands for."""
         return self.names.get(token, token)
 
     @cached_property
@@ -133,7 +133,7 @@ class Request:
 
 
 def requests(machine: Machine) -> Iterator[Request]:
-    """Every request of every Task; the parts of a transaction one by one."""
+    """Yield every request of every Task; the parts of a transaction one by one."""
     for task in machine.tasks():
         if task.action == "transactWriteItems":
             for part in task.fields["Parameters"]["TransactItems"]:
@@ -144,12 +144,12 @@ def requests(machine: Machine) -> Iterator[Request]:
 
 
 def writes(machine: Machine) -> Iterator[Request]:
-    """Those that change an item."""
+    """Return the requests that change an item."""
     return (request for request in requests(machine) if request.kind in ("Put", "Update", "Delete"))
 
 
 def created(machines: Iterable[Machine]) -> dict[str, dict[str, str]]:
-    """The attributes, with their types, that every item of a kind has at its creation, by `Request.record`."""
+    """Return the attributes, with their types, that every item of a kind has at its creation, by `Request.record`."""
     kinds: dict[str, dict[str, str]] = {}
     for machine in machines:
         for write in writes(machine):
@@ -161,5 +161,5 @@ def created(machines: Iterable[Machine]) -> dict[str, dict[str, str]]:
 
 
 def type_of(value: dict[str, str]) -> str:
-    """An attribute value's type: S, N, …"""
+    """Return an attribute value's type: S, N, …"""
     return next(iter(value)).removesuffix(".$")

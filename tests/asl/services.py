@@ -8,8 +8,8 @@ from botocore.model import OperationModel, ServiceModel, StringShape
 
 from workflows.machines import State
 
-# The name in a Resource: the prefix of its errors, and botocore's name for it. An SDK integration spells its errors
-# otherwise than an optimized one: DynamoDb.*, not DynamoDB.*.
+# Each name in a Resource, with the prefix of its errors and botocore's name for it. An SDK integration spells its
+# errors in another way than an optimized integration: DynamoDb.*, not DynamoDB.*.
 _SERVICES = {
     "aws-sdk:dynamodb": ("DynamoDb", "dynamodb"),
     "aws-sdk:bedrockruntime": ("BedrockRuntime", "bedrock-runtime"),
@@ -22,7 +22,7 @@ _SERVICES = {
 
 @dataclass(frozen=True)
 class Call:
-    """What a Task calls: `prefix` begins the names of its errors."""
+    """The API operation that a Task calls. `prefix` begins the names of its errors."""
 
     prefix: str
     operation: OperationModel
@@ -35,13 +35,13 @@ class Call:
 
 
 def called(task: State) -> Call:
-    """What a Task calls. Raises KeyError for a service that is not known here, and for an operation that is none."""
+    """Return the operation that a Task calls. Raises KeyError for an unknown service or operation."""
     prefix, name = _SERVICES[task.service]
     return Call(prefix, _service(name).operation_model(task.action[0].upper() + task.action[1:]))
 
 
 def execution_statuses() -> set[str]:
-    """What DescribeExecution may say of an execution."""
+    """Return the statuses that DescribeExecution may give."""
     shape = _service("stepfunctions").shape_for("ExecutionStatus")
     assert isinstance(shape, StringShape)
     return set(shape.enum)

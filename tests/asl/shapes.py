@@ -1,7 +1,7 @@
-"""What is proven to be in the data at each state: the machine run on shapes instead of values.
+"""Proof of the data at each state: run a machine on shapes instead of values.
 
-A path that is not there kills an execution on AWS with an error that nothing catches. So the data is followed along
-every way through a machine; where ways meet, what is on both is proven, and a Choice that asks `IsPresent` proves more.
+On AWS, a path that is missing ends the execution with an error that no Catch catches. So the data is followed along
+every way through a machine. Where ways meet, only fields on both are proven; a Choice with `IsPresent` proves more.
 """
 
 import inspect
@@ -17,8 +17,8 @@ from pydantic import BaseModel
 from workflows.machines import Machine, Scope, State
 
 CONTEXT = {"$$.Execution.Id", "$$.Execution.RedriveCount", "$$.Execution.StartTime", "$$.State.EnteredTime"}
-"""What every engine has in the context object; `$$.Map.Item.Value` besides, in an ItemSelector, and `$$.Task.Token`, in
-a Task that waits for it."""
+"""The context paths of every engine. Also `$$.Map.Item.Value` in an ItemSelector, and `$$.Task.Token` in a Task that
+waits for it."""
 _PATH = re.compile(r"\$\$?(?:\.[\w-]+|\[[*\d]+\])*")
 _TEXT = re.compile(r"'(?:\\.|[^'\\])*'")
 Way = tuple[str, ...]
@@ -26,29 +26,29 @@ Way = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Shape:
-    """What is known of a value. A field that is not among `fields` may be missing; if it is `closed`, there is none
-    but `fields` and `maybe`."""
+    """The known part of a value. A field outside `fields` may be missing. If `closed`, there are no fields outside
+    `fields` and `maybe`."""
 
     fields: Mapping[str, "Shape"] = field(default_factory=dict)
     items: "Shape | None" = None
-    """Of each item, if it is a list."""
+    """The shape of each item, if the value is a list."""
     text: "Shape | None" = None
-    """Of the JSON that it holds, if it is a text."""
+    """The shape of the JSON in it, if the value is a text."""
     maybe: Mapping[str, "Maybe"] = field(default_factory=dict)
-    """What a field is, if it is there."""
+    """The shape of each field that may be missing."""
     closed: bool = False
     whole: type[BaseModel] | None = None
-    """What it is if there is anything in it: a model that may be null, or leaves out what is not there."""
+    """The model of the value if it is not empty: the value may be null, or leave out missing fields."""
 
     def at(self, way: Way) -> "Shape | None":
-        """The value at a path; None if it may be missing."""
+        """Return the value at a path; None if it may be missing."""
         if not way:
             return self
         inner = self.items if way[0] == "*" else self.fields.get(way[0])
         return inner and inner.at(way[1:])
 
     def put(self, way: Way, value: "Shape") -> "Shape":
-        """With a value put at a path, as ResultPath does."""
+        """Return the shape with a value put at a path, as ResultPath does."""
         if not way:
             return value
         inner = self.fields.get(way[0], NOTHING).put(way[1:], value)
@@ -56,7 +56,7 @@ class Shape:
         return replace(self, fields={**self.fields, way[0]: inner}, maybe=maybe)
 
     def prove(self, way: Way) -> "Shape":
-        """With the knowledge that there is something at a path."""
+        """Return the shape with a path known to be present."""
         if not way:
             return self
         if self.whole:
@@ -68,7 +68,7 @@ class Shape:
         return replace(self, fields={**self.fields, way[0]: inner.prove(way[1:])})
 
     def lacks(self, way: Way) -> bool:
-        """Whether a path asks for a field that a known object never has."""
+        """Return whether a path asks for a field that a known object never has."""
         if not way:
             return False
         if self.whole:
@@ -78,14 +78,14 @@ class Shape:
         return self._never(way) if way[0] in self.maybe else self.closed
 
     def _never(self, way: Way) -> bool:
-        """Whether a path inside of something that may be there leads to what is not known of it."""
+        """Return whether a path inside an optional field asks for a part that is unknown or never present."""
         if not way:
             return False
         known = self._known(way[0])
         return not known or all(maybe.shape._never(way[1:]) for maybe in known)
 
     def meet(self, other: "Shape") -> "Shape":
-        """What is known of a value that is the one or the other."""
+        """Return the known part of a value that is one of the two."""
         both = self.fields.keys() & other.fields.keys()
         maybe = {}
         for name in {*self.fields, *self.maybe, *other.fields, *other.maybe} - both:
@@ -102,7 +102,7 @@ class Shape:
         )
 
     def _known(self, name: str) -> "list[Maybe] | None":
-        """What a field is if it is there, or nothing if it never is; None if that is not known."""
+        """Return the possible shapes of a field: an empty list if it is never present, None if that is not known."""
         if name in self.fields:
             return [Maybe(self.fields[name])]
         if name in self.maybe:
@@ -112,13 +112,13 @@ class Shape:
 
 @dataclass(frozen=True)
 class Maybe:
-    """A field that is this if it is there. What proves it is the field called `proof` inside; without one, any."""
+    """The shape of an optional field. The inner field named by `proof` proves its presence; without one, any."""
 
     shape: Shape
     proof: str | None = None
 
     def meet(self, other: "Maybe") -> "Maybe":
-        """What is known of a field that is the one or the other."""
+        """Return the known part of a field that is one of the two."""
         return Maybe(self.shape.meet(other.shape), self.proof or other.proof)
 
 
@@ -126,12 +126,12 @@ NOTHING = Shape()
 
 
 def record(fields: Mapping[str, Shape]) -> Shape:
-    """An object with these fields and no others."""
+    """Return an object with these fields and no others."""
     return Shape(fields, closed=True)
 
 
 def of_value(value: Any) -> Shape:
-    """The shape of a constant."""
+    """Return the shape of a constant."""
     if isinstance(value, dict):
         return record({name: of_value(item) for name, item in value.items()})
     if isinstance(value, list) and value:
@@ -140,9 +140,9 @@ def of_value(value: Any) -> Shape:
 
 
 def of_model(annotation: Any) -> Shape:
-    """The shape of a pydantic model's dump. Of `X | None` it is X: which of them, the data tells in another field.
+    """Return the shape of a pydantic model's dump. `X | None` counts as X: another field of the data tells which it is.
 
-    Where X is the model itself, which nests, the data must be asked.
+    Where X is the model itself, which nests, a Choice must check the data.
     """
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         sparse = annotation.__pydantic_decorators__.model_serializers
@@ -166,16 +166,16 @@ def _of_fields(model: type[BaseModel]) -> Shape:
 
 
 def meet(shapes: Iterable[Shape]) -> Shape:
-    """What is known of a value that is one of these."""
+    """Return the known part of a value that is one of these."""
     return reduce(Shape.meet, shapes)
 
 
 @dataclass
 class Flow:
-    """Follows the data through a machine.
+    """A walk of the data through a machine.
 
-    `results` tells what a Task gives, `errors` what a Catch of these names puts. Afterwards `problems` has what may be
-    missing, and `ends` the output of each state that ends its scope, by its path.
+    `results` gives the result of a Task; `errors` gives the value that a Catch of these names puts. Afterwards
+    `problems` lists the paths that may be missing, and `ends` the output of each state that ends its scope, by path.
     """
 
     machine: Machine
@@ -184,10 +184,10 @@ class Flow:
     problems: dict[tuple[str, str], State] = field(default_factory=dict)
     ends: dict[str, Shape] = field(default_factory=dict)
     _state: State | None = None
-    """The state whose reads are reported; None while the shapes are still being found."""
+    """The state whose reads are reported; None while the shapes are not yet complete."""
 
     def run(self, start: Shape) -> None:
-        """Follows the data from the execution's input on."""
+        """Follow the data from the execution's input on."""
         scopes = {scope.path: scope for scope in self.machine.scopes()}
         self._run(scopes[""], start, scopes)
 
@@ -212,7 +212,7 @@ class Flow:
         return meet(ends) if ends else NOTHING
 
     def _steps(self, state: State, raw: Shape, scopes: dict[str, Scope]) -> Iterator[tuple[str, Shape]]:
-        """Where the state leads, and with what; to "" where it ends."""
+        """Yield each next state with its data; "" at an end."""
         fields = state.fields
         if state.type == "Choice":
             yield from self._choose(fields, raw)
@@ -254,7 +254,7 @@ class Flow:
     def _build(
         self, template: Any, data: Shape, context: Iterable[str] = frozenset(CONTEXT), item: Shape = NOTHING
     ) -> Shape:
-        """What Parameters, an ItemSelector or a ResultSelector makes."""
+        """Return the shape that Parameters, an ItemSelector or a ResultSelector makes."""
         if isinstance(template, dict):
             return record(
                 {
@@ -271,13 +271,13 @@ class Flow:
     def _evaluate(
         self, expression: str, data: Shape, context: Iterable[str] = frozenset(CONTEXT), item: Shape = NOTHING
     ) -> Shape:
-        """What a path or an intrinsic function gives."""
+        """Return the shape that a path or an intrinsic function gives."""
         paths = _PATH.findall(_TEXT.sub("", expression))
         values = [self._read(path, data, context, item) for path in paths]
         if expression in paths:
             return values[0]
         if expression.startswith("States.JsonMerge("):
-            # Of what the second may replace, no more is known than that it is there.
+            # The second value may replace fields of the first: for those, only their presence is known.
             kept = values[0].fields if values[1].closed else dict.fromkeys(values[0].fields, NOTHING)
             return Shape({**kept, **values[1].fields})
         if expression.startswith("States.ArrayGetItem("):
@@ -291,7 +291,7 @@ class Flow:
     ) -> Shape:
         if path.startswith("$$"):
             if path not in context:
-                self._report(f"{path} is not to be had here on every engine")
+                self._report(f"{path} is not available here on every engine")
             return item if path == "$$.Map.Item.Value" else NOTHING
         found = data.at(_way(path))
         if found is None:
@@ -306,12 +306,12 @@ class Flow:
             yield fields["Default"], data
 
     def _assume(self, rule: dict[str, Any], data: Shape, holds: bool) -> Shape:
-        """What is known once a condition is true, or false."""
+        """Return the shape of the data once a condition is true, or false."""
         if "Not" in rule:
             return self._assume(rule["Not"], data, not holds)
         if "And" in rule or "Or" in rule:
-            # All parts of a true And are true, and of a false Or false. Otherwise the first that decides is the last
-            # that was looked at.
+            # All parts of a true And are true, and all parts of a false Or are false. Otherwise one part decides: it is
+            # the last part that was evaluated.
             all_of = "And" in rule
             deciding = []
             for part in rule["And"] if all_of else rule["Or"]:

@@ -1,6 +1,6 @@
-"""What the static tests share: the machines, and a table of changes that proves that each rule can fail.
+"""Shared parts of the static tests: the machines, and a table of changes that proves that each rule can fail.
 
-A rule takes a machine and yields what is wrong with it: file, state and what to do.
+A rule takes a machine and yields its problems: file, state and what to do.
 """
 
 import copy
@@ -20,12 +20,12 @@ Rule = Callable[[Machine], Iterator[str]]
 
 
 def problem(machine: Machine, state: State | None, text: str) -> str:
-    """A rule's message; `state` is None for what concerns the whole machine."""
+    """Return a rule's message; `state` is None for a problem of the whole machine."""
     return f"asl/{machine.name}.asl.yaml: {f'{state.path}: ' if state else ''}{text}"
 
 
 def holds(*rules: Rule) -> pytest.MarkDecorator:
-    """Runs a test `(rule, machine)` for each rule on each machine."""
+    """Parametrize a test `(rule, machine)` with each rule on each machine."""
     cases = [
         pytest.param(rule, machine, id=f"{machine.name}-{rule.__name__}")
         for machine in MACHINES.values()
@@ -35,7 +35,7 @@ def holds(*rules: Rule) -> pytest.MarkDecorator:
 
 
 def assert_holds(rule: Rule, machine: Machine) -> None:
-    """Fails with what the rule finds, one line each."""
+    """Fail with the problems that the rule finds, one per line."""
     if found := list(rule(machine)):
         pytest.fail("\n".join(found), pytrace=False)
 
@@ -44,7 +44,7 @@ def assert_holds(rule: Rule, machine: Machine) -> None:
 class Broken:
     """A change that `rule` must catch: `change` gets the definition of the state at `path`, or of the whole machine.
 
-    The complaint must name that state, or the one that is `named`.
+    The problem must name that state, or the state in `named`.
     """
 
     rule: Rule
@@ -54,14 +54,14 @@ class Broken:
     named: str | None = None
 
     def assert_caught(self) -> None:
-        """The change adds a complaint that names the file and the state."""
+        """Check that the change adds a problem that names the file and the state."""
         definition = copy.deepcopy(MACHINES[self.machine].definition)
         broken = Machine(self.machine, definition)
         states = {state.path: state.fields for state in broken.states()}
         self.change(states[self.path] if self.path else definition)
         found = set(self.rule(broken)) - _known(self.rule, self.machine)
         name = self.named or self.path.rpartition("/")[2]
-        assert any(self.machine in text and name in text for text in found), f"overlooked; only found: {found}"
+        assert any(self.machine in text and name in text for text in found), f"overlooked; the rule only found: {found}"
 
 
 @cache
@@ -70,7 +70,7 @@ def _known(rule: Rule, machine: str) -> frozenset[str]:
 
 
 def catches(*broken: Broken) -> pytest.MarkDecorator:
-    """Runs a test `(broken)` for each change."""
+    """Parametrize a test `(broken)` with each change."""
     cases = [
         pytest.param(entry, id=f"{entry.rule.__name__}-{entry.machine}.{entry.path or 'machine'}") for entry in broken
     ]

@@ -1,4 +1,4 @@
-"""What template.yaml says of a machine."""
+"""The parts of template.yaml that describe a machine."""
 
 from functools import cache
 from typing import Any
@@ -13,25 +13,25 @@ def _template() -> dict[str, Any]:
 
 
 def definition_uris() -> dict[str, str]:
-    """The definition file of each state machine, by logical id."""
+    """Return the definition file of each state machine, by logical id."""
     return {name: resource["DefinitionUri"] for name, resource in _of_type("AWS::Serverless::StateMachine").items()}
 
 
 def state_machine(name: str) -> dict[str, Any]:
-    """The properties of the machine whose definition is `asl/<name>.asl.yaml`; empty if there is none."""
+    """Return the properties of the machine whose definition is `asl/<name>.asl.yaml`; empty if there is none."""
     uri = f"asl/{name}.asl.yaml"
     found = [entry for entry in _of_type("AWS::Serverless::StateMachine").values() if entry["DefinitionUri"] == uri]
     return found[0] if found else {}
 
 
 def substitutions(name: str) -> dict[str, Any]:
-    """What is filled into a machine."""
+    """Return the DefinitionSubstitutions of a machine."""
     filled: dict[str, Any] = state_machine(name).get("DefinitionSubstitutions", {})
     return filled
 
 
 def function_timeout(name: str, substitution: str) -> int | None:
-    """Seconds that the function behind a machine's `${substitution}` has; None if the template has no such function."""
+    """Return the timeout in seconds of the function behind a machine's `${substitution}`; None if it is no function."""
     value = substitutions(name).get(substitution, {})
     target = value.get("Fn::GetAtt", [""]) if isinstance(value, dict) else [""]
     logical_id = (target if isinstance(target, list) else target.split("."))[0]
@@ -43,13 +43,13 @@ def function_timeout(name: str, substitution: str) -> int | None:
 
 
 def event_patterns(name: str) -> list[dict[str, Any]]:
-    """The patterns of the rules that start a machine."""
+    """Return the patterns of the rules that start a machine."""
     events = state_machine(name).get("Events", {}).values()
     return [event["Properties"]["Pattern"] for event in events if event["Type"] == "EventBridgeRule"]
 
 
 def is_scheduled(name: str) -> bool:
-    """Whether a schedule starts a machine."""
+    """Return whether a schedule starts a machine."""
     return any(event["Type"] == "Schedule" for event in state_machine(name).get("Events", {}).values())
 
 

@@ -1,4 +1,4 @@
-"""What the machines put on the bus is what the contract promises."""
+"""The events that machines put on the bus match the contract."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -20,13 +20,13 @@ STATE_IMAGE = {
     "status": {"S": "FAILED"},
     "nextAction": {"S": "PLANNING"},
     "error": {"S": "States.Timeout"},
-    "errorMessage": {"S": "Nobody answered."},
+    "errorMessage": {"S": "No answer came."},
     "currentState": {"S": "PLANNING"},
     "lastUpdatedBy": {"S": "arn:aws:states:us-east-1:000000000000:execution:turnstile-AgentTurn:1"},
     "parent": {"S": "agent-0"},
     "children": {"S": '["child-1", "child-2"]'},
 }
-"""STATE, as the table's stream has it."""
+"""STATE, in the format of the table's stream."""
 STALE = Stale(
     agent_id="agent-1",
     step=7,
@@ -57,9 +57,9 @@ CARRIED: dict[str, dict[str, Any]] = {
     "agent_turn": {"child": CHILD.dump(), "parent": "agent-1"},
     "agent_watch": {"agent": STALE.dump(), "failure": {"error": "TurnDied", "message": "It ended."}},
 }
-"""What each machine carries where it puts an event on the bus."""
+"""The values of each machine where it puts an event on the bus."""
 DETAILS = EVENTS | {"AgentRequested": ChildRequested}
-"""What a machine puts on the bus, by detail-type: the only agents that machines ask for are children."""
+"""The events of the machines by detail-type. Machines request only child agents."""
 
 
 def details_are_the_contracts(machine: Machine) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Where the machines lead: no iteration of a Map fails, and every failure is seen from outside."""
+"""Routes of the machines: no iteration of a Map fails, and every failure is visible from outside."""
 
 import re
 from collections.abc import Iterator
@@ -10,17 +10,17 @@ from workflows.machines import Machine, Scope, State
 
 RECOVERIES = {
     ("agent_start", "RouteExisting", "AgentAlreadyStarted"): "a second delivery of an event that has done its work",
-    ("agent_start", "Pause", "CreateAgent"): "two requests for one id met and neither was written: write again",
+    ("agent_start", "Pause", "CreateAgent"): "two requests for one id met and neither wrote its items: write again",
     ("agent_input", "RouteRefusal", "RouteKept"): "a second delivery of an event that has done its work",
     ("agent_input", "Pause", "LookAgain"): "the agent moved between the look and the write: look again",
     ("agent_turn", "RouteClaim", "KeepClaim"): "the claim had succeeded and its answer was lost",
     ("agent_turn", "RouteStep", "TurnAlreadyTaken"): "a second delivery of an event whose turn is taken",
-    ("agent_turn", "CloseTurn", "LoadTurn"): "an input came meanwhile; if it was the lease, LoadTurn says LeaseLost",
+    ("agent_turn", "CloseTurn", "LoadTurn"): "an input came meanwhile; if the lease was lost, LoadTurn says LeaseLost",
     (
         "agent_turn",
         "RouteUnrecorded",
         "LoadTurn",
-    ): "an input came that was not heard; or LoadTurn says LeaseLost",
+    ): "an input came that the model has not read; or the lease was lost and LoadTurn says so",
     ("agent_turn", "RouteEffect", "EffectKnown"): "the ledger knows the result of this call",
     ("agent_turn", "RouteFallback", "UseFallback"): "the definition names another model to ask",
     ("agent_turn", "RouteRefusal", "UseAlternative"): "nothing happened, and another tool may do it",
@@ -31,8 +31,8 @@ RECOVERIES = {
     ("agent_turn", "RouteTooLarge", "ResultsTooLarge"): "every call has ended, and only their answers are too large",
     ("agent_recovery", "CallAgain", "NoteAnswer"): "the tool acted, and only its answer is too large",
     ("agent_recovery", "CallUndo", "NoteUndo"): "the tool acted, and only its answer is too large",
-    ("agent_recovery", "AskOwner", "TakeOver"): "an owner that nobody remembers does not run",
-    ("agent_recovery", "TakeOver", "NothingToDo"): "somebody else has taken the agent over",
+    ("agent_recovery", "AskOwner", "TakeOver"): "Step Functions knows no such execution, so the owner does not run",
+    ("agent_recovery", "TakeOver", "NothingToDo"): "another recovery has taken the agent over",
     (
         "agent_recovery",
         "CallAgain",
@@ -40,35 +40,35 @@ RECOVERIES = {
     ): "a call that the tool refuses has settled that nothing happened",
     ("agent_recovery", "RouteLookUp", "LookUp"): "the call by its key has ended, and a look-up tells what happened",
     ("agent_recovery", "AskOperator", "LoadRecovery"): "the lease is lost, and LoadRecovery says so",
-    ("agent_recovery", "AskOperator", "CountReminder"): "nobody has answered yet: ask again, or leave it FAILED",
+    ("agent_recovery", "AskOperator", "CountReminder"): "no answer came in time: ask again, or leave it FAILED",
     ("agent_recovery", "AskOperator", "AnswerUnreadable"): "an answer that is too long is asked for again",
     ("agent_recovery", "ReadAnswer", "AnswerUnreadable"): "an answer that cannot be read is asked for again",
-    ("agent_recovery", "MarkWaiting", "LoadRecovery"): "it is to be cancelled; or LoadRecovery says LeaseLost",
+    ("agent_recovery", "MarkWaiting", "LoadRecovery"): "a cancellation came meanwhile; or LoadRecovery says LeaseLost",
     ("agent_recovery", "RecordRecovery", "LoadRecovery"): "an input came meanwhile; or LoadRecovery says LeaseLost",
-    ("agent_watch", "AskOwner", "OwnerForgotten"): "an execution that is not known any more does not run",
-    ("agent_watch", "AnnounceTurn", "LookedAfter"): "it has moved meanwhile",
-    ("agent_watch", "AnnounceError", "LookedAfter"): "it has moved meanwhile",
-    ("agent_watch", "RemindApprover", "LookedAfter"): "it has moved meanwhile, or another run has done it",
-    ("agent_watch", "WakeParent", "LookedAfter"): "it has moved meanwhile",
-    ("agent_watch", "AnnounceEnd", "LookedAfter"): "it has moved meanwhile",
+    ("agent_watch", "AskOwner", "OwnerForgotten"): "an execution that Step Functions has forgotten does not run",
+    ("agent_watch", "AnnounceTurn", "LookedAfter"): "the agent has moved meanwhile",
+    ("agent_watch", "AnnounceError", "LookedAfter"): "the agent has moved meanwhile",
+    ("agent_watch", "RemindApprover", "LookedAfter"): "the agent has moved meanwhile, or another run has reminded",
+    ("agent_watch", "WakeParent", "LookedAfter"): "the agent has moved meanwhile",
+    ("agent_watch", "AnnounceEnd", "LookedAfter"): "the agent has moved meanwhile",
 }
-"""The only ways back from a failure to a success, and why."""
+"""The only routes from a failure back to a success, each with its reason."""
 STOPS_ITS_SIBLINGS = {
-    ("agent_turn", "StartChild"): "a child that is asked for twice is made once, and a recovery asks for all again"
+    ("agent_turn", "StartChild"): "two requests create one child, and a recovery requests all children again"
 }
-"""The only states inside of a Map that may fail, and why."""
+"""The only states inside a Map that may fail, each with its reason."""
 
 
 def names_are_pascal_case(machine: Machine) -> Iterator[str]:
     for state in machine.states():
         if not re.fullmatch(r"([A-Z][a-z0-9]*)+", state.name):
-            yield problem(machine, state, "name it in PascalCase, as an operator would say it")
+            yield problem(machine, state, "name it in PascalCase, for an operator to read")
 
 
 def choices_have_a_default(machine: Machine) -> Iterator[str]:
     for state in machine.states():
         if state.type == "Choice" and "Default" not in state.fields:
-            yield problem(machine, state, "add Default: without a match the execution dies of States.NoChoiceMatched")
+            yield problem(machine, state, "add Default: without a match the execution ends in States.NoChoiceMatched")
 
 
 def nothing_inside_a_map_can_fail(machine: Machine) -> Iterator[str]:
@@ -77,37 +77,37 @@ def nothing_inside_a_map_can_fail(machine: Machine) -> Iterator[str]:
             continue
         for state in scope.states.values():
             if state.type == "Fail":
-                yield problem(machine, state, f"end with an outcome: a Fail stops its siblings in {scope.path}")
+                yield problem(machine, state, f"end with an outcome: a Fail stops the other iterations of {scope.path}")
             allowed = (machine.name, state.name) in STOPS_ITS_SIBLINGS
             if _can_fail(state) and not _catches_everything(state) and not allowed:
                 yield problem(
-                    machine, state, "add Catch [States.ALL] as the last one, alone: a failure stops its siblings"
+                    machine, state, "add Catch [States.ALL] as the last one, alone: a failure stops other iterations"
                 )
         for state in _looping(scope):
             yield problem(machine, state, f"break the loop: every way through {scope.path} must end")
 
 
-def who_holds_the_lease_records_its_failures(machine: Machine) -> Iterator[str]:
+def holders_of_the_lease_record_failures(machine: Machine) -> Iterator[str]:
     own = next(machine.scopes())
     if "LoadTurn" not in own.states:
         return
     for state in own.reached_from("LoadTurn"):
         if _can_fail(state) and not _catches_everything(state):
-            yield problem(machine, state, "add Catch [States.ALL] as the last one, alone: nobody would free the lease")
+            yield problem(machine, state, "add Catch [States.ALL] as the last one, alone: else the lease stays taken")
 
 
 def failures_end_as_failures(machine: Machine) -> Iterator[str]:
     for scope in machine.scopes():
         for state in scope.states.values():
-            # What fills $.failure has found one without an error.
+            # A state that fills $.failure has found a failure without an error.
             failing = state.successors if "failure" in state.fields.get("Parameters", {}) else state.caught
             for target in sorted(failing):
                 if way := _way_to_success(machine, scope, state.name, target):
-                    yield problem(machine, state, f"end in a Fail: a failure ends well by way of {', '.join(way)}")
+                    yield problem(machine, state, f"end in a Fail: a failure becomes a success by {', '.join(way)}")
 
 
 def _way_to_success(machine: Machine, scope: Scope, name: str, target: str) -> list[str]:
-    """How the step from `name` to `target` comes to an end that looks well, recoveries aside; empty if it does not."""
+    """Return a way from `name` over `target` to a success without RECOVERIES; empty if there is none."""
     waiting, seen = [(name, [target])], set()
     while waiting:
         before, way = waiting.pop()
@@ -122,7 +122,7 @@ def _way_to_success(machine: Machine, scope: Scope, name: str, target: str) -> l
 
 
 def _looping(scope: Scope) -> Iterator[State]:
-    """The states that a way leads back to, without going deeper into something that nests: that ends by itself."""
+    """Yield the states that a way leads back to. Steps deeper into nested data are no loop: nested data ends."""
     deeper = {name for name, state in scope.states.items() if _goes_deeper(state, scope)}
     for name in scope.states.keys() - deeper:
         waiting, seen = [name], set(deeper)
@@ -134,7 +134,7 @@ def _looping(scope: Scope) -> Iterator[State]:
 
 
 def _goes_deeper(state: State, scope: Scope) -> bool:
-    """Whether it puts a part of a value in the value's place, and nobody else in its scope puts anything there."""
+    """Return whether a state replaces a value by a part of it, and no other state of its scope writes that value."""
     place = state.fields.get("ResultPath", "$")
     if state.type != "Pass" or place == "$" or not state.fields.get("InputPath", "$").startswith(f"{place}."):
         return False
@@ -163,7 +163,7 @@ def _tells_a_failure(end: State) -> bool:
     names_are_pascal_case,
     choices_have_a_default,
     nothing_inside_a_map_can_fail,
-    who_holds_the_lease_records_its_failures,
+    holders_of_the_lease_record_failures,
     failures_end_as_failures,
 )
 def test_rule(rule: Rule, machine: Machine) -> None:
@@ -209,9 +209,9 @@ def test_every_recovery_is_needed(recovery: tuple[str, str, str], monkeypatch: p
         lambda s: s["Catch"][1].update(Next="RouteUnknown"),
     ),
     Broken(nothing_inside_a_map_can_fail, "agent_publish", "PublishRecords/PublishError", lambda s: s.pop("Catch")),
-    Broken(who_holds_the_lease_records_its_failures, "agent_turn", "CallTools", lambda s: s.pop("Catch")),
-    Broken(who_holds_the_lease_records_its_failures, "agent_turn", "StartChildren", lambda s: s.pop("Catch")),
-    Broken(who_holds_the_lease_records_its_failures, "agent_turn", "AskModel", lambda s: s["Catch"].pop()),
+    Broken(holders_of_the_lease_record_failures, "agent_turn", "CallTools", lambda s: s.pop("Catch")),
+    Broken(holders_of_the_lease_record_failures, "agent_turn", "StartChildren", lambda s: s.pop("Catch")),
+    Broken(holders_of_the_lease_record_failures, "agent_turn", "AskModel", lambda s: s["Catch"].pop()),
     Broken(failures_end_as_failures, "agent_turn", "PlanningFailed", lambda s: s.update(Next="TurnAlreadyTaken")),
     Broken(failures_end_as_failures, "agent_turn", "RecordFailure", lambda s: s.update(Next="TurnAlreadyTaken")),
     Broken(failures_end_as_failures, "agent_turn", "AskModel", lambda s: s["Catch"][0].update(Next="CloseTurn")),

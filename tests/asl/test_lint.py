@@ -1,4 +1,4 @@
-"""The lint command, and that no file can hide a state."""
+"""The lint command finds every error, and no state is hidden from it."""
 
 from collections.abc import Iterator
 from pathlib import Path

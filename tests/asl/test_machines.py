@@ -1,4 +1,4 @@
-"""Walking a definition reaches every state, wherever it is."""
+"""Walking a definition reaches every state at every depth."""
 
 from typing import Any
 

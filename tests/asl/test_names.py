@@ -19,26 +19,26 @@ from workflows.machines import Machine, State
 
 OURS = {name for name, value in vars(errors).items() if isinstance(value, type)}
 LEFT_TO_ALL = {"ToolOutcomeUnknown": "like any other error of a call that writes, it makes the call UNCERTAIN"}
-"""Our errors that no machine names, because States.ALL does what is right for them."""
+"""Errors of ours that no machine names, because States.ALL handles them correctly."""
 OF_STEP_FUNCTIONS = {"States.ALL", "States.DataLimitExceeded", "States.Timeout"}
-OF_ANY_SDK = {"SdkClientException": "no answer of the service came", "ThrottlingException": "any API may throttle"}
-"""Errors of every SDK integration that its API's model does not have."""
+OF_ANY_SDK = {"SdkClientException": "the service did not answer", "ThrottlingException": "any API may throttle"}
+"""Errors of every SDK integration that its API's model does not name."""
 OF_A_SERVICE = {
-    "EventBridge": {"EventBridge.FailedEntry"},  # an entry was refused, in an answer that is none
+    "EventBridge": {"EventBridge.FailedEntry"},  # an entry was refused, although the request succeeded
     "Lambda": {
-        # Step Functions' own names for what befell the call, or the function's process.
+        # Step Functions' own names for a failure of the call or of the function's process.
         "Lambda.AWSLambdaException",
         "Lambda.ClientExecutionTimeoutException",
         "Lambda.Unknown",
         "Runtime.ExitError",
         "Sandbox.Timedout",
     },
-    "Sfn": {"Sfn.SfnException"},  # what the API's model does not name, throttling too
+    "Sfn": {"Sfn.SfnException"},  # any error that the API's model does not name, throttling too
     "SNS": {"SNS.ThrottledException"},  # the API's model names it, but not for this operation
 }
-"""Errors of one service's integration that the API's model does not have."""
+"""Errors of one service's integration that the API's model does not name."""
 CANCEL = "CANCEL"
-"""What agent_input answers an operator's question with, for somebody who cancels."""
+"""The answer that agent_input gives to an operator's question after a cancellation."""
 INTRINSICS = {
     "States.Array",
     "States.ArrayContains",
@@ -78,18 +78,18 @@ LITERALS: dict[str, set[str]] = {
     "type": {*EVENTS},
     "Source": {SOURCE},
 }
-"""What a field of this name may hold, wherever it stands."""
+"""The values that a field of this name may hold, anywhere in a machine."""
 LEDGER = {"status": {*EffectStatus}}
-"""What it may hold instead in a ledger entry."""
+"""The values that it may hold in a ledger entry instead."""
 EXECUTION = {"status": execution_statuses() | {"FORGOTTEN"}}
-"""What it may hold instead of an execution; FORGOTTEN is ours, for one that Step Functions does not know any more."""
+"""The values for an execution instead. FORGOTTEN is ours, for an execution that Step Functions has forgotten."""
 
 
 def caught_errors_exist(machine: Machine) -> Iterator[str]:
     for state in machine.states():
         handlers = [*state.fields.get("Retry", []), *state.fields.get("Catch", [])]
         for name in sorted({name for handler in handlers for name in handler["ErrorEquals"]} - _errors(state)):
-            yield problem(machine, state, f"{name} is no error of this state; see tests/asl/test_names.py")
+            yield problem(machine, state, f"{name} is not an error of this state; see tests/asl/test_names.py")
 
 
 def failures_have_a_name_and_a_cause(machine: Machine) -> Iterator[str]:
@@ -107,7 +107,7 @@ def compared_errors_exist(machine: Machine) -> Iterator[str]:
             field = re.sub(r"\.[SN]$", "", variable).rpartition(".")[2]
             known = {"Error": caught, "error": recorded}.get(field)
             if known and not any(fnmatchcase(name, value) for name in known):
-                yield problem(machine, state, f"{value} is no error of any state{' here' if known is caught else ''}")
+                yield problem(machine, state, f"{value} is an error of no state{' here' if known is caught else ''}")
 
 
 def intrinsic_functions_exist(machine: Machine) -> Iterator[str]:
@@ -134,7 +134,7 @@ def literals_are_the_contracts(machine: Machine) -> Iterator[str]:
 
 
 def _otherwise(machine: Machine) -> Iterator[tuple[str, dict[str, set[str]]]]:
-    """Where in the data a name means something else than in LITERALS, and what it may be there."""
+    """Yield the places in the data where a name has another meaning than in LITERALS, with its values there."""
     for task in machine.tasks():
         operation, place = called(task).operation.name, str(task.fields.get("ResultPath"))
         if operation == "GetItem" and Request(task, "Get", task.fields["Parameters"]).record == ENTRY:
@@ -153,7 +153,7 @@ def _complaint(machine: Machine, state: State, path: str, value: str, *meant: di
 
 
 def _recorded(machine: Machine) -> Iterator[str]:
-    """The errors that a machine may record or end with."""
+    """Yield the errors that a machine may record or end with."""
     for state in machine.states():
         yield from _errors(state)
         yield from (text for name, text in _constants(state.fields.get("Parameters"), "") if name == "error")
@@ -162,7 +162,7 @@ def _recorded(machine: Machine) -> Iterator[str]:
 
 
 def _comparisons(rules: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """The paths that are compared with a text or a pattern, with it."""
+    """Return each path that a rule compares with a text or a pattern, with that text."""
     found = []
     for rule in rules:
         found += [(rule["Variable"], rule[how]) for how in ("StringEquals", "StringMatches") if how in rule]
@@ -171,7 +171,7 @@ def _comparisons(rules: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _constants(value: Any, name: str) -> list[tuple[str, str]]:
-    """The fields that hold a text, with it."""
+    """Return the fields that hold a text, with that text."""
     if isinstance(value, str):
         return [] if name.endswith(".$") else [(name, value)]
     if isinstance(value, dict):
@@ -180,7 +180,7 @@ def _constants(value: Any, name: str) -> list[tuple[str, str]]:
 
 
 def _errors(state: State) -> set[str]:
-    """What a state may fail with."""
+    """Return the errors that a state may fail with."""
     if state.type != "Task":
         return OF_STEP_FUNCTIONS
     call = called(state)
@@ -211,7 +211,7 @@ def test_every_error_of_ours_is_named_in_a_machine() -> None:
 
 
 def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], object]:
-    """Puts a value somewhere in a state."""
+    """Return a change that puts a value somewhere in a state."""
 
     def change(state: dict[str, Any]) -> None:
         place: Any = state

@@ -1,4 +1,4 @@
-"""What the tasks send: arguments that the API has, in Step Functions' casing, and payloads that the functions take."""
+"""Requests of the tasks: arguments of the API, in Step Functions' casing, and payloads that the functions accept."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,14 +21,14 @@ TAKES: dict[str, type[BaseModel]] = {
     "${LoadRecoveryArn}": AskedOfRecovery,
     "${LoadWatchArn}": BaseModel,
 }
-"""What each function is asked with. Any other is a tool, named by the call."""
+"""The input model of each function. Any other function is a tool, named by the call."""
 JSON_TEXTS = {"Detail", "Message", "Payload"}
-"""Where the API takes JSON as text, Step Functions makes it of an object."""
+"""The arguments in which the API takes JSON as text. Step Functions makes that text from an object."""
 
 
 def arguments_exist(machine: Machine) -> Iterator[str]:
     for task in machine.tasks():
-        # Without Parameters a task's input is the request: its maker's tests check it.
+        # Without Parameters, a task's input is the whole request: the tests of the state that makes it check it.
         shape = called(task).operation.input_shape
         if "Parameters" in task.fields and shape:
             for text in _complaints(task.fields["Parameters"], shape):
@@ -42,11 +42,11 @@ def payloads_fit_their_functions(machine: Machine) -> Iterator[str]:
         payload = task.fields["Parameters"]["Payload"]
         sent = _names(payload)
         function = task.fields["Parameters"].get("FunctionName")
-        # What the machine itself makes up for a tool, it asks of a look-up.
+        # When the machine itself makes an input for a tool, the tool is a look-up.
         if "input" in payload and _names(payload["input"]) != set(CallLookUp.model_fields):
             yield problem(machine, task, f"ask a look-up with {', '.join(CallLookUp.model_fields)}")
         if function is not None and function not in TAKES:
-            yield problem(machine, task, f"add to TAKES in tests/asl what {function} takes")
+            yield problem(machine, task, f"add the input model of {function} to TAKES in tests/asl")
         elif wrong := (sent - _fields(function)) | (_fields(function, required=True) - sent):
             yield problem(machine, task, f"unknown or missing in the Payload: {', '.join(sorted(wrong))}")
 

@@ -1,4 +1,4 @@
-"""Every path that a machine reads is there, whichever way the execution came."""
+"""Every path that a machine reads is present on every way to that state."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -26,7 +26,7 @@ GIVES: dict[str, type[BaseModel]] = {
     "${LoadRecoveryArn}": Situation,
     "${LoadWatchArn}": Watch,
 }
-"""What each function answers. Any other is a tool, and nothing is known of its answer."""
+"""The output model of each function. Any other function is a tool, and its answer is unknown."""
 REGISTERED = {
     '{"S": "LATEST"}': {"agentId": "S", "record": "S", "version": "N", "definition": "S", "registeredAt": "S"}
 }
@@ -36,11 +36,11 @@ ATTRIBUTES = REGISTERED | {
     kind: {name: type_ for name, type_ in item.items() if name not in REMOVED}
     for kind, item in created(MACHINES.values()).items()
 }
-"""What every item of a kind has, at any time, with types."""
+"""The attributes, with types, that every item of a kind always has."""
 SOMETIMES: dict[str, dict[str, type[BaseModel]]] = {JOURNAL: {"decision": Decision}}
 """The attributes that only some items of a kind have: JSON of a model, as text."""
 ENVELOPE = {"version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail"}
-"""What every event from EventBridge has."""
+"""The fields of every event from EventBridge."""
 
 
 def paths_are_proven(machine: Machine) -> Iterator[str]:
@@ -65,19 +65,19 @@ def _follow(machine: Machine) -> Flow:
 
 
 def _start(machine: Machine) -> Shape:
-    """The execution's input: an event that the rule lets pass, a schedule's, or what the outbox pipe delivers."""
+    """Return the execution's input: an event that the rule lets pass, a schedule's event, or the outbox pipe's."""
     envelope = record(dict.fromkeys(ENVELOPE, NOTHING))
     if template.is_scheduled(machine.name):
         return envelope
     if patterns := template.event_patterns(machine.name):
         return envelope.put(("detail",), meet([_demanded(pattern.get("detail", {})) for pattern in patterns]))
-    # Only STATE is ever announced, and then it has this attribute for once.
+    # Only STATE is ever announced, and only then does it have this attribute.
     state = Maybe(_stored(ATTRIBUTES[STATE] | {"announce": "S"}), proof="announce")
     return Shape(items=Shape({"dynamodb": Shape(maybe={"NewImage": state})}))
 
 
 def _demanded(pattern: dict[str, Any]) -> Shape:
-    """What an event has that matches a pattern."""
+    """Return the fields that an event has if it matches a pattern."""
     return Shape(
         {
             name: _demanded(values) if isinstance(values, dict) else NOTHING
@@ -88,7 +88,7 @@ def _demanded(pattern: dict[str, Any]) -> Shape:
 
 
 def _result(task: State) -> Shape:
-    """What a Task gives; nothing of it may be read that is not here."""
+    """Return the result of a Task. A machine may read no other fields of it."""
     parameters = task.fields.get("Parameters", {})
     match called(task).operation.name:
         case "Invoke":
@@ -103,7 +103,7 @@ def _result(task: State) -> Shape:
 
 
 def _item(request: Request) -> Shape:
-    """An item that exists: all of its attributes, or those that the request asks for."""
+    """Return the shape of an existing item: all of its attributes, or those that the request asks for."""
     attributes, models = ATTRIBUTES[request.record], SOMETIMES.get(request.record, {})
     if "ProjectionExpression" in request.fields:
         asked = {request.attribute(token) for token in request.tokens}
@@ -118,7 +118,7 @@ def _stored(attributes: dict[str, str]) -> Shape:
 
 
 def _error(names: list[str]) -> Shape:
-    """What a Catch puts. The cause of an exception of a function is JSON."""
+    """Return the value that a Catch puts. The cause of a function's exception is JSON."""
     raised = all(hasattr(errors, name) for name in names)
     cause = of_value({"errorType": "", "errorMessage": ""}) if raised else None
     return record({"Error": NOTHING, "Cause": Shape(text=cause)})
@@ -146,7 +146,7 @@ def test_what_is_read_of_a_result_exists_in_the_api(machine: str, task: str, mem
 
 
 def _read(name: str, path: str, *way: str | int) -> Callable[[dict[str, Any]], object]:
-    """Makes a state read a path, in its Parameters or at another place in it."""
+    """Return a change that makes a state read a path, in its Parameters or at another place in it."""
 
     def change(state: dict[str, Any]) -> None:
         place: Any = state

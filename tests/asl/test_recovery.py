@@ -1,4 +1,4 @@
-"""What agent_recovery makes of a failure: every one that a turn may end with has its answer."""
+"""Routes of agent_recovery: each failure that may end a turn has a route."""
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -16,8 +16,8 @@ from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, hol
 from workflows.machines import Machine, State
 
 TURN = MACHINES["agent_turn"]
-LEFT_TO_THE_OPERATOR = {"Misaligned": "the record contradicts the model twice, and neither may be believed"}
-"""Failures of a turn that ClassifyError does not name, because its default is right for them."""
+LEFT_TO_THE_OPERATOR = {"Misaligned": "the record contradicts the model twice, and neither can be trusted"}
+"""Failures of a turn that ClassifyError does not name, because its Default is correct for them."""
 OURS = {name for name, value in vars(errors).items() if isinstance(value, type)}
 GONE = "Sfn.ExecutionDoesNotExistException"
 
@@ -26,7 +26,7 @@ def failures_of_a_turn_are_classified(machine: Machine) -> Iterator[str]:
     for classify in _states(machine, "ClassifyError"):
         for error in sorted(_failures() - LEFT_TO_THE_OPERATOR.keys()):
             if _answer(classify, error) == classify.fields["Default"]:
-                yield problem(machine, classify, f"say what becomes of a turn that ends with {error}")
+                yield problem(machine, classify, f"add a rule for a turn that ends with {error}")
 
 
 def what_may_pass_is_tried_again(machine: Machine) -> Iterator[str]:
@@ -41,15 +41,15 @@ def decisions_are_routed(machine: Machine) -> Iterator[str]:
         rules = [rule for state in machine.states() for rule in state.fields.get("Choices", [])]
         named = {text for variable, text in _compared(rules) if variable == "$.agent.order"}
         for decision in sorted({*OperatorDecision} - named):
-            yield problem(machine, classify, f"say what becomes of the operator's {decision}")
+            yield problem(machine, classify, f"add a rule for the operator's {decision}")
 
 
 def nothing_goes_on_while_it_is_unsettled(machine: Machine) -> Iterator[str]:
-    """What RETRY, REPLAN and COMPENSATE lead to is behind the question whether an effect is unsettled."""
+    """Check that RouteUnsettled comes before each state that RETRY, REPLAN and COMPENSATE lead to."""
     for route in _states(machine, "RouteUnsettled"):
         rules = route.fields["Choices"]
         if rules[-1] != {"Variable": "$.unsettled[0]", "IsPresent": True, "Next": "NotifyOperator"}:
-            yield problem(machine, route, "ask the operator, as the last rule, while anything is unsettled")
+            yield problem(machine, route, "ask the operator, as the last rule, while an effect is unsettled")
         for state in machine.states():
             if state.name != route.name and route.fields["Default"] in state.successors:
                 yield problem(machine, state, f"go to {route.name} instead of {route.fields['Default']}")
@@ -59,7 +59,7 @@ def entries_of_a_recovery_can_be_read(machine: Machine) -> Iterator[str]:
     for request in requests(machine):
         if request.kind == "Put" and request.written.get("who") == {"S": "RECOVERY"}:
             for name in sorted(Recovery.model_fields.keys() - request.written.keys()):
-                yield problem(machine, request.state, f"put {name}: whoever reads the journal counts on it")
+                yield problem(machine, request.state, f"put {name}: the readers of the journal need it")
 
 
 def an_end_is_counted(machine: Machine) -> Iterator[str]:
@@ -88,7 +88,7 @@ def nothing_is_settled_by_default(machine: Machine) -> Iterator[str]:
         default = state.path.removesuffix(state.name) + state.fields.get("Default", "")
         if default in settling:
             yield problem(
-                machine, state, f"ask for what leads to {state.fields['Default']}: an outcome is never guessed"
+                machine, state, f"ask for the condition of {state.fields['Default']}: an outcome is never guessed"
             )
 
 
@@ -97,7 +97,7 @@ def _states(machine: Machine, name: str) -> Iterator[State]:
 
 
 def _answer(classify: State, error: str) -> str:
-    """Where an error's name leads, without an operator's order."""
+    """Return the state that an error's name leads to, without an operator's decision."""
     for rule in classify.fields["Choices"]:
         if any(variable == "$.error" and fnmatchcase(error, text) for variable, text in _compared([rule])):
             return str(rule["Next"])
@@ -111,7 +111,7 @@ def _compared(rules: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def _failures() -> set[str]:
-    """The errors of our own that a turn records."""
+    """Return our own errors that a turn records."""
     found = set()
     for state in TURN.states():
         failure = state.fields.get("Parameters", {}).get("failure", {})
@@ -123,7 +123,7 @@ def _failures() -> set[str]:
 
 
 def _retried() -> set[str]:
-    """What the turn itself retries, inside of CallTools aside: there every error becomes an outcome."""
+    """Return the errors that the turn itself retries, except inside CallTools: there every error becomes an outcome."""
     own = [state for state in TURN.states() if not state.path.startswith("CallTools/")]
     return {name for state in own for retrier in state.fields.get("Retry", []) for name in retrier["ErrorEquals"]}
 
@@ -155,7 +155,7 @@ def test_what_is_left_to_the_operator_is_a_failure_that_no_rule_names(
 
 
 def _without(rule: int, *texts: str) -> Any:
-    """Takes comparisons with these texts out of one of ClassifyError's rules."""
+    """Return a change that takes comparisons with these texts out of one of ClassifyError's rules."""
 
     def change(state: dict[str, Any]) -> None:
         parts = state["Choices"][rule]["Or"]

@@ -1,4 +1,4 @@
-"""What is tried again: only what may pass by itself, all of it, in bounds, and everywhere alike."""
+"""Retries: only errors that may pass by themselves, all of these errors, in bounds, and the same everywhere."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -54,21 +54,21 @@ BESIDE_THE_API = {
     "SNS.SdkClientException",
     "SNS.ThrottledException",
 } | {f"Lambda.{name}" for name in TRANSIENT["Lambda"]}
-"""Those of them that come from Step Functions or its SDK, so that any operation may meet them."""
+"""The transient errors that Step Functions or its SDK makes, so that any operation may raise them."""
 ENDED_EARLY = {"Runtime.ExitError", "Sandbox.Timedout"}
-"""The function's process ended without an answer."""
+"""The errors of a function's process that ended without an answer."""
 MAY_BE_TRANSIENT = {"DynamoDb.TransactionCanceledException"}
-"""By a conflict or by a condition: a machine may retry it, or look first."""
+"""The cause is a conflict or a condition: a machine may retry it, or look first."""
 NOTHING_HAPPENED = {"ToolUnavailable", "Lambda.TooManyRequestsException"}
-"""All that a call that changes the world may be repeated after."""
+"""The only errors after which a call that writes may be repeated."""
 READ_CALLS = {"CallReadTool", "LookUp"}
-"""The tasks that call a tool which is known to read; any other call of a tool may write."""
+"""The tasks that call a tool which only reads; any other call of a tool may write."""
 
 
 def transient_errors_are_retried(machine: Machine) -> Iterator[str]:
     for task in machine.tasks():
         if missing := sorted(_worth_a_retry(task) - _retried(task)):
-            yield problem(machine, task, f"add to Retry what may pass by itself: {', '.join(missing)}")
+            yield problem(machine, task, f"add to Retry, since they may pass by themselves: {', '.join(missing)}")
 
 
 def nothing_else_is_retried(machine: Machine) -> Iterator[str]:
@@ -77,7 +77,11 @@ def nothing_else_is_retried(machine: Machine) -> Iterator[str]:
         if not _may_write(task):
             allowed |= MAY_BE_TRANSIENT & called(task).errors
         if wrong := sorted(_retried(task) - allowed):
-            yield problem(machine, task, f"take out of Retry what does not pass, or may have acted: {', '.join(wrong)}")
+            yield problem(
+                machine,
+                task,
+                f"remove from Retry: these errors are permanent, or the call may have acted: {', '.join(wrong)}",
+            )
 
 
 def retries_are_bounded(machine: Machine) -> Iterator[str]:
@@ -88,7 +92,7 @@ def retries_are_bounded(machine: Machine) -> Iterator[str]:
             yield problem(machine, state, "give the Retry a BackoffRate above 1, and MaxDelaySeconds")
         if retrier.get("JitterStrategy") != "FULL":
             yield problem(
-                machine, state, "give the Retry JitterStrategy FULL: what failed together comes back together"
+                machine, state, "give the Retry JitterStrategy FULL: else calls that failed together return together"
             )
 
 
@@ -122,7 +126,7 @@ def _worth_a_retry(task: State) -> set[str]:
         worth |= ENDED_EARLY
     if _calls_tool(task):
         worth |= {"ToolUnavailable"}
-    # Where a person is waited for, it is silence.
+    # A timeout of a task that waits for a person only means that no answer came.
     return worth if task.waits_for_token else worth | {"States.Timeout"}
 
 

@@ -1,4 +1,4 @@
-"""What may outgrow a payload says by name where that leads: States.ALL does not catch States.DataLimitExceeded."""
+"""Each result that may outgrow a payload has a Catch by name: States.ALL does not catch States.DataLimitExceeded."""
 
 import json
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from workflows.machines import Machine, State
 
 TOO_LARGE = "States.DataLimitExceeded"
 FROM_OUTSIDE = {"Converse", "Invoke"}
-"""Operations whose answers are as long as a model or a function makes them."""
+"""Operations whose answer has the length that a model or a function gives it."""
 BOUNDED = {
-    ("agent_input", "AnswerQuestion"): "the same detail was kept just before, and it did not outgrow that payload",
+    ("agent_input", "AnswerQuestion"): "the same detail was stored just before, and it fitted that payload",
     ("agent_turn", "CommitNote"): "a note is short",
-    ("agent_watch", "FindStale"): "LoadWatch answers a bounded number of agents, and of each a bounded message",
+    ("agent_watch", "FindStale"): "LoadWatch returns a bounded number of agents, each with a bounded message",
 }
-"""Tasks that need no Catch for it, and why."""
+"""Tasks that need no Catch for it, each with its reason."""
 
 
 def what_may_be_too_large_is_caught_by_name(machine: Machine) -> Iterator[str]:
@@ -24,16 +24,16 @@ def what_may_be_too_large_is_caught_by_name(machine: Machine) -> Iterator[str]:
             continue
         catchers = state.fields.get("Catch", [])
         if not any(TOO_LARGE in catcher["ErrorEquals"] for catcher in catchers):
-            yield problem(machine, state, f"add Catch [{TOO_LARGE}]: States.ALL does not catch it, and it may come")
+            yield problem(machine, state, f"add Catch [{TOO_LARGE}]: States.ALL does not catch it, and it may occur")
 
 
 def _may_be_too_large(state: State) -> bool:
     if state.type == "Map":
-        # A result that is left out, or of which a selector keeps a part, is small.
+        # A result is small if the state drops it, or if a selector keeps only a part of it.
         return state.fields.get("ResultPath", "$") is not None and "ResultSelector" not in state.fields
     if state.type != "Task":
         return False
-    # As text inside of JSON a value is up to twice as long as it was.
+    # As text inside JSON, a value is up to twice as long.
     widened = "States.JsonToString(" in json.dumps(state.fields.get("Parameters", {}))
     return widened or called(state).operation.name in FROM_OUTSIDE
 

@@ -1,4 +1,4 @@
-"""The machines and template.yaml fit: every file is deployed, and every `${…}` is filled."""
+"""The machines and template.yaml match: every file is deployed, and every `${…}` is filled."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from workflows.machines import SUBSTITUTION, Machine
 
 def machines_are_deployed(machine: Machine) -> Iterator[str]:
     if not template.state_machine(machine.name):
-        yield problem(machine, None, "no state machine of template.yaml has it as its DefinitionUri")
+        yield problem(machine, None, "add a state machine with this DefinitionUri to template.yaml")
 
 
 def substitutions_are_filled(machine: Machine) -> Iterator[str]:

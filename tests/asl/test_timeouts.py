@@ -1,4 +1,4 @@
-"""No task waits for ever, and none gives up on a function that still runs."""
+"""Every task has a timeout, and no timeout ends while its function still runs."""
 
 import re
 from collections.abc import Iterator
@@ -12,22 +12,22 @@ from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, hol
 from workflows.machines import SUBSTITUTION, Machine, State
 
 CALLS = ("$.call", "$.effect", "$.effect.lookUp", "$.undo")
-"""What tells a tool's function tells `timeoutSeconds` too: the function's own timeout and TIMEOUT_MARGIN more, as the
-tests of ReadReply and LoadRecovery prove."""
+"""The values that name a tool's function and its `timeoutSeconds`: the function's own timeout plus TIMEOUT_MARGIN,
+as the tests of ReadReply and LoadRecovery prove."""
 PATIENCE = "$.operator.reminderSeconds"
-"""How long a person is waited for before the question is asked again."""
-UNBOUNDED = {"agent_recovery": "how long it waits for a person is set with the stack; every wait in it has an end"}
+"""The wait for a person, before the machine asks the question again."""
+UNBOUNDED = {"agent_recovery": "a stack parameter sets how long it waits for a person; every wait in it has an end"}
 """Standard machines without a timeout of their own."""
 
 
 GUARDS = {("agent_recovery", "WaitForCalls"): "until then a call may still act"}
-"""The waits that correctness depends on, and why: until a moment, which no engine of the tests cuts short."""
+"""The waits that correctness depends on, with the reason: they end at a moment, which no test engine shortens."""
 PAUSES = {
     ("agent_input", "Pause"): "the agent moves",
-    ("agent_recovery", "BackOff"): "it goes better later",
+    ("agent_recovery", "BackOff"): "a later attempt may succeed",
     ("agent_start", "Pause"): "two requests met",
 }
-"""The other waits: for seconds, which the engines of the tests scale."""
+"""The other waits: they last some seconds, which the test engines scale."""
 
 
 def what_guards_waits_until_a_moment(machine: Machine) -> Iterator[str]:
@@ -60,7 +60,7 @@ def functions_end_first(machine: Machine) -> Iterator[str]:
         timeout = template.function_timeout(machine.name, function[1])
         if timeout is None:
             yield problem(
-                machine, task, f"{function[0]} is no function of template.yaml: fill it with !GetAtt NAME.Arn"
+                machine, task, f"{function[0]} is not a function of template.yaml: fill it with !GetAtt NAME.Arn"
             )
         elif task.fields.get("TimeoutSeconds", 0) <= timeout:
             yield problem(machine, task, f"wait longer than the function's own timeout in template.yaml, {timeout} s")
@@ -115,7 +115,7 @@ def test_a_recovery_counts_the_attempts_of_a_call_that_writes(machine: str, path
 
 @pytest.mark.parametrize("name", UNBOUNDED)
 def test_every_machine_without_a_timeout_needs_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert any(task.waits_for_token for task in MACHINES[name].tasks()), "it waits for nobody"
+    assert any(task.waits_for_token for task in MACHINES[name].tasks()), "no task of it waits for a person"
     monkeypatch.delitem(UNBOUNDED, name)
     assert list(machines_time_out(MACHINES[name])), "take it out of UNBOUNDED: it has a timeout"
 

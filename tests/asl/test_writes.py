@@ -1,4 +1,4 @@
-"""What is written: fenced, announced or silent on purpose, and only attributes that the item has."""
+"""Writes: fenced, announced or silent on purpose, and only to attributes that the item has."""
 
 import importlib.resources
 import json
@@ -15,25 +15,25 @@ from workflows.machines import Machine, Scope, State
 
 NOT_THERE_YET = "attribute_not_exists(agentId)"
 REPLACING = {
-    # Each question replaces the one before: there is one operator to ask, and one token that counts.
+    # Each question replaces the one before: there is one operator to ask, and one valid token.
     ("agent_recovery", "AskOperator"): "",
 }
-"""The condition of a put that may overwrite something."""
+"""The condition of each put that may overwrite an item."""
 OURS = {"$.agent.owner", "$.owner"}
 FENCES: dict[str, dict[str, set[str] | None]] = {
     "ClaimTurn": {"owner": {"NONE"}, "step": None, "nextAction": {"$.detail.nextAction"}},
-    # The dead owner, and all as it was when it was found to be dead.
+    # The dead owner still owns the agent, and nothing has moved since the recovery found it dead.
     "TakeOver": {
         "owner": {"$.state.Item.owner.S"},
         "step": {"$.state.Item.step.N"},
         "lastUpdatedBy": {"$.state.Item.lastUpdatedBy.S"},
     },
-    # Whether the last checkpoint was written may be what is not known.
+    # A lost answer may hide whether the last checkpoint was written, so the step is not compared.
     "RecordFailure": {"owner": OURS},
-    # The lease is what counts: the step's decision is in the effect's own key.
+    # The lease decides: the effect's own key has the decision's step in it.
     "ReserveEffect": {"owner": OURS, "cancels": {"0"}},
     "ReserveUndo": {"owner": OURS},
-    # Nobody holds the lease, and nobody has moved.
+    # The agent has no owner and has not moved.
     "AnnounceTurn": {"owner": {"NONE"}, "step": None, "nextAction": {"$.agent.nextAction"}},
     "AnnounceError": {"owner": {"NONE"}, "step": None, "nextAction": {"NONE"}, "status": {"$.agent.status"}},
     "AnnounceEnd": {"owner": {"NONE"}, "step": None, "nextAction": {"NONE"}, "status": {"$.agent.status"}},
@@ -45,47 +45,47 @@ FENCES: dict[str, dict[str, set[str] | None]] = {
         "waitsFor": {"$.agent.waitsFor"},
     },
     "WakeParent": {"owner": {"NONE"}, "step": None, "status": {"$.agent.status"}, "waitsFor": {"$.agent.waitsFor"}},
-    # The input's own entry tells a second one apart; nobody may have moved the agent.
+    # The input's own entry detects a second delivery; the agent must not have moved.
     "WakeAgent": {
         "owner": {"NONE"},
         "status": {"$.agent.Item.status.S"},
         "waitsFor": {"$.agent.Item.waitsFor.S"},
     },
-    # Whoever works on the agent; see what_nobody_looks_at_is_not_kept.
+    # Input may come while an execution works on the agent; see input_needs_a_working_agent.
     "StoreInput": {},
-    # Nobody is asked about an agent that is to be cancelled.
+    # The operator is not asked about an agent with a cancellation.
     "MarkWaiting": {"owner": OURS, "step": None, "cancels": {"0"}},
     # A reminder asks the question of the same step again.
     "AskOperator": {"owner": OURS},
 }
 ONE_S_OWN: dict[str, set[str] | None] = {"owner": OURS, "step": None}
-"""What is demanded of STATE, with the values; None for whatever the machine carries. FENCES tells for some states."""
+"""The values that a condition on STATE demands; None for any value of the machine. FENCES has exceptions by state."""
 STANDING = {"owner", "status", "nextAction", "step"}
 """The attributes of STATE that say where an agent stands."""
 UNFINISHED = "NOT #status IN (:completed, :failed, :cancelled)"
 ENDS = {":completed": {"S": "COMPLETED"}, ":failed": {"S": "FAILED"}, ":cancelled": {"S": "CANCELLED"}}
 HOLDERS = {"agent_turn", "agent_recovery"}
-"""The machines that hold leases: their `$.agent.owner` is the lease of this execution, and not what was read."""
+"""The machines that hold leases: their `$.agent.owner` is this execution's lease, and not a value that was read."""
 FENCED = {"agent_turn", "agent_recovery", "agent_watch", "agent_input"}
-"""The machines that change an agent that exists."""
+"""The machines that change an existing agent."""
 CREATED = created(MACHINES.values())
 TOKEN = {"S.$": "$$.Task.Token"}
 OPEN = {"RESERVED", "UNCERTAIN"}
 LEADS_TO = {
     "UNCERTAIN": OPEN,
-    # From COMPENSATING if its compensation did nothing: then the effect stands as it did.
+    # From COMPENSATING if the compensation did nothing: the effect is then unchanged.
     "COMMITTED": OPEN | {"COMMITTED", "COMPENSATING"},
     "FAILED": OPEN | {"FAILED"},
     "COMPENSATING": {"COMMITTED"},
     "COMPENSATED": {"COMPENSATING"},
 }
-"""The statuses that a ledger entry may come from, by the one that it comes to."""
+"""The statuses that a ledger entry may come from, by its new status."""
 UNDONE = {"$.undo.undoKey": "$.undo.key", "$.effect.key": "$.effect.undoes"}
 """The paths of an undo's key, each with the path of the key of the effect that it undoes."""
 TOGETHER = {"RESERVED": "COMPENSATING", "COMMITTED": "COMPENSATED", "FAILED": "COMMITTED"}
-"""What an effect becomes in the write that makes its undo RESERVED, COMMITTED or FAILED."""
+"""The new status of an effect, in the write that makes its undo RESERVED, COMMITTED or FAILED."""
 UNDOES_NOTHING = {"Variable": "$.effect.undoes", "StringEquals": ""}
-"""The rule of a Choice that lets no undo past."""
+"""The rule of a Choice that does not let an undo pass."""
 RESERVED_WORDS = set(
     importlib.resources.files("moto").joinpath("dynamodb/parsing/reserved_keywords.txt").read_text().split()
 )
@@ -111,7 +111,7 @@ def work_on_an_agent_is_fenced(machine: Machine) -> Iterator[str]:
     fenced = {request.state.path for request in touched}
     for write in writes(machine):
         if write.kind == "Put" and write.state.path not in fenced:
-            yield problem(machine, write.state, "add a ConditionCheck on STATE: whoever was taken over may put nothing")
+            yield problem(machine, write.state, "add a ConditionCheck on STATE: a former owner may put nothing")
 
 
 def final_is_final(machine: Machine) -> Iterator[str]:
@@ -124,28 +124,28 @@ def final_is_final(machine: Machine) -> Iterator[str]:
             yield problem(machine, write.state, f"demand #owner = :me, this execution's lease, or {UNFINISHED}")
 
 
-def what_nobody_looks_at_is_not_kept(machine: Machine) -> Iterator[str]:
+def input_needs_a_working_agent(machine: Machine) -> Iterator[str]:
     idle = {status for status in Status if status in FINISHED or status.startswith("WAITING_")}
     for request in requests(machine):
         if request.record == STATE and request.state.name == "StoreInput":
             told = {value.get("S") for name, value in request.compared if name == "status"}
             if not request.condition.startswith("#status = :found OR NOT #status IN (") or idle - told:
-                yield problem(machine, request.state, "keep nothing once the agent has come to wait or to its end")
+                yield problem(machine, request.state, "store no input once the agent waits or has ended")
 
 
 def settling_is_fenced_by_the_status(machine: Machine) -> Iterator[str]:
     for write in writes(machine):
         if write.record == ENTRY and write.kind == "Update":
-            # A truth may come late, so the lease does not count; but what is settled is not settled otherwise.
+            # A result may come late, so the lease is not compared; but a settled effect keeps its outcome.
             before = {value["S"] for name, value in write.compared if name == "status"}
             after = next(iter(write.written["status"].values()))
             if not before or before - LEADS_TO[after]:
                 allowed = ", ".join(sorted(LEADS_TO[after]))
-                yield problem(machine, write.state, f"demand that the status is one that leads to {after}: {allowed}")
+                yield problem(machine, write.state, f"demand a status that may become {after}: {allowed}")
 
 
 def an_entry_is_taken_before_it_is_settled(machine: Machine) -> Iterator[str]:
-    """Refuse what the former owner wrote late. LeaveUncertain takes no entry: late news of that owner settles it."""
+    """Refuse late writes of a former owner. LeaveUncertain takes no entry: late news of the owner settles it."""
     taking = set()
     for write in writes(machine):
         record = (write.fields.get("Key") or write.fields["Item"])["record"]
@@ -179,11 +179,11 @@ def an_undo_is_written_with_its_effect(machine: Machine) -> Iterator[str]:
                     yield problem(machine, state, f"make {effect} {wanted} in the write that makes {undo} {made[undo]}")
                     continue
                 for other in _lets_undos_past(scope, state):
-                    yield problem(machine, other, f"lead to {state.name} only if $.effect.undoes is empty")
+                    yield problem(machine, other, f"go to {state.name} only if $.effect.undoes is empty")
 
 
 def _lets_undos_past(scope: Scope, state: State) -> Iterator[State]:
-    """The states that lead to this one by another way than UNDOES_NOTHING."""
+    """Yield the states that lead to this state without the rule UNDOES_NOTHING."""
     for other in scope.states.values():
         rules = [rule for rule in other.fields.get("Choices", []) if rule["Next"] == state.name]
         ways = other.caught | {other.fields.get(key) for key in ("Next", "Default")}
@@ -196,7 +196,7 @@ def every_write_has_a_condition(machine: Machine) -> Iterator[str]:
         if write.kind == "Put" and write.condition != REPLACING.get((machine.name, write.state.name), NOT_THERE_YET):
             yield problem(machine, write.state, f"put with ConditionExpression {NOT_THERE_YET}: nothing is overwritten")
         elif write.kind != "Put" and not write.condition:
-            yield problem(machine, write.state, "add a ConditionExpression: an update without one makes half an item")
+            yield problem(machine, write.state, "add a ConditionExpression: without one, an update makes half an item")
 
 
 def tokens_stay_in_the_table(machine: Machine) -> Iterator[str]:
@@ -206,15 +206,15 @@ def tokens_stay_in_the_table(machine: Machine) -> Iterator[str]:
         kept = state.waits_for_token and [put.fields["Item"].get("token") for put in puts] == [TOKEN]
         if state.waits_for_token and not kept:
             yield problem(
-                machine, state, "put the task's token into the table as `token`: without it nobody can answer"
+                machine, state, "put the task's token into the table as `token`: without it no answer is possible"
             )
         if str(own).count("$$.Task.Token") != int(kept):
-            yield problem(machine, state, "keep the task's token in the table: whoever has it decides")
+            yield problem(machine, state, "keep the task's token in the table: the token is enough to decide")
 
 
 def transactions_have_a_token(machine: Machine) -> Iterator[str]:
     for task in machine.tasks():
-        # Each attempt of a task that hands out its token writes another one, so it is not the same request.
+        # Each attempt of a task that hands out its token writes another token, so the request is not the same.
         if task.action == "transactWriteItems" and not task.waits_for_token:
             token = task.fields["Parameters"].get("ClientRequestToken.$", "")
             if "$$.State.EnteredTime" not in token or not token.endswith("'MD5')"):
@@ -251,12 +251,12 @@ def attributes_exist_from_creation(machine: Machine) -> Iterator[str]:
             continue
         named = {request.attribute(token) for token in request.tokens if token[0] != ":"}
         for name in sorted(named - known.keys()):
-            yield problem(machine, request.state, f"{name} is no attribute of this item: its creation does not put it")
+            yield problem(machine, request.state, f"{name} is not in this item: its creation does not put it")
         for name, value in [*request.written.items(), *request.compared]:
             if type_of(value) != known.get(name, type_of(value)):
                 yield problem(machine, request.state, f"write {name} as {known[name]}, as its creation does")
         for name in sorted(request.removed - {"announce"}):
-            yield problem(machine, request.state, f"make {name} empty instead: a reader counts on every attribute")
+            yield problem(machine, request.state, f"make {name} empty instead: its readers need every attribute")
 
 
 def values_are_texts_or_numbers(machine: Machine) -> Iterator[str]:
@@ -271,7 +271,7 @@ def values_are_texts_or_numbers(machine: Machine) -> Iterator[str]:
     writes_to_state_say_what_is_announced,
     work_on_an_agent_is_fenced,
     final_is_final,
-    what_nobody_looks_at_is_not_kept,
+    input_needs_a_working_agent,
     settling_is_fenced_by_the_status,
     an_entry_is_taken_before_it_is_settled,
     an_undo_is_written_with_its_effect,
@@ -294,12 +294,12 @@ def test_every_put_that_may_overwrite_has_to(place: tuple[str, str], monkeypatch
 
 
 def _item(state: dict[str, Any]) -> Any:
-    """Return what the first part of a transaction puts."""
+    """Return the item that the first part of a transaction puts."""
     return state["Parameters"]["TransactItems"][0]["Put"]["Item"]
 
 
 def _edit(field: str, old: str, new: str, part: int | None = None) -> Callable[[dict[str, Any]], object]:
-    """Replaces text in a field of a Task's request; `part` is the place of the request in a transaction."""
+    """Return a change that replaces text in a field of a Task's request; `part` is its place in a transaction."""
 
     def change(state: dict[str, Any]) -> None:
         fields = state["Parameters"]
@@ -406,7 +406,7 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
     Broken(final_is_final, "agent_recovery", "RecordRecovery", _edit(CONDITION, "#owner = :me AND ", "", part=1)),
     Broken(final_is_final, "agent_input", "WakeAgent", _edit(CONDITION, f" AND {UNFINISHED}", "", part=1)),
     Broken(final_is_final, "agent_watch", "LookAfterAgents/WakeParent", _edit(CONDITION, f" AND {UNFINISHED}", "")),
-    # What the watch read as owner is another execution's lease.
+    # The watch has read another execution's lease as the owner.
     Broken(
         final_is_final,
         "agent_watch",
@@ -417,16 +417,16 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
         ),
     ),
     Broken(final_is_final, "agent_input", "StoreInput", _edit(UPDATE, "inbox :one", "#status :one", part=1)),
-    # A write that only announces may not come to move the agent.
+    # A write that only announces must not start to move the agent.
     Broken(final_is_final, "agent_watch", "LookAfterAgents/AnnounceEnd", _edit(UPDATE, "announce =", "nextAction =")),
     Broken(
-        what_nobody_looks_at_is_not_kept,
+        input_needs_a_working_agent,
         "agent_input",
         "StoreInput",
         _edit(CONDITION, ":waitingForOperator, ", "", part=1),
     ),
     Broken(
-        what_nobody_looks_at_is_not_kept,
+        input_needs_a_working_agent,
         "agent_input",
         "StoreInput",
         _edit(CONDITION, "#status = :found OR NOT", "NOT", part=1),

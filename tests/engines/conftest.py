@@ -12,7 +12,7 @@ from workflows.scripted_model import ScriptedModel
 
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
-    """The sample stack, with a model that plays SCENARIO."""
+    """Yield the sample stack, with a model that plays SCENARIO."""
     with (
         ScriptedModel([SCENARIO]) as model,
         Embedded.start(model=model.url, folder=tmp_path_factory.mktemp("engine")) as engine,

@@ -1,4 +1,4 @@
-"""The sample stack in sample/, and what the tests do with it."""
+"""The sample stack in sample/, with helpers for its tests."""
 
 import json
 import time
@@ -26,7 +26,7 @@ SCENARIO = Scenario(
 
 
 def wait_for(look: Callable[[], Seen | None], what: str, seconds: float = 15) -> Seen:
-    """What `look` gives as soon as it is true."""
+    """Call `look` until its result is true; return that result."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         seen = look()
@@ -44,7 +44,7 @@ class Sample:
         self.machines = engine.client("stepfunctions")
 
     def start(self, machine: str, data: Any) -> str:
-        """The ARN of a new execution of a machine, named by its output."""
+        """Start an execution of a machine, named by its output; return the execution's ARN."""
         started = self.machines.start_execution(
             stateMachineArn=self.engine.outputs[f"{machine}Arn"], input=json.dumps(data)
         )
@@ -52,11 +52,11 @@ class Sample:
         return arn
 
     def run(self, machine: str, data: Any) -> dict[str, Any]:
-        """A finished execution, as DescribeExecution tells it."""
+        """Run an execution to its end; return its description, as DescribeExecution gives it."""
         return self.finish(self.start(machine, data))
 
     def finish(self, arn: str) -> dict[str, Any]:
-        """An execution once it has ended."""
+        """Wait for an execution to end; return its description."""
 
         def ended() -> dict[str, Any] | None:
             execution: dict[str, Any] = self.machines.describe_execution(executionArn=arn)
@@ -65,18 +65,18 @@ class Sample:
         return wait_for(ended, f"the end of {arn}")
 
     def work(self, *items: dict[str, Any]) -> dict[str, Any]:
-        """A finished execution of Work with these items."""
+        """Run Work with these items; return the description of the ended execution."""
         return self.run("Work", {"detail": {"items": list(items)}})
 
     def history(self, execution: dict[str, Any]) -> list[dict[str, Any]]:
-        """Its events."""
+        """Return the events of an execution."""
         events: list[dict[str, Any]] = self.machines.get_execution_history(
             executionArn=execution["executionArn"], maxResults=1000
         )["events"]
         return events
 
     def notes(self) -> list[str]:
-        """What was written down so far, from every execution."""
+        """Return the notes that all executions have written so far."""
         table = self.engine.outputs["TableName"]
         items = self.engine.client("dynamodb").scan(TableName=table, ConsistentRead=True)["Items"]
         return [json.loads(item["id"]["S"])["note"] for item in items]

@@ -1,4 +1,4 @@
-"""Starting, finding and ending the embedded engine, and what it says when that does not go well."""
+"""Start, find and end the embedded engine, and its messages when one of these fails."""
 
 import json
 import os
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.xdist_group("engines")
 
 
 def is_gone(pid: int) -> bool:
-    """Whether no process has the id; one that has ended and was not asked for its status counts as gone."""
+    """Return whether no process has the id. An ended process whose status was not collected counts as gone."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -42,19 +42,19 @@ def call_worker(engine: Embedded, action: str = "work") -> dict[str, Any]:
 def test_it_runs_apart_from_the_developer_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What would lead astray: settings for AWS, for a proxy and for another emulator.
+    # Settings that could mislead the engine: for AWS, for a proxy and for another emulator.
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("SFN_MOCK_CONFIG", "/nowhere")
     words: list[str] = []
     with socket.socket() as silent:
-        silent.bind((HOST, 0))  # and does not listen: the model is out of reach
+        silent.bind((HOST, 0))  # and does not listen: the model is unreachable
         with Embedded.start(folder=tmp_path, model=f"http://{HOST}:{silent.getsockname()[1]}") as engine:
             outputs = engine.deploy(TEMPLATE, stack="sample", on_progress=words.append)
             assert words == ["tables", "functions", "machines", "rules", "pipe"]
             assert outputs["TableName"] == "Notes"
-            assert "AnyAlarmName" not in outputs  # of a type that MiniStack does not know
+            assert "AnyAlarmName" not in outputs  # MiniStack does not know its type
             worker = call_worker(engine)
             assert worker["profile"] is None
             request = {"ModelId": "m", "Messages": [{"Role": "user", "Content": [{"Text": "Hi"}]}]}
@@ -66,7 +66,7 @@ def test_it_runs_apart_from_the_developer_and_leaves_nothing_behind(
             assert attached.running == engine.running
 
             child = engine.running.pid
-            assert os.getsid(child) == child  # Ctrl-C at a terminal does not reach it
+            assert os.getsid(child) == child  # Ctrl-C at a terminal does not reach the child
     assert is_gone(child)
     wait_for(lambda: is_gone(worker["process"]), "the end of the Lambda's process")
     assert [file.name for file in tmp_path.iterdir()] == ["embedded.log"]
@@ -126,7 +126,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
             Embedded.start(folder=tmp_path, port=port)
 
 
-def test_two_in_one_folder_are_one_too_many(sample: Sample) -> None:
+def test_a_second_engine_in_one_folder_is_refused(sample: Sample) -> None:
     running = sample.engine.running
     with pytest.raises(EngineError, match=f"runs here already, on port {running.port}"):
         Embedded.start(folder=Path(running.log).parent)

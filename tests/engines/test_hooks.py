@@ -1,4 +1,4 @@
-"""What MiniStack lacks and the hooks add. If a hook no longer bites, the test that has its name fails."""
+"""Features that MiniStack lacks and the hooks add. If a hook has no effect any more, its own test class fails."""
 
 import base64
 import importlib
@@ -23,7 +23,7 @@ MINISTACK_SLEEPS_BEFORE_STATES = 0.15
 
 
 def ask(agent: str, calls: int, *messages: dict[str, Any]) -> dict[str, Any]:
-    """The input of the machine Ask."""
+    """Return the input of the machine Ask."""
     user = {"Role": "user", "Content": [{"Text": "To Rome, please"}]}
     schema = {"type": "object", "properties": {"fromCity": {"type": "string"}, "Stops": {"type": "array"}}}
     return {
@@ -110,7 +110,7 @@ class TestReportExceptionsByName:
         assert len(cause["stackTrace"]) == 1
         assert 'raise NotToday(event["note"])' in cause["stackTrace"][0]
 
-    def test_so_it_has_for_who_invokes_the_function(self, sample: Sample) -> None:
+    def test_a_caller_of_the_function_gets_that_name_too(self, sample: Sample) -> None:
         answer = sample.engine.client("lambda").invoke(
             FunctionName="sample-worker", Payload=json.dumps({"action": "raise", "note": "no"})
         )
@@ -134,7 +134,7 @@ class TestReportExceptionsByName:
 
 class TestShareWorkers:
     def test_calls_at_once_share_a_few_processes(self, sample: Sample) -> None:
-        """Three times as many as there are processes: each of those takes three calls, one after the other."""
+        """Start three times as many calls as processes: each process takes three calls, one after the other."""
 
         def call(number: int) -> int:
             payload = json.dumps({"action": "take time", "note": str(number)})
@@ -311,7 +311,7 @@ def test_a_worker_script_that_reports_otherwise_is_noticed() -> None:
 
 
 def _do(sample: Sample, service: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """A finished execution of a machine that does this one thing."""
+    """Run a machine that makes this one request; return the description of the ended execution."""
     task = {"Type": "Task", "Resource": f"arn:aws:states:::{service}", "Parameters": parameters, "End": True}
     arn = sample.machines.create_state_machine(
         name=f"do-{uuid.uuid4().hex[:8]}",
@@ -322,7 +322,7 @@ def _do(sample: Sample, service: str, parameters: dict[str, Any]) -> dict[str, A
 
 
 def _iteration(event: dict[str, Any], events: dict[int, dict[str, Any]]) -> int:
-    """The index of the iteration that an event belongs to, by the links between events."""
+    """Return the index of the iteration that an event belongs to, by the links between events."""
     while event["type"] != "MapIterationStarted":
         event = events[event["previousEventId"]]
     index: int = event["mapIterationStartedEventDetails"]["index"]

@@ -1,4 +1,4 @@
-"""TestState as AWS answers it. If the hook no longer bites, these fail: MiniStack by itself answers otherwise."""
+"""TestState as AWS answers it. Without the hook MiniStack answers differently, and these tests fail."""
 
 import json
 from types import ModuleType
@@ -82,7 +82,7 @@ def test_a_retry_comes_before_a_catch_and_waits_no_longer_than_it_may(sample: Sa
 
 
 @pytest.mark.parametrize(("error", "retries", "index"), [("Refused", 0, 0), ("Busy", 1, 1), ("Other", 0, 1)])
-def test_what_is_not_tried_again_is_caught(sample: Sample, error: str, retries: int, index: int) -> None:
+def test_an_error_without_a_retry_left_is_caught(sample: Sample, error: str, retries: int, index: int) -> None:
     answer = ask(sample, "Call", failing(error), retries)
     assert (answer["status"], answer["nextState"]) == ("CAUGHT_ERROR", "End")
     assert answer["inspectionData"]["errorDetails"] == {"catchIndex": index}

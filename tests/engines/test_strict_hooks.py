@@ -1,4 +1,5 @@
-"""What moto lacks and the hooks add, and what the bridge takes hold of. If one no longer bites, its test fails."""
+"""Features that moto lacks and the hooks add, and the parts that the bridge needs. If a hook has no effect, its test
+fails."""
 
 import importlib
 import json
@@ -39,13 +40,13 @@ CASES = {
 
 
 class Strict:
-    """A strict engine with nobody to call."""
+    """A strict engine without any other service to call."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
 
     def run(self, name: str, definition: dict[str, Any], case: str = "") -> dict[str, Any]:
-        """Runs a machine once, without a name for the execution; describes it once it has ended."""
+        """Run a machine once, without a name for the execution; return the description of the ended execution."""
         machine = self.client.create_state_machine(name=name, definition=json.dumps(definition), roleArn=ROLE)
         arn = machine["stateMachineArn"] + (f"#{case}" if case else "")
         started = self.client.start_execution(stateMachineArn=arn, input="{}")["executionArn"]
@@ -59,7 +60,7 @@ class Strict:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Strict]:
-    """A strict engine with waits of no length."""
+    """Yield a strict engine whose waits last 0 seconds."""
     folder: Path = tmp_path_factory.mktemp("strict")
     mocks, port = folder / "mocks.json", free_port()
     mocks.write_text(json.dumps(CASES), "utf-8")

@@ -1,4 +1,4 @@
-"""What agents survive: some of the cases of `turnstile chaos`, and that the harness can fail."""
+"""Faults that agents survive: some cases of `turnstile chaos`, and a proof that the harness can fail."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +44,7 @@ class TestCases:
         with pytest.raises(UnknownCase, match=r"There is no case none; `turnstile chaos --list` shows"):
             case_of("none")
 
-    def test_the_representative_ones_have_every_kind_and_every_state(self) -> None:
+    def test_the_representative_cases_have_every_kind_and_every_state(self) -> None:
         every, some = (
             [case for case in cases() if len(case.faults) == 1] for cases in (all_cases, representative_cases)
         )
@@ -71,14 +71,14 @@ def test_agents_survive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("amount", "survived"), [(80, True), (81, False)])
-def test_who_comes_close_to_a_limit_of_step_functions_does_not_survive(amount: int, survived: bool) -> None:
+def test_a_run_close_to_a_limit_of_step_functions_does_not_survive(amount: int, survived: bool) -> None:
     report = make_report(1, 1.0, [], [], Use("turn-1, LoadTurn", "bytes", amount, 100), [])
     assert report.survived is survived
     assert report.closest_to_limit == f"turn-1, LoadTurn: bytes {amount} of 100 ({amount}%)"
 
 
 def test_the_harness_can_fail(tmp_path: Path) -> None:
-    """Without the ledger and the tools' own guard, every call that is made again books again, and that is seen."""
+    """Check that without ledger and tool guard each repeated call books again, and that the harness reports it."""
     never = Case(guard_cases()[0].way, (Injection(Place("agent_turn", "AskModel", visit=99), "throttled"),))
     guards = Guards(ledger=False, tool=False)
     with bench(tmp_path, guards) as made:

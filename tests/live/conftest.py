@@ -24,13 +24,13 @@ class LiveWorld(World):
     """A stack in AWS. Its waits and retries take their real time."""
 
     def wait(self, agent_id: str, condition: Callable[[Item], bool], seconds: float = 600) -> Item:
-        """Waits for STATE to be as asked."""
+        """Wait until STATE fulfils the condition; return STATE."""
         return super().wait(agent_id, condition, seconds)
 
 
 @pytest.fixture(scope="session")
 def live_stack() -> Stack:
-    """The stack, with flights. Refuses one without a scripted model: the tests delete its bookings."""
+    """Return the stack, with flights. Refuse a stack without a scripted model: the tests delete its bookings."""
     name = os.environ.get(STACK)
     if not name:
         pytest.fail(f"{STACK} names no stack; deploy one with `make deploy-scripted`", pytrace=False)
@@ -45,7 +45,7 @@ def live_stack() -> Stack:
 
 @pytest.fixture
 def live_world(live_stack: Stack, tmp_path: Path) -> LiveWorld:
-    """The stack, with every seat free. It has no faults but those of the scenarios' replies."""
+    """Return a world on the stack, with every seat free. Its only faults are those of the scenarios' replies."""
     session = boto3.Session()
     world = LiveWorld(live_stack, Faults(tmp_path), lambda service: session.client(service))  # type: ignore[call-overload]
     world.give_seats_back()

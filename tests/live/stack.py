@@ -1,10 +1,10 @@
-"""Writes a template for tests on AWS: ours, with a model that says what the scenarios say.
+"""Write a template for tests on AWS: template.yaml with a model that replies as the scenarios say.
 
     .venv/bin/python -m tests.live.stack FOLDER
 
-No parameter of a deployed stack can turn an SDK integration to another endpoint. So the machines of this stack are not
-those in asl/ to the byte: where they ask Bedrock, they call a Lambda with the same Parameters, and get the same result.
-That is all the difference, and a test holds it to that.
+No parameter of a deployed stack can send an SDK integration to another endpoint. So the machines of this stack differ
+from asl/ in one way: where asl/ asks Bedrock, they call a Lambda with the same Parameters, and get the same result. A
+test checks that there is no other difference.
 """
 
 import json
@@ -20,11 +20,11 @@ ROOT = Path(__file__).parents[2]
 CONVERSE = "arn:aws:states:::aws-sdk:bedrockruntime:converse"
 MODEL = "ScriptedModel"
 OUTPUT = f"{MODEL}Arn"
-"""The substitution in the machines, and the stack's output by which a test knows that it may use the stack."""
+"""The substitution in the machines, and the stack's output that tells a test that it may use the stack."""
 FUNCTION: dict[str, Any] = {
     "Type": "AWS::Serverless::Function",
     "Properties": {
-        # Named as a tool: those the machines may call already, so that no role changes.
+        # Named as a tool: the machines may call every tool, so that no role changes.
         "FunctionName": {"Fn::Sub": "${AWS::StackName}-tool-scripted_model"},
         "Handler": "handler.handler",
         "CodeUri": "model",
@@ -32,11 +32,11 @@ FUNCTION: dict[str, Any] = {
     },
 }
 PACKAGED = ("__init__.py", "scenarios.py", "scripted_model.py", "converse_rules.py", "agents")
-"""What the function needs of workflows/."""
+"""The parts of workflows/ that the function needs."""
 
 
 def write_stack(folder: Path) -> Path:
-    """Writes the template and what it refers to into a folder, and gives the template's path."""
+    """Write the template and the files that it refers to into a folder; return the template's path."""
     template = load_template(ROOT / "template.yaml")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

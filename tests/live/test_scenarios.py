@@ -1,6 +1,6 @@
 """Every scenario on AWS: the same states, the same record, the same ledger as on the embedded engine.
 
-One after the other: the scripted model counts its replies in one process.
+The scenarios run one after the other: the scripted model counts its replies in one process.
 """
 
 import pytest

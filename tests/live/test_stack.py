@@ -1,4 +1,4 @@
-"""The stack for tests on AWS, proven on the embedded engine: it differs from ours by the model alone, and it plays."""
+"""The stack for tests on AWS, on the embedded engine: it differs from template.yaml only by the model, and it plays."""
 
 import json
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.xdist_group("live")
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """The stack on the embedded engine, which has no other model."""
+    """Yield the stack on the embedded engine, without any other model."""
     template = write_stack(tmp_path_factory.mktemp("scripted") / "stack")
     with Embedded.start(folder=tmp_path_factory.mktemp("engine"), wait_scale=0) as engine:
         outputs = engine.deploy(template)
@@ -40,7 +40,7 @@ def test_it_plays_scenarios_and_their_faults(world: World, name: str) -> None:
     check_scenario(world, named(name))
 
 
-def test_nothing_is_different_but_who_answers_for_the_model(tmp_path: Path) -> None:
+def test_only_the_function_that_answers_for_the_model_differs(tmp_path: Path) -> None:
     ours = load_template(ROOT / "template.yaml")
     written: dict[str, Any] = json.loads(write_stack(tmp_path / "stack").read_text("utf-8"))
     assert written["Outputs"].pop(OUTPUT)

@@ -14,19 +14,19 @@ from workflows.local import local_stack
 from workflows.scenarios import load_scenarios
 
 TWO_WRITES = plays()["two_writes"].scenario
-"""Two notes in one reply, the second of which is written late."""
+"""Two notes in one reply; the second note is written late."""
 
 
 @pytest.fixture
 def world(shared_world: World) -> World:
-    """The local stack, with every seat free."""
+    """Return the local stack, with every seat free."""
     shared_world.give_seats_back()
     return shared_world
 
 
 @pytest.fixture(scope="session")
 def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """One stack for all path tests of a process; each test has agents of its own."""
+    """Yield one stack for all path tests of a process; each test has its own agents."""
     folder: Path = tmp_path_factory.mktemp("faults")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv(FOLDER, str(folder))

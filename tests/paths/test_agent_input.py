@@ -1,4 +1,4 @@
-"""agent_input: nothing that comes from outside is lost, heard twice or heard out of order."""
+"""agent_input: no input from outside is lost, heard twice or heard out of order."""
 
 import json
 import uuid
@@ -27,14 +27,14 @@ def news(child: str, parent: str) -> dict[str, Any]:
 
 
 def heard(world: World, child: str) -> dict[str, Any]:
-    """What is kept of its end: as its record has it, whatever the event says."""
+    """Return the stored report of a child's end: from the child's record, and not from the event."""
     state = state_of(world, child)
     told = {name: state[name] for name in ("agentId", "status", "parent")}
     return {**told, "step": int(state["step"])}
 
 
 def child_of(world: World, parent: str, status: Status = Status.COMPLETED) -> str:
-    """A child that has used something up."""
+    """Put a child that has used tokens and money."""
     used = {"inputTokens": 700, "outputTokens": 80, "costMicroUsd": 9}
     return standing(world, status, fresh("below"), parent=parent, **used)
 
@@ -44,7 +44,7 @@ def state_of(world: World, agent_id: str) -> Item:
 
 
 def assert_kept(world: World, agent_id: str, kind: str, detail: dict[str, Any]) -> Item:
-    """There is one input, and it is this."""
+    """Check that this is the only input."""
     [item] = world.items(agent_id, "INPUT#")
     assert (item["type"], json.loads(item["detail"])) == (kind, detail)
     assert state_of(world, agent_id)["inbox"] == "1"
@@ -128,7 +128,7 @@ def test_the_record_keeps_the_caller_and_the_source(
     world: World, status: Status, kind: str, more: dict[str, str]
 ) -> None:
     agent_id = standing(world, status, waitsFor="4")
-    # What an event says of its own source in its detail counts for nothing.
+    # A source in an event's own detail is ignored.
     detail = {"agentId": agent_id, "by": "ana", "source": "com.agent.api", **more}
     execution = world.run("agent_input", detail, kind=kind, source="com.example.desk")
     assert execution["status"] == "SUCCEEDED"
@@ -148,7 +148,7 @@ def test_half_a_character_in_a_callers_name_does_no_harm(world: World) -> None:
 # ---- Words
 
 
-def test_words_wake_who_waits_for_them(world: World) -> None:
+def test_words_wake_an_agent_that_waits_for_them(world: World) -> None:
     agent_id = standing(world, Status.WAITING_FOR_INPUT)
     detail = {"agentId": agent_id, "text": 'Say "hello".\nTwice.'}
     assert world.run("agent_input", detail)["status"] == "SUCCEEDED"
@@ -159,7 +159,7 @@ def test_words_wake_who_waits_for_them(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", [*WORKING, *(status for status in WAITING if status != Status.WAITING_FOR_INPUT)])
-def test_words_are_kept_for_who_does_something_else(world: World, status: Status) -> None:
+def test_words_are_kept_for_an_agent_that_does_something_else(world: World, status: Status) -> None:
     agent_id = standing(world, status, waitsFor="4")
     detail = {"agentId": agent_id, "text": "A window seat!"}
     assert world.run("agent_input", detail)["status"] == "SUCCEEDED"
@@ -192,7 +192,7 @@ def test_an_input_delivered_twice_is_heard_once(world: World) -> None:
         detail = {"agentId": agent_id, "text": "Tomorrow, please."}
         assert world.run("agent_input", detail, event_id)["status"] == "SUCCEEDED"
     assert world.settle(agent_id, Status.COMPLETED)["inbox"] == "1"
-    assert world.run("agent_input", detail, event_id)["status"] == "SUCCEEDED"  # and after the end
+    assert world.run("agent_input", detail, event_id)["status"] == "SUCCEEDED"  # and also after the end
     assert len(world.items(agent_id, "INPUT#")) == 1
     assert len(world.bookings(agent_id)) == 1
 
@@ -236,7 +236,7 @@ def test_an_input_that_comes_as_the_turn_closes_is_not_left_lying(world: World) 
         assert world.run("agent_input", {"agentId": name, "text": "Tomorrow."})["status"] == "SUCCEEDED"
     world.settle(name, Status.COMPLETED)
     states = [visit.state for visit in world.visited(name)]
-    assert states[7:9] == ["CloseTurn", "LoadTurn"]  # refused, because the turn had not seen everything
+    assert states[7:9] == ["CloseTurn", "LoadTurn"]  # refused, because the turn had not seen every input
     assert states.count("ClaimTurn") == 1
     world.assert_sound(name)
 
@@ -261,7 +261,7 @@ def test_an_agent_does_not_give_up_before_it_has_heard_everything(world: World) 
         until_held()
         assert world.run("agent_input", {"agentId": name, "text": "Mars will do."})["status"] == "SUCCEEDED"
     state = world.settle(name)
-    assert state["error"] == "BedrockRuntime.ValidationException"  # asked once more, and the scenario has no more
+    assert state["error"] == "BedrockRuntime.ValidationException"  # asked once more, and no reply is left
     states = [visit.state for visit in world.visited(name)]
     assert states[states.index("RecordFailure") :][:4] == ["RecordFailure", "RouteUnrecorded", "LoadTurn", "RouteEntry"]
 
@@ -283,7 +283,7 @@ def test_words_that_lose_the_race_with_a_question_answer_it(world: World) -> Non
 
 
 @pytest.mark.parametrize("verdict", Verdict)
-def test_a_decision_wakes_who_waits_for_it(world: World, verdict: Verdict) -> None:
+def test_a_decision_wakes_an_agent_that_waits_for_it(world: World, verdict: Verdict) -> None:
     agent_id = standing(world, Status.WAITING_FOR_APPROVAL, waitsFor="4")
     detail = decision(agent_id, decision=verdict.value, note="As you say.")
     assert world.run("agent_input", detail, kind="AgentDecisionGiven")["status"] == "SUCCEEDED"
@@ -294,7 +294,7 @@ def test_a_decision_wakes_who_waits_for_it(world: World, verdict: Verdict) -> No
 @pytest.mark.parametrize(
     ("status", "waits_for"), [(Status.WAITING_FOR_APPROVAL, "3"), *((s, "4") for s in (*WORKING, *sorted(FINISHED)))]
 )
-def test_a_decision_that_nobody_waits_for_is_refused(world: World, status: Status, waits_for: str) -> None:
+def test_a_decision_that_the_agent_does_not_wait_for_is_refused(world: World, status: Status, waits_for: str) -> None:
     agent_id = standing(world, status, waitsFor=waits_for)
     before = world.items(agent_id)
     execution = world.run("agent_input", decision(agent_id), kind="AgentDecisionGiven")
@@ -318,7 +318,7 @@ def test_a_decision_that_loses_the_race_with_another_is_refused(world: World) ->
     with world.faults.held(agent_id, "WakeAgent") as until_held:
         arn = world.deliver("agent_input", decision(agent_id), kind="AgentDecisionGiven")
         until_held()
-        # The other came, and the agent asks for something else by now.
+        # The other decision has come, and the agent now asks for another approval.
         change(world, agent_id, waitsFor="6")
     assert world.ended(arn)["error"] == "DecisionRefused"
     assert world.items(agent_id, "INPUT#") == []
@@ -338,7 +338,7 @@ def test_the_end_of_a_child_wakes_its_parent_and_is_counted(world: World) -> Non
 
 
 @pytest.mark.parametrize("status", [*WORKING, *(status for status in WAITING if status != Status.WAITING_FOR_AGENT)])
-def test_the_end_of_a_child_is_kept_for_who_does_something_else(world: World, status: Status) -> None:
+def test_the_end_of_a_child_is_kept_for_a_parent_that_does_something_else(world: World, status: Status) -> None:
     parent = standing(world, status)
     child = child_of(world, parent, Status.FAILED)
     assert world.run("agent_input", news(child, parent), kind="AgentStateUpdated")["status"] == "SUCCEEDED"
@@ -349,13 +349,13 @@ def test_the_end_of_a_child_is_kept_for_who_does_something_else(world: World, st
 def test_the_end_of_a_child_told_twice_counts_once(world: World) -> None:
     parent = standing(world, Status.WAITING_FOR_AGENT)
     child = child_of(world, parent)
-    for _ in range(2):  # two events: its end was announced again
+    for _ in range(2):  # two events: the end was announced again
         assert world.run("agent_input", news(child, parent), kind="AgentStateUpdated")["status"] == "SUCCEEDED"
     assert_kept(world, parent, "AgentStateUpdated", heard(world, child))
     assert state_of(world, parent)["inputTokens"] == "700"
 
 
-def test_an_end_that_is_none_is_not_believed(world: World) -> None:
+def test_a_report_of_an_end_that_has_not_come_is_refused(world: World) -> None:
     parent = standing(world, Status.WAITING_FOR_AGENT, waitsFor="4")
     running, another = child_of(world, parent, Status.PLANNING), child_of(world, "somebody-else")
     for child in (running, another):
@@ -423,11 +423,11 @@ def test_its_rules_let_pass_what_it_takes(world: World, kind: str, change_of: di
     assert matched.count(True) == int(taken)  # by one rule, so that it comes once
 
 
-# ---- Who cancels
+# ---- Cancellations
 
 
 @pytest.mark.parametrize("status", [Status.WAITING_FOR_INPUT, Status.WAITING_FOR_APPROVAL, Status.WAITING_FOR_AGENT])
-def test_who_waits_is_woken_to_be_cancelled(world: World, status: Status) -> None:
+def test_a_waiting_agent_is_woken_to_be_cancelled(world: World, status: Status) -> None:
     agent_id = standing(world, status, waitsFor="4")
     detail = {"agentId": agent_id, "note": "Not needed any more."}
     assert world.run("agent_input", detail, kind="AgentCancelRequested")["status"] == "SUCCEEDED"
@@ -437,7 +437,7 @@ def test_who_waits_is_woken_to_be_cancelled(world: World, status: Status) -> Non
 
 
 @pytest.mark.parametrize("status", WORKING)
-def test_who_works_finds_that_it_is_to_be_cancelled(world: World, status: Status) -> None:
+def test_a_working_agent_finds_its_cancellation(world: World, status: Status) -> None:
     agent_id, event_id = standing(world, status), str(uuid.uuid4())
     for _ in range(2):
         execution = world.run("agent_input", {"agentId": agent_id}, event_id, kind="AgentCancelRequested")
@@ -447,7 +447,7 @@ def test_who_works_finds_that_it_is_to_be_cancelled(world: World, status: Status
 
 
 @pytest.mark.parametrize("status", sorted(FINISHED))
-def test_who_has_finished_is_not_cancelled(world: World, status: Status) -> None:
+def test_a_finished_agent_is_not_cancelled(world: World, status: Status) -> None:
     agent_id = standing(world, status)
     before = world.items(agent_id)
     execution = world.run("agent_input", {"agentId": agent_id}, kind="AgentCancelRequested")
@@ -469,7 +469,7 @@ def test_a_cancel_that_loses_the_race_with_a_question_wakes(world: World) -> Non
 
 @pytest.fixture
 def asking(world: World) -> Callable[[], str]:
-    """Makes agents whose recovery asks an operator."""
+    """Return a function that makes agents whose recovery asks an operator."""
 
     def make() -> str:
         name = fresh("asking")
@@ -490,7 +490,7 @@ def assert_cancelled_by_recovery(world: World, agent_id: str, note: str = "") ->
     world.assert_sound(agent_id)
 
 
-def test_who_waits_for_an_operator_is_cancelled_instead(world: World, asking: Callable[[], str]) -> None:
+def test_an_agent_that_waits_for_an_operator_is_cancelled_instead(world: World, asking: Callable[[], str]) -> None:
     agent_id = asking()
     detail = {"agentId": agent_id, "note": "Not needed any more.", "decision": "RETRY"}
     execution = world.run("agent_input", detail, kind="AgentCancelRequested")
@@ -509,7 +509,7 @@ def test_a_question_that_is_being_asked_again_is_answered_then(world: World, ask
     assert_cancelled_by_recovery(world, agent_id)
 
 
-def test_a_question_that_was_answered_meanwhile_is_let_be(world: World, asking: Callable[[], str]) -> None:
+def test_a_question_that_was_answered_meanwhile_is_left_alone(world: World, asking: Callable[[], str]) -> None:
     agent_id = asking()
     with world.faults.held(agent_id, "AnswerQuestion") as until_held:
         arn = world.deliver("agent_input", {"agentId": agent_id}, kind="AgentCancelRequested")
@@ -532,4 +532,4 @@ def test_a_question_that_could_not_be_answered_is_answered_by_the_next_delivery(
     world.faults.put(Fault(agent_id=agent_id, state="AnswerQuestion", error="AccessDenied"))
     execution = world.run("agent_input", {"agentId": agent_id}, kind="AgentCancelRequested")
     assert execution["error"] == "AccessDenied"
-    assert_cancelled_by_recovery(world, agent_id)  # the bus told the recovery of it, and that delivered it again
+    assert_cancelled_by_recovery(world, agent_id)  # agent_redeliver has heard of it and delivered it again

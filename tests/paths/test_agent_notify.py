@@ -1,4 +1,4 @@
-"""agent_notify: those outside are told, and the children of who has come to its end end too."""
+"""agent_notify: people and systems outside are told, and the children of an ended agent end too."""
 
 import json
 import time
@@ -27,7 +27,7 @@ def changed(agent_id: str, status: Status, **more: Any) -> dict[str, Any]:
 
 
 def received(world: World, url: str, agent_id: str) -> dict[str, Any]:
-    """Waits for the message about an agent; the others are put aside."""
+    """Wait for the message about an agent; put other messages aside."""
     sqs, deadline = world.client("sqs"), time.monotonic() + 20
     while time.monotonic() < deadline:
         answer = sqs.receive_message(
@@ -42,7 +42,7 @@ def received(world: World, url: str, agent_id: str) -> dict[str, Any]:
 
 @pytest.fixture
 def operator(world: World) -> Iterator[Callable[[str], dict[str, Any]]]:
-    """Subscribes to the operators' topic; gives the message about an agent, as it was published."""
+    """Subscribe to the operators' topic; yield a function that returns the published message about an agent."""
     sqs, sns, topic = world.client("sqs"), world.client("sns"), world.stack.outputs.operator_topic_arn
     url = sqs.create_queue(QueueName=fresh("operator"))["QueueUrl"]
     queue = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -58,7 +58,7 @@ def states_of(world: World, execution: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize("status", TOLD)
 def test_the_queue_has_it_with_attributes_to_filter_by(world: World, status: Status) -> None:
     name = standing(world, status, fresh("told"), parent="agent-0", step=7)
-    # Step and parent are the record's.
+    # Step and parent come from the record.
     execution = world.run("agent_notify", changed(name, status, parent="agent-9"), kind="AgentStateUpdated")
     assert execution["status"] == "SUCCEEDED"
     message = received(world, world.stack.outputs.agent_changes_url, name)
@@ -87,7 +87,7 @@ def test_an_approver_learns_what_to_decide_and_how(world: World, operator: Calla
     received(world, world.stack.outputs.agent_changes_url, agent_id)
 
 
-def test_an_approver_who_was_not_told_is_told_when_half_of_the_time_is_over(
+def test_an_approver_without_a_message_gets_one_when_half_of_the_time_is_over(
     world: World, operator: Callable[[str], dict[str, Any]]
 ) -> None:
     lost = lose(world, agent_id := fresh("untold"), "AgentNotify")
@@ -104,15 +104,15 @@ def test_an_approver_who_was_not_told_is_told_when_half_of_the_time_is_over(
     world.assert_sound(agent_id)
 
 
-def test_who_was_decided_about_meanwhile_asks_nobody(world: World) -> None:
+def test_an_agent_with_a_decision_asks_no_approver(world: World) -> None:
     agent_id = standing(world, Status.PLANNING, waitsFor="4")
     execution = world.run("agent_notify", changed(agent_id, Status.WAITING_FOR_APPROVAL), kind="AgentStateUpdated")
     assert states_of(world, execution) == ["ReadAgent", "RouteAgent", "NothingToTell"]
 
 
 @pytest.mark.parametrize("status", TOLD)
-def test_a_status_that_is_not_the_records_is_told_to_nobody(world: World, status: Status) -> None:
-    """An event that was forged, or came too late."""
+def test_a_status_that_is_not_the_records_is_not_sent(world: World, status: Status) -> None:
+    """Check an event that was forged, or that came too late."""
     others = [other for other in (Status.PLANNING, Status.WAITING_FOR_AGENT, *TOLD) if other != status]
     parent, children = family(world, others[0])
     for other in others:
@@ -122,7 +122,7 @@ def test_a_status_that_is_not_the_records_is_told_to_nobody(world: World, status
     assert [world.items(child, "STATE")[0]["cancels"] for child in children] == ["0", "0", "0"]
 
 
-def test_an_agent_that_does_not_exist_is_told_of_to_nobody(world: World) -> None:
+def test_a_message_about_an_unknown_agent_is_not_sent(world: World) -> None:
     execution = world.run("agent_notify", changed(fresh("nobody"), Status.COMPLETED), kind="AgentStateUpdated")
     assert states_of(world, execution) == ["ReadAgent", "RouteAgent", "NothingToTell"]
 
@@ -131,7 +131,7 @@ def test_an_agent_that_does_not_exist_is_told_of_to_nobody(world: World) -> None
 
 
 def family(world: World, status: Status) -> tuple[str, list[str]]:
-    """A parent with a child that works, one that waits, and one that is done."""
+    """Put a parent with three children: the first works, the second waits, and the third has ended."""
     parent = standing(world, status)
     stands = [Status.PLANNING, Status.WAITING_FOR_INPUT, Status.COMPLETED]
     children = [standing(world, each, fresh("below"), parent=parent) for each in stands]
@@ -161,7 +161,7 @@ def test_children_of_a_parent_that_waits_go_on(world: World, status: Status) -> 
     assert [world.items(child, "STATE")[0]["cancels"] for child in children] == ["0", "0", "0"]
 
 
-def test_children_do_not_work_on_because_nobody_can_be_told(world: World) -> None:
+def test_children_are_cancelled_although_the_message_fails(world: World) -> None:
     parent, [working, waits, _] = family(world, Status.FAILED)
     denied = {"state": "NotifySubscribers", "machine": "AgentNotify", "error": "SNS.AuthorizationErrorException"}
     file = world.faults.put(Fault.model_validate({"agent_id": parent, "times": 100, **denied}))
@@ -174,18 +174,18 @@ def test_children_do_not_work_on_because_nobody_can_be_told(world: World) -> Non
 
 def test_a_child_that_could_not_be_cancelled_is_cancelled_by_the_next_delivery(world: World) -> None:
     parent, [working, waits, _] = family(world, Status.CANCELLED)
-    # Its own input is the child's id; the others' is another.
+    # Only this child's iteration has this text in its input, so only its cancellation fails.
     world.faults.put(Fault(agent_id=f'"child": "{working}"', state="CancelChild", error="AccessDenied"))
     execution = world.run("agent_notify", changed(parent, Status.CANCELLED, children=3), kind="AgentStateUpdated")
     assert execution["error"] == "ChildrenMissed"
-    received(world, world.stack.outputs.agent_changes_url, parent)  # the others are told all the same
-    # The bus told the recovery of it, and that delivered it again. Cancelled twice is cancelled once.
+    received(world, world.stack.outputs.agent_changes_url, parent)  # the message is sent all the same
+    # agent_redeliver has heard of the failure and delivered the event again. A second cancellation changes nothing.
     for child in (working, waits):
         world.wait(child, lambda state: state["cancels"] == "1")
         assert len(world.items(child, "INPUT#")) == 1
 
 
-def test_its_rule_lets_pass_what_those_outside_care_for(world: World) -> None:
+def test_its_rule_lets_the_announced_statuses_pass(world: World) -> None:
     events, bus = world.stack.events, world.stack.outputs.bus_name
     [pattern] = [
         rule["EventPattern"]

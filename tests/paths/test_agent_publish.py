@@ -1,4 +1,4 @@
-"""agent_publish: what the record announces is on the bus, in the contract's shape, and nothing else is."""
+"""agent_publish: each announcement of the record comes to the bus, in the contract's shape, and nothing else does."""
 
 import json
 import uuid
@@ -14,7 +14,7 @@ from workflows.engines.faults import Fault
 
 @pytest.fixture
 def heard(world: World) -> Iterator[Any]:
-    """Listens to the bus; gives what waits for an agent's events, in order of their steps."""
+    """Listen to the bus; yield a function that returns an agent's events, in order of their steps."""
     name = f"listener-{uuid.uuid4().hex[:8]}"
     sqs, events = world.client("sqs"), world.stack.events
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
@@ -45,7 +45,7 @@ def test_every_checkpoint_is_an_event(world: World, heard: Any) -> None:
     events = heard(agent_id, 5)
     for event in events:
         EVENTS[event["detail-type"]].model_validate(event["detail"])
-    # A bus knows no order.
+    # A bus does not keep the order.
     assert {(e["detail"]["step"], e["detail"]["status"], e["detail"].get("nextAction")) for e in events} == {
         (1, "INITIATED", "PLANNING"),
         (2, "TOOL_EXECUTION_PENDING", None),
@@ -76,7 +76,7 @@ def test_a_bus_that_is_busy_gets_the_event_later(world: World) -> None:
 
 
 def record(agent_id: str, **values: str) -> dict[str, Any]:
-    """What the outbox pipe delivers of an agent that has come to its end."""
+    """Return the outbox pipe's input for an agent that has ended."""
     texts = {
         "agentId": agent_id,
         "status": "COMPLETED",

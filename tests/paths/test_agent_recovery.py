@@ -1,4 +1,4 @@
-"""agent_recovery: an agent goes on, is undone, waits for somebody who was told, or is FAILED in words."""
+"""agent_recovery: an agent goes on, is undone, waits for an operator after a message, or is FAILED with its reasons."""
 
 import json
 import uuid
@@ -31,7 +31,7 @@ from workflows.scripted_model import ScriptedModel
 from workflows.verify import findings
 
 told = operator
-"""Gives what the operators' topic has about an agent."""
+"""A function that returns the message about an agent from the operators' topic."""
 THROTTLED = "BedrockRuntime.ThrottlingException"
 
 
@@ -40,7 +40,7 @@ def fresh() -> str:
 
 
 def decisions(world: World, agent_id: str) -> list[tuple[str, str]]:
-    """What the recoveries of an agent decided, and for which error."""
+    """Return the decisions of an agent's recoveries, each with its error."""
     return [(i["action"], i["reason"]) for i in world.items(agent_id, "STEP#") if i["who"] == "RECOVERY"]
 
 
@@ -49,13 +49,13 @@ def ledger(world: World, agent_id: str) -> list[tuple[str, str, str]]:
 
 
 def decide(world: World, agent_id: str, decision: str, note: str = "", effects: Sequence[Any] = ()) -> None:
-    """Answers as an operator."""
+    """Answer as an operator."""
     answer(world, agent_id, {"decision": decision, "note": note, "effects": [*effects], "by": "ada", "source": "s"})
     world.wait(agent_id, lambda state: state["status"] != Status.WAITING_FOR_OPERATOR)
 
 
 def answer(world: World, agent_id: str, output: Any) -> None:
-    """Answers the operator's question with anything."""
+    """Answer the operator's question with any value."""
     state = world.stack.item(agent_id, "STATE")
     question = world.stack.item(agent_id, "OPERATOR")
     assert state and state["status"] == Status.WAITING_FOR_OPERATOR
@@ -64,7 +64,7 @@ def answer(world: World, agent_id: str, output: Any) -> None:
 
 
 def refused(world: World, agent_id: str, output: Any) -> str:
-    """Gives an answer that is refused; returns the question that is asked instead."""
+    """Give an answer that is refused; return the next question."""
     before = world.stack.item(agent_id, "OPERATOR")
     assert before
     answer(world, agent_id, output)
@@ -76,7 +76,7 @@ def refused(world: World, agent_id: str, output: Any) -> str:
 
 
 def asked(world: World, agent_id: str) -> str:
-    """Waits until an operator is asked; returns the question."""
+    """Wait until an operator is asked; return the question."""
     world.settle(agent_id, Status.WAITING_FOR_OPERATOR)
     world.wait(agent_id, lambda _: world.stack.item(agent_id, "OPERATOR") is not None)
     question = world.stack.item(agent_id, "OPERATOR")
@@ -84,12 +84,14 @@ def asked(world: World, agent_id: str) -> str:
     return question["question"]
 
 
-# ---- It goes better the next time
+# ---- The next attempt succeeds
 
 
 def test_a_throttled_model_is_asked_again_later(world: World) -> None:
     name = fresh()
-    world.faults.put(Fault(agent_id=name, state="AskModel", error=THROTTLED, times=25))  # two turns and some more
+    world.faults.put(
+        Fault(agent_id=name, state="AskModel", error=THROTTLED, times=25)
+    )  # more than the attempts of two turns
     world.play(scenario("straight_booking"), name)
     assert world.settle(name)["status"] == Status.COMPLETED
     assert decisions(world, name) == [("RETRY", THROTTLED)] * 2
@@ -114,7 +116,7 @@ def test_recoveries_without_a_step_forward_are_bounded(world: World) -> None:
 
 def test_two_errors_of_one_agent_are_recovered_from_once(world: World) -> None:
     name = fresh()
-    world.play(scenario("undo_then_another"), name)  # its failure is told by AgentError and by its execution's status
+    world.play(scenario("undo_then_another"), name)  # AgentError and the execution's status report its failure
     assert decisions(world, name) == [("COMPENSATE", "GivenUp")]
     assert [entry[1:] for entry in ledger(world, name)].count(("cancel_flight", "COMMITTED")) == 1
 
@@ -139,13 +141,13 @@ def test_an_unavailable_tool_is_replaced_by_its_alternative(world: World) -> Non
 
 @pytest.fixture(scope="module")
 def by_key(shared_world: World, tmp_path_factory: pytest.TempPathFactory) -> Scenario:
-    """A booking by an agent whose file says nothing of unknown outcomes, and names no look-up."""
+    """Return a booking by an agent whose file has no onUnknown and no look-up."""
     return registered_as("travel-by-key", shared_world, tmp_path_factory.mktemp("agent"), look_up=False)
 
 
 @pytest.fixture(scope="module")
 def by_key_or_look_up(shared_world: World, tmp_path_factory: pytest.TempPathFactory) -> Scenario:
-    """The same, with a look-up."""
+    """Return the same booking, with a look-up."""
     return registered_as("travel-by-key-or-look-up", shared_world, tmp_path_factory.mktemp("agent"), look_up=True)
 
 
@@ -162,7 +164,7 @@ def registered_as(name: str, world: World, folder: Path, look_up: bool) -> Scena
 
 
 def lives(world: World, by: Scenario, *faults: dict[str, Any]) -> str:
-    """An agent that meets faults around its call."""
+    """Start an agent that meets faults around its call; return its name."""
     name = fresh()
     for fault in faults:
         world.faults.put(Fault(agent_id=name, **fault))
@@ -228,7 +230,7 @@ def test_a_second_call_that_is_rejected_is_told_in_the_tools_own_words(world: Wo
     assert "The call was refused and nothing happened: A fault on purpose" in told_the_model(world, name)
 
 
-def test_nothing_is_called_again_once_the_turns_own_word_has_come(world: World, by_key: Scenario) -> None:
+def test_nothing_is_called_again_once_the_turns_failure_is_recorded(world: World, by_key: Scenario) -> None:
     name = fresh()
     world.faults.put(Fault(agent_id=name, state="CallWriteTool", error="States.Timeout"))
     request = AgentRequested(prompt=by_key.prompt, agent=by_key.agent, agent_id=name)
@@ -241,7 +243,7 @@ def test_nothing_is_called_again_once_the_turns_own_word_has_come(world: World, 
     world.assert_sound(name)
 
 
-def test_the_turns_own_word_counts_no_more_once_the_call_is_made_again(world: World, by_key: Scenario) -> None:
+def test_the_turns_failure_counts_no_more_once_the_call_is_made_again(world: World, by_key: Scenario) -> None:
     name = fresh()
     world.faults.put(Fault(agent_id=name, state="CallWriteTool", error="States.Timeout"))
     request = AgentRequested(prompt=by_key.prompt, agent=by_key.agent, agent_id=name)
@@ -257,7 +259,7 @@ def test_the_turns_own_word_counts_no_more_once_the_call_is_made_again(world: Wo
 
 
 def late_failure(world: World, name: str) -> None:
-    """Land the request of the turn's FailEffect, with its own condition, after the turn was taken for dead."""
+    """Land the request of the turn's FailEffect, with its own condition, after a recovery has taken over."""
     [decision] = world.items(name, "STEP#000002")
     [write] = [each for each in MACHINES["agent_turn"].states() if each.path == "CallTools/FailEffect"]
     request = write.fields["Parameters"]
@@ -275,12 +277,12 @@ def late_failure(world: World, name: str) -> None:
     )
 
 
-# ---- Two writes in one reply, the turn stopped while the slow one still runs
+# ---- Two writes in one reply; the turn stops while the slow write still runs
 
 
 @pytest.fixture(scope="module")
 def _clerk(shared_world: World, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """An agent whose tool is from elsewhere and acts at every call, with a look-up."""
+    """Register an agent whose tool is from elsewhere and acts at every call, with a look-up."""
     deploy_note(shared_world.client)
     register(shared_world.stack, write_clerk(tmp_path_factory.mktemp("clerk")))
 
@@ -307,11 +309,11 @@ def test_nothing_is_waited_for_if_the_end_of_the_call_was_seen(world: World) -> 
     assert datetime.fromisoformat(wait.input["callsEndBy"]) <= wait.entered + timedelta(seconds=1)
 
 
-# ---- Undone
+# ---- Compensations
 
 
 def compensating(world: World, name: str) -> None:
-    """Starts an agent that books, gives up and is undone."""
+    """Start an agent that books, gives up and is undone."""
     world.start(scenario("undo_then_another"), name)
 
 
@@ -375,7 +377,7 @@ def test_an_undo_that_fails_goes_to_the_operator_with_what_stands(world: World) 
     fault = world.faults.put(Fault(agent_id=name, state="CallUndo", error="AccessDenied", times=100))
     compensating(world, name)
     question = asked(world, name)
-    # The look-up has settled what the attempt did: nothing.
+    # The look-up has settled that the attempt did nothing.
     assert "COMMITTED    book_flight" in question
     assert "FAILED       cancel_flight" in question
     fault.unlink()
@@ -437,7 +439,7 @@ def test_a_child_that_was_undone_fails_and_says_what_a_user_would_be_asked(world
     world.assert_sound(name)
 
 
-# ---- A person
+# ---- An operator
 
 
 KEY = "EFFECT#000002#0"
@@ -452,7 +454,7 @@ def did_not(key: str) -> dict[str, Any]:
 
 
 def uncertain(world: World, when: Literal["before", "after"], journaled: bool = True) -> str:
-    """Starts an agent whose booking has an unknown outcome, and waits until an operator is asked about it.
+    """Start an agent whose booking has an unknown outcome, and wait until an operator is asked about it.
 
     `when` its call was cut off: "before" it acted, or "after". `journaled`: whether its result is in the journal.
     """
@@ -469,13 +471,13 @@ def uncertain(world: World, when: Literal["before", "after"], journaled: bool = 
 
 
 def booked(world: World, name: str) -> dict[str, Any]:
-    """What an operator finds where the agent's booking was made."""
+    """Return the booking that an operator finds for the agent's call."""
     [booking] = world.bookings(name)
     return {"booking_id": booking["bookingId"], "flight_id": booking["flightId"]}
 
 
 def told_the_model(world: World, name: str) -> str:
-    """The conversation as the model reads it."""
+    """Return the conversation as the model reads it."""
     return json.dumps(fold(world.items(name, "STEP#"), world.items(name, "EFFECT#")).messages)
 
 
@@ -569,7 +571,7 @@ def test_a_truth_that_comes_before_the_operators_answer_stays(world: World) -> N
 
 
 def set_effect(world: World, name: str, **fields: str) -> None:
-    """Changes the agent's effect, as a call that was taken for dead does."""
+    """Change the agent's effect, as a call of the former turn does."""
     world.stack.dynamodb.update_item(
         TableName=world.stack.outputs.table_name,
         Key={"agentId": {"S": name}, "record": {"S": KEY}},
@@ -589,7 +591,7 @@ def test_an_answer_that_is_lost_on_its_way_is_asked_for_again(world: World) -> N
 
 
 def refused_by_fault(world: World, name: str) -> str:
-    """Answers, and returns the question that is asked again because nothing could read the answer."""
+    """Answer, and return the question that is asked again because the answer could not be read."""
     before = world.stack.item(name, "OPERATOR")
     answer(world, name, {"decision": "RETRY", "effects": [happened(KEY)]})
     world.wait(name, lambda _: world.stack.item(name, "OPERATOR") != before)
@@ -601,7 +603,7 @@ def refused_by_fault(world: World, name: str) -> str:
 @pytest.mark.parametrize(
     "output", ['"RETRY"', "[1]", "7", "null", '{"decision": 7}', '{"decision": "RETRY", "note": 7}']
 )
-def test_an_answer_that_is_none_is_asked_for_again(world: World, output: str) -> None:
+def test_an_invalid_answer_is_asked_for_again(world: World, output: str) -> None:
     name = fresh()
     world.faults.put(Fault(agent_id=name, state="ReadReply", error="AccessDenied"))
     world.start(scenario("straight_booking"), name)
@@ -615,7 +617,7 @@ def test_an_answer_that_is_none_is_asked_for_again(world: World, output: str) ->
     assert decisions(world, name) == [("RETRY", "AccessDenied")]
 
 
-def test_nobody_is_asked_about_who_is_to_be_cancelled(world: World) -> None:
+def test_no_operator_is_asked_about_an_agent_with_a_cancellation(world: World) -> None:
     name = fresh()
     world.faults.put(Fault(agent_id=name, state="ReadReply", error="AccessDenied"))
     with world.faults.held(name, "MarkWaiting") as until_held:
@@ -683,7 +685,7 @@ def test_a_question_goes_out_by_the_topic_and_without_the_token(
     assert token and token["token"] not in json.dumps(message)
 
 
-def test_an_operator_who_never_answers_is_reminded_and_then_the_agent_fails(tmp_path: Path) -> None:
+def test_an_operator_without_an_answer_is_reminded_and_then_the_agent_fails(tmp_path: Path) -> None:
     folder = tmp_path / "faults"
     folder.mkdir()
     with (
@@ -707,10 +709,10 @@ def test_an_operator_who_never_answers_is_reminded_and_then_the_agent_fails(tmp_
     assert visited[-2:] == ["NobodyAnswered", "RecordRecovery"]
 
 
-# ---- Never somebody else's
+# ---- Never another execution's lease
 
 
-def test_a_running_turn_is_not_robbed(world: World) -> None:
+def test_the_lease_is_not_taken_from_a_running_turn(world: World) -> None:
     name = fresh()
     with world.faults.held(name, "AskModel") as until_held:
         world.start(scenario("straight_booking"), name)
@@ -720,7 +722,7 @@ def test_a_running_turn_is_not_robbed(world: World) -> None:
             "agentId": name,
             "step": 1,
             "error": "TurnDied",
-            "errorMessage": "Somebody thinks so.",
+            "errorMessage": "A forged report.",
             "currentState": "PLANNING",
             "executionArn": state["owner"].split("#")[0],
         }

@@ -1,4 +1,4 @@
-"""agent_redeliver: an event whose execution died comes again, or is said to be lost."""
+"""agent_redeliver: an event whose execution failed is delivered again, or reported as lost."""
 
 import json
 import uuid
@@ -18,7 +18,7 @@ def fresh() -> str:
 
 
 def death(world: World, machine: str, **fields: Any) -> dict[str, Any]:
-    """The detail of a status change: an execution of a machine has failed."""
+    """Return the detail of a status change: an execution of a machine has failed."""
     arn = getattr(world.stack.outputs, f"{machine}_arn")
     execution = f"{arn.replace('stateMachine', 'execution')}:{uuid.uuid4()}"
     return {"executionArn": execution, "stateMachineArn": arn, "status": "FAILED", **fields}
@@ -39,7 +39,7 @@ def test_a_request_that_died_is_made_again(world: World) -> None:
     assert world.settle(name)["status"] == Status.COMPLETED
 
 
-def test_a_request_that_dies_again_and_again_is_lost_aloud(world: World) -> None:
+def test_a_request_that_keeps_dying_is_reported_as_lost(world: World) -> None:
     name = fresh()
     world.faults.put(Fault(agent_id=name, state="ReadDefinition", error="AccessDenied", times=99))
     first = world.deliver("agent_start", {**REQUEST, "agentId": name})
@@ -60,11 +60,11 @@ def test_a_request_that_dies_again_and_again_is_lost_aloud(world: World) -> None
 
 
 @pytest.mark.parametrize("machine", ["agent_start", "agent_input", "agent_notify"])
-def test_an_event_too_large_to_come_along_is_lost_aloud(world: World, machine: str) -> None:
+def test_an_event_that_is_too_large_is_reported_as_lost(world: World, machine: str) -> None:
     assert redeliver(world, death(world, machine)) == ("EventLost", ["RouteDeath", "EventLost"])
 
 
-def test_of_a_turn_that_is_too_large_to_come_along_nothing_is_lost(world: World) -> None:
+def test_a_turns_event_that_is_too_large_is_not_lost(world: World) -> None:
     execution = world.run("agent_recovery", death(world, "agent_turn"))
     assert execution["status"] == "SUCCEEDED"
 

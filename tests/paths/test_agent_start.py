@@ -1,4 +1,4 @@
-"""agent_start: a request becomes one agent, or a clear refusal and no record at all."""
+"""agent_start: a request becomes one agent, or a clear refusal without any record."""
 
 import json
 import uuid
@@ -73,7 +73,7 @@ def test_a_request_delivered_twice_makes_one_agent(world: World) -> None:
     detail = {"prompt": MOON}
     first, second = (world.run("agent_start", detail, event_id) for _ in range(2))
     assert (first["status"], second["status"]) == ("SUCCEEDED", "SUCCEEDED")
-    assert world.settle(event_id)["createdBy"] == event_id  # named after the event
+    assert world.settle(event_id)["createdBy"] == event_id  # named by the id of the event
     assert len(world.items(event_id, "STEP#000001")) == 1
 
 
@@ -94,7 +94,7 @@ def test_a_request_sent_twice_by_one_name_makes_one_agent(world: World) -> None:
 def test_the_record_keeps_the_caller_and_the_source(world: World) -> None:
     named, unnamed = fresh(), fresh()
     detail = {"prompt": "Book a flight from New York to the moon."}
-    # What an event says of its own source in its detail counts for nothing.
+    # A source in an event's own detail is ignored.
     said = {**detail, "agentId": named, "by": "ana", "source": "com.agent.api"}
     assert world.run("agent_start", said, source="com.example.orders")["status"] == "SUCCEEDED"
     assert world.run("agent_start", {**detail, "agentId": unnamed}, source="com.agent.api")["status"] == "SUCCEEDED"
@@ -111,7 +111,7 @@ def test_an_event_that_a_rule_made_up_needs_a_source(world: World, source: Any) 
     assert_no_record(world, agent_id)
 
 
-def test_an_agent_of_its_own_waits_for_nothing_and_has_nobody(world: World) -> None:
+def test_an_agent_without_a_parent_waits_for_nothing_and_has_no_family(world: World) -> None:
     agent_id = fresh()
     with world.faults.held(agent_id, "ClaimTurn") as until_held:
         world.run("agent_start", {"prompt": MOON, "agentId": agent_id})

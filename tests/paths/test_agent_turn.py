@@ -28,7 +28,7 @@ def fresh(name: str = "turn") -> str:
 
 
 def set_state(world: World, agent_id: str, **values: str) -> None:
-    """Changes STATE as somebody else would who took the agent over."""
+    """Change STATE as an execution does that takes the agent over."""
     world.stack.dynamodb.update_item(
         TableName=world.stack.outputs.table_name,
         Key={"agentId": {"S": agent_id}, "record": {"S": "STATE"}},
@@ -39,7 +39,7 @@ def set_state(world: World, agent_id: str, **values: str) -> None:
 
 
 def turn_of(world: World, agent_id: str) -> str:
-    """The execution that works on the agent."""
+    """Return the execution that works on the agent."""
     state = world.wait(agent_id, lambda state: state["owner"] != "NONE")
     return state["owner"].split("#")[0]
 
@@ -48,7 +48,7 @@ def turn_of(world: World, agent_id: str) -> str:
 
 
 def test_a_redriven_execution_calls_no_tool_that_writes(tmp_path: Path) -> None:
-    """No engine here can redrive: this one says of every execution that it was redriven once."""
+    """Let this engine say of every execution that it was redriven once: no engine here can redrive."""
     with pytest.MonkeyPatch.context() as patch, ScriptedModel(load_scenarios()) as model:
         patch.setattr(template, "NO_REDRIVE", (template.NO_REDRIVE[0], "1"))
         with Embedded.start(model=model.url, folder=tmp_path / "engine", wait_scale=0) as engine:
@@ -93,25 +93,25 @@ def test_an_event_that_comes_late_does_nothing(world: World) -> None:
 
 def test_an_event_delivered_many_times_at_once_does_the_work_once(world: World) -> None:
     agent_id = waiting(world)
-    # Woken without an event, so that all deliveries are ours.
+    # Wake the agent without an event, so that the test makes all deliveries.
     world.faults.put(Fault(agent_id=agent_id, state="PublishNextAction", when="before", error="Lost", times=100))
     world.run("agent_input", {"agentId": agent_id, "text": "Tomorrow."})
     detail = {"agentId": agent_id, "step": 2, "status": "PLANNING", "nextAction": "PLANNING"}
     arns = [world.deliver("agent_turn", detail) for _ in range(4)]
     assert [world.ended(arn)["status"] for arn in arns] == ["SUCCEEDED"] * 4
     assert world.settle(agent_id)["status"] == Status.COMPLETED
-    assert world.items(agent_id, "STATE")[0]["invocationCount"] == "2"  # the first turn, and one of the four
+    assert world.items(agent_id, "STATE")[0]["invocationCount"] == "2"  # the first turn, and one of the four deliveries
     assert len(world.bookings(agent_id)) == 1
     world.assert_sound(agent_id)
 
 
-def test_a_running_turn_is_not_robbed(world: World) -> None:
+def test_the_lease_is_not_taken_from_a_running_turn(world: World) -> None:
     name = fresh()
     with world.faults.held(name, "AskModel") as until_held:
         world.start(scenario("straight_booking"), name)
         until_held()
         other = world.run("agent_turn", {"agentId": name, "step": 1, "nextAction": "PLANNING"})
-        assert other["status"] == "SUCCEEDED"  # TurnAlreadyTaken
+        assert other["status"] == "SUCCEEDED"  # it ends in TurnAlreadyTaken
     assert world.settle(name)["invocationCount"] == "1"
 
 
@@ -179,7 +179,7 @@ def test_a_permanent_error_is_recorded_and_a_person_is_asked(world: World, state
 def test_a_scenario_that_runs_out_says_so(world: World) -> None:
     name = fresh()
     world.faults.put(Fault(agent_id=name, state="CloseTurn", error="DynamoDb.TransactionCanceledException"))
-    # Sent round again, it closes all the same; but an input makes it ask once more.
+    # The model is sent back once, then the turn closes all the same; but an input makes it ask the model once more.
     with world.faults.held(name, "CloseTurn") as until_held:
         world.start(scenario("straight_booking"), name)
         until_held()
@@ -329,14 +329,14 @@ def test_another_model_is_asked_when_the_first_refuses(world: World, tmp_path: P
     assert world.settle(name)["status"] == Status.COMPLETED
     models = [json.loads(i["usage"])["modelId"] for i in world.items(name, "STEP#") if i["who"] == "MODEL"]
     assert models[0] == "third-model"
-    assert models[1] not in ("second-model", "third-model")  # each round begins with the first
+    assert models[1] not in ("second-model", "third-model")  # each round begins with the first model
     states = [visit.state for visit in world.visited(name)]
     assert states.count("UseFallback") == 2
 
 
 def test_the_journal_holds_what_was_said_and_done(world: World) -> None:
     agent_id = world.play(scenario("two_tools_at_once"))
-    who = [
+    entries = [
         (step["who"], json.loads(step.get("decision", "{}")).get("action")) for step in world.items(agent_id, "STEP#")
     ]
-    assert who == [("USER", None), ("MODEL", "TOOL_USE"), ("TOOLS", None), ("MODEL", "COMPLETE")]
+    assert entries == [("USER", None), ("MODEL", "TOOL_USE"), ("TOOLS", None), ("MODEL", "COMPLETE")]

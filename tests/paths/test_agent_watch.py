@@ -1,4 +1,4 @@
-"""agent_watch: what nobody works on although somebody should gets going again, and nothing else is touched."""
+"""agent_watch: it starts the agents again that no execution works on although one should, and touches no others."""
 
 import json
 import time
@@ -21,12 +21,12 @@ LONG_AGO = "2026-01-01T00:00:00Z"
 
 
 def lose(world: World, agent_id: str, machine: str, skip: int = 0) -> Path:
-    """Loses an event for a machine: the next, or one after it."""
+    """Lose an event for a machine: the next event, or a later one."""
     return world.faults.put(Delivery(agent_id=agent_id, machine=machine, how="lost", skip=skip))
 
 
 def until_lost(*events: Path) -> None:
-    """Waits until they are."""
+    """Wait until these events are lost."""
     deadline = time.monotonic() + 20
     while missing := [file for file in events if met_at(file) is None]:
         if time.monotonic() > deadline:
@@ -35,7 +35,7 @@ def until_lost(*events: Path) -> None:
 
 
 def change(world: World, agent_id: str, **values: str | int) -> Item:
-    """Changes STATE without a word on the bus."""
+    """Change STATE without an event on the bus."""
     world.stack.dynamodb.update_item(
         TableName=world.stack.outputs.table_name,
         Key={"agentId": {"S": agent_id}, "record": {"S": "STATE"}},
@@ -49,12 +49,12 @@ def change(world: World, agent_id: str, **values: str | int) -> Item:
 
 
 def set_state(world: World, agent_id: str, **values: str | int) -> Item:
-    """Changes STATE alike, and makes it one that has not moved for long."""
+    """Change STATE in the same way, with a last change that is long ago."""
     return change(world, agent_id, **({"lastUpdated": LONG_AGO} | values))
 
 
 def standing(world: World, status: Status, name: str = "", **values: str | int) -> str:
-    """An agent that stands there, and whose next turn will not be begun."""
+    """Put an agent with this status; its next turn will not begin."""
     name = name or fresh("standing")
     lost = [lose(world, name, "AgentTurn", skip) for skip in range(2)]
     world.run("agent_start", {"prompt": "Fly", "agentId": name})
@@ -64,7 +64,7 @@ def standing(world: World, status: Status, name: str = "", **values: str | int) 
 
 
 def watch(world: World) -> tuple[str, list[str]]:
-    """Runs the watch; gives how it ended and the states that it visited."""
+    """Run the watch; return its error or status, and the states that it visited."""
     execution = world.run("agent_watch", {})
     ended = execution.get("error", execution["status"])
     return ended, [visit.state for visit in world.history(execution["executionArn"])]
@@ -75,7 +75,7 @@ def fresh(name: str = "watched") -> str:
 
 
 def not_started(world: World) -> str:
-    """An agent whose first event was lost."""
+    """Start an agent whose first event is lost; return its name."""
     name = fresh()
     lost = lose(world, name, "AgentTurn")
     world.start(scenario("straight_booking"), name)
@@ -85,7 +85,7 @@ def not_started(world: World) -> str:
 
 
 def stopped(world: World) -> str:
-    """An agent whose turn was stopped, and nobody heard of it."""
+    """Start an agent and stop its turn without any event of it; return the agent's name."""
     name = fresh()
     lost = lose(world, name, "AgentRecovery")
     with world.faults.held(name, "CommitEffect", error="Stopped") as until_held:
@@ -149,7 +149,7 @@ def test_an_owner_that_step_functions_has_forgotten_is_dead(world: World) -> Non
     assert world.settle(agent_id)["status"] == Status.COMPLETED
 
 
-def test_a_failure_that_nobody_heard_of_is_announced_again(world: World) -> None:
+def test_a_failure_whose_events_were_lost_is_announced_again(world: World) -> None:
     name = fresh()
     world.faults.put(Fault(agent_id=name, state="AskModel", error="AccessDenied"))
     # One by the bus, the other by the execution's status.
@@ -162,7 +162,7 @@ def test_a_failure_that_nobody_heard_of_is_announced_again(world: World) -> None
     state = world.settle(name)
     assert (state["status"], state["error"]) == (Status.WAITING_FOR_OPERATOR, "AccessDenied")
     recovery = world.stack.execution(state["lastUpdatedBy"])
-    assert recovery and recovery.event["detail"]["executionArn"] == turn  # whose failure it is
+    assert recovery and recovery.event["detail"]["executionArn"] == turn  # the execution that failed
 
 
 def test_a_turn_that_runs_is_left_alone_however_long(world: World) -> None:
@@ -189,7 +189,7 @@ def test_a_question_whose_recovery_died_is_asked_again(world: World) -> None:
     set_state(world, name)
     before = world.items(name)
     assert watch(world)[0] == "SUCCEEDED"
-    assert world.items(name) == before  # it waits, and that is all right
+    assert world.items(name) == before  # it waits, and needs no help
     dead = stop_owner(world, name)
     assert watch(world)[0] == "SUCCEEDED"
     world.wait(name, lambda _: world.items(name, OPERATOR) != [asked])
@@ -201,7 +201,7 @@ def test_a_question_whose_recovery_died_is_asked_again(world: World) -> None:
     assert recoveries(world, name) == [("RETRY", "AccessDenied")]
 
 
-def test_whoever_has_moved_meanwhile_is_left_alone(world: World) -> None:
+def test_an_agent_that_has_moved_meanwhile_is_left_alone(world: World) -> None:
     agent_id = not_started(world)
     with world.faults.held(agent_id, "AnnounceTurn") as until_held:
         execution = world.deliver("agent_watch", {})
@@ -213,7 +213,7 @@ def test_whoever_has_moved_meanwhile_is_left_alone(world: World) -> None:
 
 
 @pytest.mark.parametrize("state", ["AskOwner", "SendToRecovery"])
-def test_who_cannot_be_helped_does_not_hold_up_the_others_and_is_told_of(world: World, state: Any) -> None:
+def test_an_agent_that_cannot_be_helped_is_reported_and_does_not_stop_the_others(world: World, state: Any) -> None:
     hopeless, other = stopped(world), not_started(world)
     world.faults.put(Fault(agent_id=hopeless, state=state, machine="AgentWatch", error="AccessDenied"))
     assert watch(world)[0] == "AgentsMissed"
@@ -239,7 +239,7 @@ def test_where_nothing_stands_still_nothing_is_done(world: World) -> None:
     assert world.items(agent_id) == before
 
 
-# ---- Who waits in vain
+# ---- Agents that wait in vain
 
 
 def ago(**time_ago: float) -> str:
@@ -247,7 +247,7 @@ def ago(**time_ago: float) -> str:
 
 
 def family(world: World, *children: str) -> str:
-    """A parent that has waited for these for long."""
+    """Put a parent that has waited for these children for long."""
     parent = standing(world, Status.WAITING_FOR_AGENT, fresh("parent"), waitsFor="4", children=json.dumps(children))
     decision = json.dumps({"children": [{"agentId": child} for child in children]})
     step = {"agentId": {"S": parent}, "record": {"S": "STEP#000004"}, "decision": {"S": decision}}
@@ -256,7 +256,7 @@ def family(world: World, *children: str) -> str:
     return parent
 
 
-def test_an_approval_that_nobody_gives_expires_once_it_was_asked_for_again(world: World) -> None:
+def test_an_approval_without_a_decision_expires_after_a_reminder(world: World) -> None:
     agent_id = standing(world, Status.WAITING_FOR_APPROVAL, waitsFor="4", lastUpdated=ago(days=7, minutes=1))
     ended, states = watch(world)
     assert (ended, states.count("RemindApprover"), states.count("ExpireApproval")) == ("SUCCEEDED", 1, 0)
@@ -302,7 +302,7 @@ def test_an_end_that_the_parent_has_not_heard_of_is_announced_again(world: World
     state = world.wait(parent, lambda state: state["inbox"] == "1")
     assert (state["status"], state["outputTokens"]) == (Status.PLANNING, "80")
     assert [item["record"] for item in world.items(parent, "INPUT#")] == [f"INPUT#{child}"]
-    # It has heard: there is nothing to look after, though it waits again.
+    # It has heard: the watch has nothing to do, although it waits again.
     set_state(world, parent, status=Status.WAITING_FOR_AGENT, nextAction="NONE")
     assert watch(world)[1].count("AnnounceEnd") == 0
 

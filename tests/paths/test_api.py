@@ -27,7 +27,7 @@ ANSWER = "Between which cities can you book flights?"
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """The answer to a request."""
 
     status: int
     body: Any
@@ -48,7 +48,7 @@ class Door:
     def send(
         self, method: str, path: str, body: Any = None, *, key: str = "", signed: bool = True, **headers: str
     ) -> Answer:
-        """Sends a request; a body that is no text goes as JSON. `content_type` and others as keywords."""
+        """Send a request; a body that is not text goes as JSON. `content_type` and other headers are keywords."""
         data = body if isinstance(body, str | bytes | None) else json.dumps(body)
         request = AWSRequest(method, f"{self.url}{path}", data=data)
         if data is not None:
@@ -64,19 +64,19 @@ class Door:
         return Answer(answer.status, json.loads(answer.data) if answer.data else None, lower)
 
     def get(self, path: str) -> Any:
-        """The body of a GET that succeeds."""
+        """Return the body of a GET that succeeds."""
         answer = self.send("GET", path)
         assert answer.status == 200, answer
         return answer.body
 
 
 def new(name: str = "api") -> str:
-    """A name that nobody has had."""
+    """Return a name that no agent has had."""
     return f"{name}-{uuid.uuid4().hex[:8]}"
 
 
 def assert_refused(answer: Answer, status: int, error: str, *words: str) -> None:
-    """It was refused in the shape of every refusal, and the message has these words."""
+    """Check that the answer has the shape of every refusal, and that its message has these words."""
     assert answer.status == status, answer
     assert answer.headers["content-type"] == "application/json"
     assert answer.body.keys() == {"error", "message"}
@@ -120,10 +120,10 @@ def test_an_agent_without_an_id_gets_one(world: World, door: Door) -> None:
 def test_the_definition_is_the_one_that_was_named(world: World, door: Door) -> None:
     named = door.send("POST", "/agents", {"prompt": ANSWER, "agent": "travel"})
     assert world.wait(named.body["agentId"], bool)["agent"] == "travel"
-    nobody = new("nobody")
-    answer = door.send("POST", "/agents", {"prompt": ANSWER, "agent": nobody})
-    assert_refused(answer, 404, "DefinitionUnknown", nobody, "turnstile register")
-    assert world.stack.item(definition_key(nobody), "LATEST") is None
+    unknown = new("nobody")
+    answer = door.send("POST", "/agents", {"prompt": ANSWER, "agent": unknown})
+    assert_refused(answer, 404, "DefinitionUnknown", unknown, "turnstile register")
+    assert world.stack.item(definition_key(unknown), "LATEST") is None
 
 
 def test_an_id_is_given_once(world: World, door: Door) -> None:
@@ -145,7 +145,7 @@ def test_an_unknown_agent_cannot_be_read(door: Door, path: str) -> None:
     assert_refused(door.send("GET", f"/agents/nobody{path}"), 404, "AgentUnknown", "nobody")
 
 
-# ---- Requests that nobody understands
+# ---- Invalid requests
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_wrong_parameter_is_named(door: Door, path: str) -> None:
     assert_refused(door.send("GET", path), 400, "RequestInvalid", "limit" if "limit" in path else "agentId")
 
 
-# ---- Who may come in
+# ---- Permissions: a signature
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_wrong_parameter_is_named(door: Door, path: str) -> None:
         ("GET", "/anything/else"),
     ],
 )
-def test_nobody_comes_in_without_a_signature(door: Door, method: str, path: str) -> None:
+def test_no_request_comes_in_without_a_signature(door: Door, method: str, path: str) -> None:
     assert door.send(method, path, signed=False) == Answer(403, {"message": "Forbidden"}, ANY_HEADERS)
     assert door.send(method, path, {} if method == "POST" else None).status != 403
 
@@ -267,7 +267,7 @@ def test_a_repeated_request_starts_one_agent(world: World, door: Door) -> None:
     assert door.send("POST", "/agents", {"prompt": "Something else"}, key=new("key")).status == 202
 
 
-def test_two_at_once_start_one_agent(world: World, door: Door) -> None:
+def test_two_requests_at_once_start_one_agent(world: World, door: Door) -> None:
     key, together = new("key"), threading.Barrier(2)
     seen = len(world.stack.execution_arns(world.stack.outputs.agent_start_arn))
 
@@ -281,7 +281,7 @@ def test_two_at_once_start_one_agent(world: World, door: Door) -> None:
     (agent_id,) = {answer.body["agentId"] for answer in answers}
     world.settle(agent_id, Status.COMPLETED)
     started = world.stack.execution_arns(world.stack.outputs.agent_start_arn)[seen:]
-    # Whoever came second was told of the first, by the record or by the machine; neither is a failure.
+    # The second request was told of the first, by the record or by the machine; neither is a failure.
     assert len(started) in (1, 2)
     assert {world.ended(arn)["status"] for arn in started} == {"SUCCEEDED"}
 
@@ -313,7 +313,7 @@ def test_a_question_is_answered(world: World, door: Door) -> None:
     world.settle(agent_id, Status.COMPLETED)
     heard = [words for entry in journal(door, agent_id) for words in entry["heard"]]
     assert [words["text"] for words in heard] == [played.prompt, played.inputs[0]]
-    # The agent was started on the bus, and is spoken to over HTTP.
+    # The agent was started on the bus, and its input comes over HTTP.
     assert [words["caller"]["verified"] for words in heard] == [False, True]
     again = door.send("POST", f"/agents/{agent_id}/input", {"text": played.inputs[0]}, key=key)
     assert (again.status, again.body["status"]) == (202, "COMPLETED")
@@ -325,7 +325,7 @@ def test_a_question_is_answered(world: World, door: Door) -> None:
 
 
 @pytest.mark.parametrize("status", [Status.TOOL_EXECUTION_PENDING, Status.WAITING_FOR_AGENT])
-def test_who_is_busy_keeps_what_it_is_told(world: World, door: Door, status: Status) -> None:
+def test_a_busy_agent_keeps_its_input(world: World, door: Door, status: Status) -> None:
     agent_id = new()
     put_state(world, agent_id, status, owner="somebody")
     assert door.send("POST", f"/agents/{agent_id}/input", {"text": "By the way"}).status == 202
@@ -340,7 +340,7 @@ def test_who_is_busy_keeps_what_it_is_told(world: World, door: Door, status: Sta
         (Status.WAITING_FOR_OPERATOR, ["operator", "/decisions"]),
     ],
 )
-def test_who_waits_for_something_else_takes_no_input(
+def test_an_agent_that_waits_for_something_else_takes_no_input(
     world: World, door: Door, status: Status, words: list[str]
 ) -> None:
     agent_id = new()
@@ -495,7 +495,7 @@ def test_an_agent_is_cancelled_and_tells_what_stands(world: World, door: Door) -
 def test_agents_are_listed_by_status_and_page(world: World, door: Door) -> None:
     ids = [new("listed") for _ in range(3)]
     for number, agent_id in enumerate(ids):
-        # Nobody else's agents stand there.
+        # No agents of other tests have this status.
         put_state(world, agent_id, Status.COMPENSATING, lastUpdated=f"2126-01-0{number + 1}T00:00:00Z", owner="me")
     found, token, path = [], "", "/agents?status=COMPENSATING&limit=2"
     while token is not None:
@@ -547,20 +547,20 @@ def test_a_journal_is_read_page_by_page(world: World, door: Door) -> None:
 
 
 def journal(door: Door, agent_id: str) -> list[dict[str, Any]]:
-    """The entries of a journal."""
+    """Return the entries of a journal."""
     entries: list[dict[str, Any]] = door.get(f"/agents/{agent_id}/journal?limit=100")["entries"]
     return entries
 
 
 def put(world: World, **item: str) -> None:
-    """Puts an item into the table, past every machine. Numbers are told by their names."""
+    """Put an item into the table, without any machine. An attribute's name decides whether it is a number."""
     numbers = {"step", "inbox", "cancels", "inputTokens", "outputTokens", "costMicroUsd"}
     typed = {name: {"N" if name in numbers else "S": value} for name, value in item.items()}
     world.stack.dynamodb.put_item(TableName=world.stack.outputs.table_name, Item=typed)
 
 
 def put_state(world: World, agent_id: str, status: Status, **more: str) -> None:
-    """The STATE of an agent that nobody works on, and that agent_watch leaves to us for a hundred years."""
+    """Put the STATE of an agent that no execution works on, and that agent_watch leaves alone for a hundred years."""
     state = {
         "status": str(status),
         "agent": "travel",

@@ -1,4 +1,4 @@
-"""With an issuer in the template's parameters the HTTP API takes its tokens, and nothing else."""
+"""With an issuer in the template's parameters, the HTTP API accepts the issuer's tokens, and nothing else."""
 
 import base64
 import json
@@ -24,17 +24,17 @@ NUMBERS = KEY.public_key().public_numbers()
 
 
 def text(data: bytes) -> str:
-    """Base64 as a token has it."""
+    """Return base64 in the form of a token."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def number(value: int) -> str:
-    """A number as a key has it."""
+    """Return a number in the form of a key."""
     return text(value.to_bytes((value.bit_length() + 7) // 8, "big"))
 
 
 class Issuer(BaseHTTPRequestHandler):
-    """Tells its public key."""
+    """A server that publishes the issuer's public key."""
 
     def do_GET(self) -> None:
         if self.path == "/jwks":
@@ -48,7 +48,7 @@ class Issuer(BaseHTTPRequestHandler):
         self.wfile.write(json.dumps(answer).encode())
 
     def log_message(self, *_arguments: Any) -> None:
-        """Nothing."""
+        """Print nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +62,10 @@ def issuer() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def engine(issuer: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
     with Embedded.start(folder=tmp_path_factory.mktemp("engine")) as engine:
-        # An audience is not forgotten: a token for another service would open this one too.
+        # The audience is required: otherwise a token for another service would open this API too.
         with pytest.raises(EngineError, match="JwtIssuer needs JwtAudience"):
             engine.deploy(TEMPLATE, stack="half", parameters={"JwtIssuer": issuer})
-        # A scope without an issuer would be demanded by no route.
+        # A scope is refused without an issuer: no route would demand it.
         for scope in ("JwtDecisionScope", "JwtCancelScope"):
             with pytest.raises(EngineError, match=f"{scope} needs JwtIssuer"):
                 engine.deploy(TEMPLATE, stack="half", parameters={scope: "decide"})
@@ -75,14 +75,14 @@ def engine(issuer: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Em
 
 
 def token(issuer: str, audience: str = "turnstile", lasts: int = 60, **more: str) -> str:
-    """A token that the issuer signed; `more` claims than it needs."""
+    """Return a token that the issuer has signed; `more` are claims beyond the required ones."""
     claims = {"iss": issuer, "aud": audience, "sub": "ana", "exp": int(time.time()) + lasts, **more}
     signed = ".".join(text(json.dumps(part).encode()) for part in ({"alg": "RS256", "kid": "1"}, claims))
     return f"{signed}.{text(KEY.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
 
 
 def status(engine: Embedded, authorization: str = "", path: str = "/agents") -> int:
-    """How a request is answered."""
+    """Return the status of a request's answer."""
     headers = {"authorization": authorization} if authorization else {}
     return urllib3.request("GET", engine.api_url + path, headers=headers, retries=False, timeout=20).status
 
@@ -110,7 +110,7 @@ def test_nothing_else_opens(engine: Embedded, issuer: str, path: str) -> None:
 
 
 def send(engine: Embedded, authorization: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    """Status and body of what a request is answered."""
+    """Return status and body of a request's answer."""
     headers = {"authorization": f"Bearer {authorization}", "content-type": "application/json"}
     data = json.dumps(body) if body else None
     answer = urllib3.request(method, engine.api_url + path, headers=headers, body=data, retries=False, timeout=20)
@@ -138,7 +138,7 @@ def test_only_a_token_with_the_scope_decides_or_cancels(
     assert (status, answer["error"]) == (404, "AgentUnknown")
 
 
-def test_what_demands_no_scope_needs_none(engine: Embedded, issuer: str) -> None:
+def test_start_and_input_need_no_scope(engine: Embedded, issuer: str) -> None:
     assert send(engine, token(issuer), "POST", "/agents/nobody/input", {"text": "Hello"})[0] == 404
     assert send(engine, token(issuer), "POST", "/agents", {"prompt": "Hello", "agent": "nobody"})[0] == 404
 
@@ -164,7 +164,7 @@ def test_a_token_without_a_subject_changes_nothing(engine: Embedded, issuer: str
 
 
 def wait_for_input(dynamodb: Any, table: str, agent_id: str) -> dict[str, Any]:
-    """The input that an agent is told, once it is kept."""
+    """Wait until an agent's input is stored; return it."""
     deadline = time.monotonic() + 30
     while True:
         found = dynamodb.query(

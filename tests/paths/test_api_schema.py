@@ -1,4 +1,4 @@
-"""docs/openapi.json holds: what it calls valid is taken, what it does not is refused, and every answer is in its shape.
+"""docs/openapi.json is true: valid requests are accepted, invalid ones are refused, every answer has its shape.
 
 Schemathesis makes the requests from the document and sends them to the running API.
 """
@@ -34,33 +34,33 @@ bounded = settings(
 
 
 def load(**parameters: str) -> Any:
-    """The document, with these parameters in every request."""
+    """Return the document's schema, with these parameters in every request."""
     config = {
         "parameters": parameters,
-        # A query may say more than anybody reads.
+        # A query may have more parameters than the API reads.
         "generation": {"allow-extra-parameters": False},
-        # A key that was used for something else looks like a good one.
+        # A key that was used for another request looks valid.
         "checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "404", "409", "422"]}},
     }
     return schemathesis.openapi.from_dict(DOCUMENT, config=SchemathesisConfig.from_dict(config))
 
 
-anybody = load()
-somebody = load(agentId=FINISHED).include(path_regex="agentId", method="GET")
+any_agent = load()
+finished_agent = load(agentId=FINISHED).include(path_regex="agentId", method="GET")
 
 
 def check(case: Any, world: World) -> None:
-    """Sends a request and compares the answer with the document."""
+    """Send a request and compare the answer with the document."""
     if isinstance(case.body, dict) and "prompt" in case.body:
-        # No agent shall start, for a model that knows nothing of what it is asked.
+        # No agent starts here: the scripted model does not know these prompts.
         case.body["agent"] = "nobody"
     if isinstance(case.query, dict):
-        case.query.pop("nextToken", None)  # nobody can guess one
-    # The embedded engine does not verify a signature; that one must be there, test_api.py shows.
+        case.query.pop("nextToken", None)  # a valid token cannot be guessed
+    # The embedded engine does not verify a signature; test_api.py shows that it must be present.
     case.call_and_validate(base_url=Door.of(world).url, headers=SIGNED, excluded_checks=[ignored_auth])
 
 
-@anybody.parametrize()  # type: ignore[untyped-decorator]
+@any_agent.parametrize()  # type: ignore[untyped-decorator]
 @bounded
 def test_the_document_holds(case: Any, shared_world: World) -> None:
     check(case, shared_world)
@@ -68,14 +68,14 @@ def test_the_document_holds(case: Any, shared_world: World) -> None:
 
 @pytest.fixture(scope="module")
 def finished(shared_world: World) -> World:
-    """There is an agent of this name."""
+    """Return a world with a finished agent of this name."""
     if shared_world.stack.item(FINISHED, "STATE") is None:
         shared_world.play(scenario("straight_booking"), FINISHED)
         shared_world.settle(FINISHED, Status.COMPLETED)
     return shared_world
 
 
-@somebody.parametrize()  # type: ignore[untyped-decorator]
+@finished_agent.parametrize()  # type: ignore[untyped-decorator]
 @bounded
 def test_the_document_holds_for_an_agent_that_is_there(case: Any, finished: World) -> None:
     check(case, finished)

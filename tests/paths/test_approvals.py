@@ -1,4 +1,4 @@
-"""Approvals: what somebody has to see first is carried out as it was shown, once, and only if it was approved."""
+"""Approvals: a call that needs one is carried out as it was shown, once, and only if it was approved."""
 
 import json
 import uuid
@@ -17,23 +17,23 @@ def fresh() -> str:
 
 
 def held(world: World, play: str = "approved") -> tuple[str, Item]:
-    """An agent that waits for an approval, and its STATE."""
+    """Start an agent that waits for an approval; return its id and its STATE."""
     agent_id = world.start(scenario(play), fresh())
     return agent_id, world.settle(agent_id, Status.WAITING_FOR_APPROVAL)
 
 
 def decide(world: World, agent_id: str, approval_id: str, decision: str, **more: str) -> dict[str, Any]:
-    """Brings a decision as the rule would; the execution that took it, or did not."""
+    """Deliver a decision as the rule would; return the execution that accepted or refused it."""
     detail = {"agentId": agent_id, "approvalId": approval_id, "decision": decision, **more}
     return world.run("agent_input", detail, kind="AgentDecisionGiven")
 
 
 def told(world: World, agent_id: str) -> str:
-    """What the model was told, all in all."""
+    """Return all messages to the model as one text."""
     return "".join(step.get("messages", "") for step in world.items(agent_id, "STEP#"))
 
 
-def test_nothing_happens_before_somebody_has_approved_it(world: World) -> None:
+def test_nothing_happens_before_an_approval(world: World) -> None:
     agent_id, state = held(world)
     assert (state["owner"], state["nextAction"], state["waitsFor"]) == ("NONE", "NONE", "2")
     assert (world.items(agent_id, "EFFECT#"), world.bookings(agent_id)) == ([], [])
@@ -64,7 +64,7 @@ def test_what_is_refused_does_not_happen_and_the_model_reads_why(world: World) -
     assert "it needed an approval, and was refused. Four at most." in told(world, agent_id)
 
 
-def test_what_nobody_decides_about_expires(world: World) -> None:
+def test_an_approval_without_a_decision_expires(world: World) -> None:
     agent_id, state = held(world, "refused")
     assert decide(world, agent_id, state["waitsFor"], "EXPIRE")["status"] == "SUCCEEDED"
     world.settle(agent_id, Status.COMPLETED)

@@ -1,4 +1,4 @@
-"""Cancelling: an agent stops wherever it is, nothing new happens, and what had happened is told."""
+"""Cancelling: an agent stops in every state, does nothing new, and reports the effects that stand."""
 
 import uuid
 from pathlib import Path
@@ -20,12 +20,12 @@ def fresh() -> str:
 
 
 def cancel(world: World, agent_id: str, **more: str) -> dict[str, Any]:
-    """Brings the wish as the rule would; the execution that took it."""
+    """Deliver the cancellation as the rule would; return the execution that accepted it."""
     return world.run("agent_input", {"agentId": agent_id, **more}, kind="AgentCancelRequested")
 
 
 def cancelled(world: World, agent_id: str) -> Item:
-    """Waits for the end, and checks that it is one."""
+    """Wait for the end, and check the cancelled record."""
     state = world.settle(agent_id, Status.CANCELLED)
     assert state["nextAction"] == "NONE"
     world.assert_inventory_agrees()
@@ -38,7 +38,7 @@ def ledger(world: World, agent_id: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("state", ["LoadTurn", "AskModel", "ReadReply", "CheckpointDecision", "ReserveEffect"])
-def test_who_is_cancelled_before_it_acts_does_not_act(world: World, state: str) -> None:
+def test_an_agent_cancelled_before_it_acts_does_not_act(world: World, state: str) -> None:
     agent_id = fresh()
     with world.faults.held(agent_id, state) as until_held:
         world.start(scenario("straight_booking"), agent_id)
@@ -60,10 +60,10 @@ def test_what_had_begun_is_finished_and_told(world: World, state: str) -> None:
     [call] = world.stack.view(agent_id).plan
     assert (call.tool_name, call.status) == ("book_flight", "COMMITTED")
     assert call.result["status"] == "BOOKED"
-    assert "AskModel" not in [visit.state for visit in world.visited(agent_id)][7:]  # it was not asked what now
+    assert "AskModel" not in [visit.state for visit in world.visited(agent_id)][7:]  # the model was not asked again
 
 
-def test_the_end_comes_too_late_for_who_is_cancelled_as_it_closes(world: World) -> None:
+def test_an_agent_cancelled_as_it_closes_does_not_complete(world: World) -> None:
     agent_id = fresh()
     with world.faults.held(agent_id, "CloseTurn") as until_held:
         world.start(scenario("answer_only"), agent_id)
@@ -76,7 +76,7 @@ def test_the_end_comes_too_late_for_who_is_cancelled_as_it_closes(world: World) 
     ("play", "status"),
     [("ask_the_user", Status.WAITING_FOR_INPUT), ("approved", Status.WAITING_FOR_APPROVAL)],
 )
-def test_who_waits_is_cancelled(world: World, play: str, status: Status) -> None:
+def test_a_waiting_agent_is_cancelled(world: World, play: str, status: Status) -> None:
     agent_id = world.start(scenario(play), fresh())
     world.settle(agent_id, status)
     assert cancel(world, agent_id)["status"] == "SUCCEEDED"
@@ -90,7 +90,7 @@ def test_who_waits_is_cancelled(world: World, play: str, status: Status) -> None
     assert world.bookings(agent_id) == []
 
 
-def test_who_waits_for_an_operator_is_cancelled(world: World) -> None:
+def test_an_agent_that_waits_for_an_operator_is_cancelled(world: World) -> None:
     agent_id = world.start(scenario("done_in_words_only"), fresh())
     world.settle(agent_id, Status.WAITING_FOR_OPERATOR)
     assert cancel(world, agent_id, note="Leave it.")["status"] == "SUCCEEDED"
@@ -99,7 +99,7 @@ def test_who_waits_for_an_operator_is_cancelled(world: World) -> None:
     assert (last["who"], last["action"]) == ("RECOVERY", "CANCEL")
 
 
-def test_a_recovery_of_who_is_cancelled_settles_what_is_unknown_first(world: World) -> None:
+def test_a_recovery_of_a_cancelled_agent_settles_unknown_outcomes_first(world: World) -> None:
     agent_id = fresh()
     world.faults.put(Fault(agent_id=agent_id, state="CallWriteTool", when="after", error="States.Timeout"))
     with world.faults.held(agent_id, "LoadRecovery") as until_held:
@@ -110,8 +110,8 @@ def test_a_recovery_of_who_is_cancelled_settles_what_is_unknown_first(world: Wor
     assert ledger(world, agent_id) == [("book_flight", "COMMITTED")]
 
 
-def test_what_may_not_have_happened_does_not_happen_after(world: World, tmp_path: Path) -> None:
-    """A tool that may be called again by its key is not, and who must look into it is told."""
+def test_an_uncertain_call_is_not_made_again_after_a_cancellation(world: World, tmp_path: Path) -> None:
+    """Check that a tool is not called again, although its key allows it, and that the operator is told to look."""
     agent_id = fresh()
     [again] = [file for file in write_agents(tmp_path) if file.stem == "travel-retry"]
     register(world.stack, again)
@@ -127,7 +127,7 @@ def test_what_may_not_have_happened_does_not_happen_after(world: World, tmp_path
     assert ("CallAgain" in visited, visited.count("NotifyUnsettled")) == (False, 1)
 
 
-def test_a_failure_that_would_be_retried_ends_who_is_cancelled(world: World) -> None:
+def test_a_failure_that_would_be_retried_ends_a_cancelled_agent(world: World) -> None:
     agent_id = fresh()
     with world.faults.held(agent_id, "LoadRecovery") as until_held:
         world.faults.put(Fault(agent_id=agent_id, state="ReadReply", when="left", dies="stopped"))
@@ -145,17 +145,17 @@ def test_cancelling_twice_is_cancelling_once_and_the_end_is_the_end(world: World
         assert cancel(world, agent_id, inputId="click-1")["status"] == "SUCCEEDED"
     before = cancelled(world, agent_id)
     assert (before["inbox"], before["cancels"]) == ("1", "1")
-    assert cancel(world, agent_id)["status"] == "SUCCEEDED"  # nothing to cancel any more
+    assert cancel(world, agent_id)["status"] == "SUCCEEDED"  # the agent has ended, and there is nothing to cancel
     assert world.run("agent_input", {"agentId": agent_id, "text": "Hello?"})["error"] == "AgentFinished"
     assert world.stack.item(agent_id, "STATE") == before
 
 
-def test_who_has_finished_is_not_cancelled(world: World) -> None:
+def test_a_finished_agent_is_not_cancelled(world: World) -> None:
     agent_id = world.play(scenario("answer_only"))
     assert cancel(world, agent_id)["status"] == "SUCCEEDED"
     state = world.stack.item(agent_id, "STATE")
     assert state and (state["status"], state["cancels"]) == (Status.COMPLETED, "0")
 
 
-def test_nobody_is_cancelled_who_does_not_exist(world: World) -> None:
+def test_an_unknown_agent_is_not_cancelled(world: World) -> None:
     assert cancel(world, "nobody")["error"] == "AgentUnknown"

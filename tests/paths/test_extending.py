@@ -1,4 +1,4 @@
-"""docs/extending.md, followed as it is written: its files, its resource, its agent, its scenario."""
+"""docs/extending.md, followed literally: its files, its resource, its agent, its scenario."""
 
 import re
 import runpy
@@ -23,7 +23,7 @@ BLOCK = re.compile(r"^```\w+ file=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def written_down() -> dict[str, str]:
-    """The files of the page, by path."""
+    """Return the files of the page, by path."""
     return dict(BLOCK.findall((ROOT / "docs" / "extending.md").read_text("utf-8")))
 
 

@@ -1,4 +1,4 @@
-"""Final is final: what comes late, twice or from the watch leaves an ended agent as it is."""
+"""Final is final: late and repeated events and the watch leave an ended agent as it is."""
 
 import json
 import time
@@ -21,7 +21,7 @@ def fresh() -> str:
 
 
 def asking(world: World) -> str:
-    """An agent whose recovery waits for an operator."""
+    """Start an agent whose recovery waits for an operator; return its name."""
     name = fresh()
     world.faults.put(Fault(agent_id=name, state="ReadReply", error="AccessDenied"))
     world.start(scenario("straight_booking"), name)
@@ -30,7 +30,7 @@ def asking(world: World) -> str:
 
 
 def recovery_of(world: World, owner: str) -> str:
-    """Waits for the recovery that was started because `owner` had ended; returns its ARN once it is over."""
+    """Wait for the recovery that started after `owner` had ended; return its ARN once it is over."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         machine = world.stack.outputs.agent_recovery_arn

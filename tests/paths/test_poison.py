@@ -1,4 +1,5 @@
-"""What a model, a tool or a sender may give, and what is larger than a state carries: an agent goes on, or is told."""
+"""Any value of a model, a tool or a sender, also larger than a state carries: the agent goes on, or the sender is
+told."""
 
 import json
 from typing import Any
@@ -12,7 +13,7 @@ from tests.world import World, scenario, waiting
 from workflows.engines.faults import Fault
 
 HALF = "\ud83d"
-"""Half of a surrogate pair: plain ASCII in JSON, and nothing that UTF-8 can hold."""
+"""Half of a surrogate pair: JSON can write it in plain ASCII, and UTF-8 cannot hold it."""
 TOO_LARGE = "States.DataLimitExceeded"
 
 
@@ -24,19 +25,19 @@ def nested(levels: int) -> Any:
 
 
 def answer_of(payload: Any) -> str:
-    """What Lambda answers for a function."""
+    """Return Lambda's answer for a function."""
     return json.dumps({"StatusCode": 200, "Payload": payload})
 
 
 def replied(*blocks: Any) -> str:
-    """What Bedrock answers."""
+    """Return Bedrock's answer."""
     usage = {"InputTokens": 1, "OutputTokens": 1, "TotalTokens": 2}
     message = {"Role": "assistant", "Content": [*blocks]}
     return json.dumps({"Output": {"Message": message}, "StopReason": "tool_use", "Usage": usage})
 
 
 def conversation(world: World, agent_id: str) -> str:
-    """What the agent's last request told the model, as JSON."""
+    """Return the messages of the agent's last request to the model, as JSON."""
     requests = [visit.input["request"] for visit in world.visited(agent_id) if visit.state == "AskModel"]
     return json.dumps(requests[-1]["Messages"], ensure_ascii=False)
 
@@ -127,7 +128,7 @@ def test_answers_that_are_too_large_together_are_told_from_the_ledger(world: Wor
     world.assert_sound(name)
 
 
-def test_what_is_too_large_all_the_same_is_planned_again(world: World) -> None:
+def test_a_checkpoint_that_is_too_large_is_planned_again(world: World) -> None:
     name = fresh("large")
     world.faults.put(Fault(agent_id=name, state="CheckpointDecision", error=TOO_LARGE))
     world.start(scenario("straight_booking"), name)
@@ -145,7 +146,7 @@ def test_an_input_that_is_too_large_to_be_kept_is_refused(world: World) -> None:
     assert world.items(agent_id, "INPUT#") == []
 
 
-# ---- Ids that no key can be
+# ---- Ids longer than a key
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 @contextmanager
 def deployed(world: World, name: str, **parameters: str) -> Iterator[None]:
-    """An example as a stack of its own."""
+    """Deploy an example as its own stack."""
     cloudformation, stack = world.client("cloudformation"), f"example-{uuid.uuid4().hex[:8]}"
     cloudformation.create_stack(
         StackName=stack,
@@ -30,7 +30,7 @@ def deployed(world: World, name: str, **parameters: str) -> Iterator[None]:
 
 
 def put(world: World, source: str, detail_type: str, detail: dict[str, str], bus: str = "default") -> str:
-    """Puts an event on a bus; returns its id."""
+    """Put an event on a bus; return its id."""
     entry = {"Source": source, "DetailType": detail_type, "Detail": json.dumps(detail), "EventBusName": bus}
     answer = world.client("events").put_events(Entries=[entry])
     return str(answer["Entries"][0]["EventId"])
@@ -64,7 +64,7 @@ def test_another_account_asks_on_a_bus_of_its_own(world: World) -> None:
 
 
 def test_a_schedule_is_a_rule_with_the_same_target(world: World) -> None:
-    """That rules fire by themselves is EventBridge's affair; here, what one would deliver starts an agent."""
+    """Deliver the rule's event by hand: EventBridge is trusted to fire rules by time; its event must start an agent."""
     with deployed(world, "every_morning.yaml", AgentStartArn=world.stack.outputs.agent_start_arn):
         events = world.client("events")
         rule = next(

@@ -1,4 +1,4 @@
-"""Explore the protocol, and say how much was visited: docs/protocol.md."""
+"""Explore the protocol, and print the number of worlds visited: docs/protocol.md."""
 
 import argparse
 import sys
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _mutate(scenarios: list[Scenario], deeper: bool, console: Console) -> int:
-    """Take out each condition in turn, and compare with missed.py: return 1 if that says something else."""
+    """Take out each condition in turn, and compare with missed.py; return 1 if missed.py says something else."""
     wanted = expected()
     if deeper or scenarios != SCENARIOS:
         table = CAUGHT_DEEPER if deeper else CAUGHT
@@ -67,7 +67,7 @@ def described(scenario: Scenario) -> str:
 
 
 def told(found: Explored) -> list[str]:
-    """Return a counterexample, line by line: the sentences that it breaks, and the steps that lead there."""
+    """Return a counterexample, line by line: the broken sentences, and the steps that lead there."""
     steps = (f"{place:>4}  {step}" for place, step in enumerate(found.way, 1))
     return ["", f'In the scenario "{found.scenario}":', *(f"  {sentence}" for sentence in found.broken), "", *steps]
 

@@ -1,4 +1,4 @@
-"""Every world that can come of a scenario, breadth first, so that a violation is found by a shortest way."""
+"""Visit every world of a scenario, breadth first, so that a violation is found by a shortest way."""
 
 import time
 from collections import defaultdict, deque
@@ -10,22 +10,22 @@ from tests.protocol.steps import Steps
 from tests.protocol.world import World
 
 Place = tuple[str, str]
-"""A machine and a state of it."""
+"""A machine and one of its states."""
 
 
 @dataclass
 class Explored:
-    """What was found."""
+    """The result of an exploration."""
 
     scenario: str
     seconds: float = 0
-    """Of the processor."""
+    """Seconds of processor time."""
     broken: list[str] = field(default_factory=list)
-    """The sentences that do not hold, each with what is wrong; none if all of them hold."""
+    """The sentences that do not hold, each with the violation; empty if all of them hold."""
     way: list[str] = field(default_factory=list)
-    """The steps that lead there."""
+    """The steps that lead to the violation."""
     seen: dict[int, tuple[int, str]] = field(default_factory=dict)
-    """Each world by its hash: the world before it, and the step between."""
+    """Each world by its hash, with the world before it and the step between them."""
     refusals: defaultdict[Place, list[World]] = field(default_factory=lambda: defaultdict(list))
     """The worlds in which a condition refuses a write, by the Task that writes."""
 
@@ -42,8 +42,8 @@ def explore(steps: Steps, start: Iterable[World] = (), known: Collection[int] = 
     """Visit every world of a scenario, up to the first that breaks a sentence.
 
     Args:
-        steps: of the scenario.
-        start: where to begin, instead of before the first event.
+        steps: the scenario's steps.
+        start: the first worlds, instead of the world before the first event.
         known: worlds, by their hashes, that need not be visited.
     """
     began = time.process_time()
@@ -82,7 +82,7 @@ def explore(steps: Steps, start: Iterable[World] = (), known: Collection[int] = 
 
 
 def _stuck(found: Explored, settled: list[int], before: dict[int, list[int]]) -> int | None:
-    """Return a world from which none that is settled can be reached without a fault."""
+    """Return a world from which no settled world can be reached without a fault."""
     good, waiting = set(settled), list(settled)
     while waiting:
         for world in before.get(waiting.pop(), []):

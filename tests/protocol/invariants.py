@@ -1,4 +1,4 @@
-"""What must hold of every step, and of every world at rest, as sentences."""
+"""Invariants of every step, and of every world at rest, as sentences."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from tests.protocol.steps import Step, Steps, undo_of
 from tests.protocol.world import AGENT, World
 
 ENDED = "An agent that has ended never moves again."
-LEASE = "No execution takes the lease from one that is running."
+LEASE = "No execution takes the lease from a running execution."
 FENCE = "An execution that does not hold the lease moves no agent, and puts nothing into its journal or its ledger."
 JOURNAL = "An entry of the journal is written once, and the entries have no gap."
 ONCE = "A call takes effect at most once per decision."
@@ -18,8 +18,8 @@ FAILED = "The ledger says FAILED only of a call that has not taken effect."
 UNDO = "An effect is COMPENSATING exactly while an attempt to undo it is unsettled."
 CANCEL = "Once a cancellation is kept, no effect is reserved, and the agent neither completes nor waits."
 HEARD = "An agent that has completed, or waits for its user, has heard all that the user said."
-FOUND = "At rest an agent has ended, waits for a person who was told, or is found by the watch."
-GOES_ON = "Whatever has happened, without more faults the agent comes to its end or to a person."
+FOUND = "At rest an agent has ended, waits for a person after a message, or is found by the watch."
+GOES_ON = "From every world, without more faults, the agent comes to its end or to a person."
 
 _HAPPENED = {EffectStatus.COMMITTED, EffectStatus.COMPENSATING, EffectStatus.COMPENSATED}
 _UNSETTLED = {EffectStatus.RESERVED, EffectStatus.UNCERTAIN}
@@ -27,7 +27,7 @@ _WAITS = {Status.WAITING_FOR_INPUT, Status.WAITING_FOR_APPROVAL}
 
 
 def broken_by(before: World, step: Step) -> list[str]:
-    """Return the sentences that a step breaks, each with what is wrong."""
+    """Return the sentences that a step breaks, each with the violation."""
     after = step.world
     if before.items == after.items and before.acted == after.acted:
         return []
@@ -43,7 +43,7 @@ def broken_at(steps: Steps, world: World) -> list[str]:
 
 
 def is_settled(world: World) -> bool:
-    """Say whether an agent has ended or waits for a person, or none was ever made."""
+    """Return whether an agent has ended, waits for a person, or was never created."""
     state = world.item("STATE")
     return not state or state["status"] in FINISHED | _WAITS or _asks(world)
 
@@ -119,6 +119,6 @@ def _forgotten(steps: Steps, world: World) -> Iterator[str]:
 
 
 def _asks(world: World) -> bool:
-    """Say whether an execution waits for an operator who was told, and whose answer it would get."""
+    """Return whether an execution has told the operator, waits, and would get the operator's answer."""
     token = world.item("OPERATOR").get("token", "")
     return any(at.token == token and run.name == world.told for run, at in world.asked())

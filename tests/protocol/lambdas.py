@@ -1,4 +1,4 @@
-"""The core's Lambdas: the real functions, on the items of the world. What is read twice is computed once."""
+"""The core's Lambdas: the real functions, on the items of the world. Equal calls are computed once."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ Record = tuple[tuple[str, str], ...]
 """The items of the agent, in order of their `record`."""
 RAISED = (LeaseLost, InvalidRecord, EffectUncertain, ContextTooLarge)
 LATER = datetime(2099, 1, 1, tzinfo=UTC)
-"""When the watch looks: every record has stood still for long. Whether one really has is not for the model to say."""
+"""The time at which the watch looks: every record looks stale by then. The model does not decide which really are."""
 PATIENCE = Patience(stale=timedelta(minutes=15), approval=timedelta(days=1), watch=timedelta(minutes=5))
 
 
@@ -44,7 +44,7 @@ class Lambdas:
         self.call = cache(self._call)
 
     def _call(self, parameters: str, record: Record) -> str | Failed:
-        """Return what a function answers or raises, with the Parameters of the Task that invokes it."""
+        """Return the answer or the error of a function, called with the Parameters of its Task."""
         given = data(parameters)
         try:
             return text({"Payload": self._functions[given["FunctionName"]](given["Payload"], record)})
@@ -89,7 +89,7 @@ def _no_parent(_agent_id: str) -> Item:
 
 
 class _Table:
-    """What LoadWatch uses of a client: the index of agents by status, and single items."""
+    """The part of a client that LoadWatch uses: the index of agents by status, and single items."""
 
     def __init__(self, record: Record) -> None:
         self._items = dict(record)

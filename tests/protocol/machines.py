@@ -1,8 +1,8 @@
 """An execution of a machine, from one access to the shared world to the next.
 
-The states come from `asl/`. Paths, Parameters, Choice rules and intrinsic functions are evaluated by MiniStack's own
-code, the same that the embedded engine runs. What walks from state to state is written here, because no engine can be
-stopped and continued at every access.
+The states come from `asl/`. MiniStack's own code, which also runs in the embedded engine, evaluates paths, Parameters,
+Choice rules and intrinsic functions. The walk from state to state is written here, because no engine can be stopped and
+continued at every access.
 """
 
 import json
@@ -17,9 +17,9 @@ from tests.states.walk import missing
 from workflows.machines import SUBSTITUTION, Machine, State
 
 TIME = "2026-11-24T12:00:00Z"
-"""Every time: the model has no clock."""
+"""The value of every timestamp: the model has no clock."""
 FILLED = {"AnyNumberOfInputs": "999999999"}
-"""What the template fills in, if it is not a name. A name stands for itself: `${AgentTurnArn}` is `agent_turn`."""
+"""The substitutions of the template that are no names. A name stands for itself: `${AgentTurnArn}` is `agent_turn`."""
 MAP_ITEM = "$$.Map.Item.Value"
 
 
@@ -29,11 +29,11 @@ class At(NamedTuple):
     path: str
     data: str
     token: str = ""
-    """The task token, once the Task has handed it out and waits for it to come back."""
+    """The task token, once the Task has handed it out and waits for the answer."""
 
 
 class Over(NamedTuple):
-    """An execution inside a Map: its iterations in their order."""
+    """An execution inside a Map: the Map's iterations in their order."""
 
     path: str
     data: str
@@ -41,7 +41,7 @@ class Over(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """An iteration that has not begun, because the Map carries out one after the other."""
+    """An iteration that has not begun, because the Map runs its iterations one after the other."""
 
     path: str
     data: str
@@ -66,7 +66,7 @@ Route = tuple[int, ...]
 
 
 class PathMissing(Exception):
-    """A path of the machine gives nothing: on AWS the execution would die of it."""
+    """A path of the machine gives nothing: on AWS the execution would fail."""
 
 
 class Program:
@@ -87,7 +87,7 @@ class Program:
         return {state.path: state for state in self.machine.states()}
 
     def leaves(self, position: Position, route: Route = ()) -> Iterator[tuple[Route, At]]:
-        """Yield what an execution can go on with: one, or several inside a Map."""
+        """Yield the positions that an execution can continue from: one, or several inside a Map."""
         if isinstance(position, At):
             yield route, position
         elif isinstance(position, Over):
@@ -95,7 +95,7 @@ class Program:
                 yield from self.leaves(child, (*route, place))
 
     def replace(self, execution: str, position: Position, route: Route, new: Position) -> Position:
-        """Return the position with another one at the end of the route; a Map whose iterations are over is left."""
+        """Return the position with a new one at the end of the route; leave a Map once all its iterations are over."""
         if not route:
             return new
         assert isinstance(position, Over)
@@ -104,7 +104,7 @@ class Program:
         children[place] = self.replace(execution, children[place], tuple(rest), new)
         return self._after_iteration(execution, position._replace(children=tuple(children)))
 
-    # ---- Each of these is remembered
+    # ---- The results of these methods are cached
 
     def _begin(self, execution: str, given: str) -> Position:
         """Start an execution with an input."""
@@ -137,18 +137,18 @@ class Program:
         raise NotImplementedError(f"{self.name}: {path} is a {state.type}")
 
     def _parameters(self, execution: str, at: At) -> str:
-        """Return what a Task calls its service with."""
+        """Return the request of a Task to its service."""
         context = self._context(execution)
         return text(_filled(self.states[at.path].fields["Parameters"], data(at.data), context))
 
     def _succeed(self, execution: str, at: At, result: str) -> Position:
-        """Go on from a Task that succeeded, or from a Wait that is over."""
+        """Continue after a Task that succeeded, or after a Wait that is over."""
         if self.states[at.path].type == "Wait":
             return self._next(execution, at.path, at.data)
         return self._next(execution, at.path, self._output(at.path, at.data, data(result)))
 
     def _fail(self, execution: str, path: str, given: str, error: Failed) -> Position:
-        """Go on from a Task or a Map that failed after its last retry."""
+        """Continue after a Task or a Map that failed in its last retry."""
         for catcher in self.states[path].fields.get("Catch", []):
             if stepfunctions._error_matches(catcher["ErrorEquals"], error.error):
                 caught = {"Error": error.error, "Cause": error.cause}
@@ -182,7 +182,7 @@ class Program:
         return self._after_iteration(execution, Over(path, given, waiting))
 
     def _after_iteration(self, execution: str, over: Over) -> Position:
-        """Begin what may begin, and leave the Map once all of it is over."""
+        """Begin the iterations that may begin, and leave the Map once all of them are over."""
         children = list(over.children)
         failure = next((child for child in children if isinstance(child, Failed)), None)
         if failure:

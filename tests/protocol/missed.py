@@ -1,4 +1,4 @@
-"""What the model says of each mutation (mutations.py): where it is caught, or why it is missed."""
+"""The model's result for each mutation (mutations.py): the scenario that catches it, or the reason why none does."""
 
 UNFINISHED = "NOT #status IN (:completed, :failed, :cancelled)"
 OPEN = "#status IN (:reserved, :uncertain)"
@@ -43,7 +43,7 @@ CAUGHT = {
         "ReserveUndo: #owner = :me",
     },
 }
-"""By the scenario in which a sentence breaks."""
+"""The mutations that break a sentence, by scenario."""
 
 CAUGHT_DEEPER = {
     "a call that the operator settles": {
@@ -64,25 +64,25 @@ CAUGHT_DEEPER = {
         f"DoubtEffect: #owner = :me AND {OPEN}",
     },
 }
-"""The same, with one fault more."""
+"""The mutations that break a sentence only with one fault more, by scenario."""
 
-_LATE_TRUTH = "What comes late is true. Two owners know the same, unless the call was made again in between."
+_LATE_TRUTH = "A late result is true. Two owners know the same, unless the call was made again in between."
 _TURN_IS_DUE = (
     "The record asks for a turn, and LoadTurn reads the record: an older event begins the same turn as a newer one."
 )
 _SAME_AGENT = (
-    "`lastUpdatedBy` stands for the rest: each write that moves an agent changes it, unless one execution writes twice."
+    "`lastUpdatedBy` covers the rest: each write that moves an agent changes it, unless one execution writes twice."
 )
-_SAID_AGAIN = "An announcement that is not true any more is refused where it is heard: by ClaimTurn or TakeOver."
+_SAID_AGAIN = "An outdated announcement is refused by its receiver: ClaimTurn or TakeOver."
 
 HARMLESS = {
     "ClaimTurn: #step = :step": _TURN_IS_DUE,
     "ClaimTurn: nextAction = :nextAction": _TURN_IS_DUE,
-    "RecordFailure: inbox <= :inbox": "The recovery of the failure reads the inbox itself, and hears what has come.",
+    "RecordFailure: inbox <= :inbox": "The recovery of the failure reads the inbox itself, and finds the new input.",
     "CommitEffect: #owner = :me": _LATE_TRUTH,
     "CommitUndo: #owner = :me": _LATE_TRUTH,
     f"CommitUndo: #owner = :me AND {OPEN}": _LATE_TRUTH,
-    "WakeAgent: #status = :found": "`waitsFor` names what the agent waits for, so another wait is another value.",
+    "WakeAgent: #status = :found": "`waitsFor` names the awaited answer, so another wait has another value.",
     "TakeOver: #owner = :dead": _SAME_AGENT,
     "TakeOver: #step = :step": _SAME_AGENT,
     "AnnounceTurn: nextAction = :nextAction": _SAID_AGAIN,
@@ -90,7 +90,7 @@ HARMLESS = {
     "AnnounceError: #owner = :none": _SAID_AGAIN,
     "AnnounceError: #owner = :none AND #step = :step AND nextAction = :none AND #status = :status": _SAID_AGAIN,
 }
-"""The write is carried out where it was refused, and breaks no sentence: why not."""
+"""The mutations that carry out a refused write without breaking a sentence, with the reason."""
 
 REDUNDANT = {
     "CreateAgent: attribute_not_exists(agentId)",
@@ -121,15 +121,16 @@ REDUNDANT = {
     "AnnounceError: nextAction = :none",
     "AnnounceError: #status = :status",
 }
-"""Another term, or another part of the same transaction, refuses the same write in every scenario. The term stands for
-what the model leaves out, or for a state of the record that another guard makes impossible."""
+"""The mutations without effect: another term, or another part of the same transaction, refuses the same write in
+every scenario. The term covers cases outside the model, or a state of the record that another guard makes
+impossible."""
 
 UNREFUSED = {
     "An answer that is too large is not modelled.": {"CommitNote"},
     "An approval is announced again when half of its time is over, and the model has no time.": {"RemindApprover"},
     "Delegation is not modelled.": {"WakeParent"},
-    "The end is announced by the write that ends the agent, and nothing follows on it but news.": {"AnnounceEnd"},
-    "Two faults are needed before it refuses anything; what the model then finds stands in CAUGHT_DEEPER.": {
+    "The write that ends the agent announces the end, and only notifications follow it.": {"AnnounceEnd"},
+    "It refuses a write only after two faults; CAUGHT_DEEPER has the results for that case.": {
         "AskOperator",
         "DoubtEffect",
         "DoubtUndo",
@@ -141,4 +142,4 @@ UNREFUSED = {
         "SettleUndone",
     },
 }
-"""The condition refuses nothing, by the reason for it: all that is taken out of these states."""
+"""The conditions that refuse nothing, by reason: every mutation of these states."""

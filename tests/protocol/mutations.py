@@ -1,7 +1,7 @@
-"""Takes single conditions out of the machines, and says what the model makes of it.
+"""Take single conditions out of the machines, and explore the result.
 
-Taken out is each term of every ConditionExpression on STATE or on the ledger, and each of these conditions as a whole.
-A world in which a condition refuses nothing is the same without it, so only what follows on a refusal is explored.
+A mutation takes out one term of a ConditionExpression on STATE or on the ledger, or the whole expression. Where a
+condition refuses nothing, the world is the same without it, so only the steps after a refusal are explored.
 """
 
 from collections.abc import Iterator
@@ -18,17 +18,17 @@ ALWAYS = "attribute_exists(agentId) OR attribute_not_exists(agentId)"
 
 
 class Mutation(NamedTuple):
-    """A condition without one of its terms, or without any."""
+    """A condition without one of its terms, or without all of them."""
 
     name: str
-    """The state, and what is taken out: `CloseTurn: inbox = :inbox`."""
+    """The state, and the part taken out: `CloseTurn: inbox = :inbox`."""
     part: Part
     condition: str
-    """What is left of it."""
+    """The rest of the condition."""
 
 
 class Found(StrEnum):
-    """What came of a mutation, the most telling first."""
+    """The result of a mutation, the most telling first."""
 
     BROKEN = "a sentence breaks"
     HARMLESS = "the write is carried out, and no sentence breaks"
@@ -37,17 +37,17 @@ class Found(StrEnum):
 
 
 def mutations() -> list[Mutation]:
-    """Return every mutation of the machines that are modelled."""
+    """Return every mutation of the modelled machines."""
     return [mutation for name in MODELLED for mutation in _of_machine(name)]
 
 
 def search(steps: Steps, known: Explored, mutation: Mutation) -> Found:
-    """Return what a mutation leads to in a scenario.
+    """Return the result of a mutation in a scenario.
 
     Args:
-        steps: of the scenario.
-        known: the scenario as it is, explored.
-        mutation: what is taken out.
+        steps: the scenario's steps.
+        known: the scenario without the mutation, explored.
+        mutation: the condition to change.
     """
     refused = known.refusals.get((mutation.part.machine, mutation.part.path))
     if not refused:
@@ -59,7 +59,7 @@ def search(steps: Steps, known: Explored, mutation: Mutation) -> Found:
 
 
 def expected() -> dict[str, Found]:
-    """Return what missed.py says of each mutation that needs no deeper bound, by its name."""
+    """Return the result in missed.py of each mutation that needs no deeper bound, by its name."""
     said = {name: Found.BROKEN for names in CAUGHT.values() for name in names}
     said |= dict.fromkeys(HARMLESS, Found.HARMLESS) | dict.fromkeys(REDUNDANT, Found.REDUNDANT)
     deeper = {name for names in CAUGHT_DEEPER.values() for name in names}

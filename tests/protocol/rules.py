@@ -1,4 +1,4 @@
-"""Which machines an event starts: by the rules of template.yaml, with MiniStack's matcher."""
+"""The machines that an event starts: by the rules of template.yaml, with MiniStack's matcher."""
 
 from functools import cache
 from typing import Any
@@ -10,12 +10,13 @@ from tests.protocol.text import data, text
 from tests.protocol.world import Event
 
 LISTENING = ("agent_start", "agent_turn", "agent_input", "agent_recovery", "agent_redeliver")
-"""The machines that the model runs by events. agent_notify only tells, and agent_publish is part of every write."""
+"""The machines that events start in the model. agent_notify only informs people, and agent_publish is part of every
+write."""
 
 
 @cache
 def targets(event: str) -> tuple[Event, ...]:
-    """Return an event on its way to each machine whose rule it matches."""
+    """Return an event for each machine whose rule it matches."""
     given = data(event)
     seen = {"Source": given["source"], "DetailType": given["detail-type"], "Detail": text(given["detail"])}
     return tuple(

@@ -1,4 +1,4 @@
-"""What is explored: agents with their tools, and what their model, their users and their operators may do."""
+"""The explored scenarios: agents with their tools, and the possible acts of their model, users and operators."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -10,11 +10,11 @@ from tests.protocol.text import text
 from tests.protocol.world import AGENT
 
 Reply = tuple[str, str | Failed]
-"""What comes back from Bedrock: in words, and Converse's answer as text, or an error."""
+"""A reply of Bedrock: its description, and Converse's answer as text, or an error."""
 Model = Callable[[list[dict[str, Any]]], list[Reply]]
-"""From the messages to what the model may reply."""
+"""A function from the messages to the model's possible replies."""
 BOOK, UNDO, FIND = "book", "undo", "find"
-"""The tools: one that acts, its compensation, and its look-up."""
+"""The tools: a booking, its compensation, and its look-up."""
 _ARGUMENTS = {
     "type": "object",
     "properties": {"seat": {"type": "integer"}, "effect": {"type": "string"}},
@@ -23,7 +23,7 @@ _ARGUMENTS = {
 
 
 def event(kind: str, name: str, source: str = "com.agent.workflow", **detail: Any) -> str:
-    """Return the text of an event with an id of its own."""
+    """Return an event with its own id, as text."""
     return text({"id": name, "source": source, "detail-type": kind, "time": TIME, "detail": detail})
 
 
@@ -51,13 +51,13 @@ REFUSES = "refuses the request", Failed("BedrockRuntime.ValidationException", "n
 
 
 def results(messages: list[dict[str, Any]]) -> list[bool]:
-    """Return whether each call of a tool so far was answered with a success."""
+    """Return whether each tool call so far was answered with a success."""
     blocks = [block["ToolResult"] for message in messages for block in message["Content"] if "ToolResult" in block]
     return [block["Status"] == "success" for block in blocks if block["ToolUseId"].startswith(BOOK)]
 
 
 def act_then(*then: Reply, first: Reply = ACT) -> Model:
-    """Act once, then reply one of these; give up if a call came to nothing."""
+    """Act once, then reply with one of `then`; give up if a call failed."""
 
     def model(messages: list[dict[str, Any]]) -> list[Reply]:
         done = results(messages)
@@ -69,7 +69,7 @@ def act_then(*then: Reply, first: Reply = ACT) -> Model:
 
 
 def tool(on_unknown: Literal["ask", "retry", "reconcile"], undone: bool = False, approval: bool = False) -> list[Tool]:
-    """Return the tools of an agent: what happens when an outcome is unknown, and whether an effect can be undone."""
+    """Return an agent's tools: `on_unknown` handles an unknown outcome, `undone` adds a compensation."""
     common: dict[str, Any] = {"description": "A tool.", "input_schema": _ARGUMENTS, "timeout_seconds": 1}
     act = Tool(
         name=BOOK,
@@ -91,23 +91,23 @@ SILENCE = "SILENCE"
 
 @dataclass(frozen=True)
 class Scenario:
-    """One agent, and what may happen around it."""
+    """One agent, and the events that may happen around it."""
 
     name: str
     tools: list[Tool]
     model: Model
     operator: tuple[str, ...] = ("ABORT",)
-    """What an operator may decide; SILENCE is that no answer comes in time."""
+    """The operator's possible decisions; SILENCE means that no answer comes in time."""
     inputs: tuple[str, ...] = ()
     """Events that are sent once the agent exists."""
     faults: int = 1
     watches: int = 0
-    """How often the watch runs at any moment. At rest it always runs."""
+    """The number of times that the watch may run at any moment. At rest it always runs."""
     answers: int = 1
-    """How often the operator decides."""
+    """The number of decisions of the operator."""
     limits: dict[str, int] = field(default_factory=dict)
     knows_keys: bool = False
-    """Whether the tool that acts recognises a key that comes twice."""
+    """Whether the tool that acts recognises a repeated key."""
 
     @property
     def definition(self) -> Definition:
@@ -116,7 +116,7 @@ class Scenario:
         return Definition(name="worker", version=1, instructions="Work.", model=model, limits=limits, tools=self.tools)
 
     def deeper(self) -> "Scenario":
-        """Return the same with one fault more."""
+        """Return the same scenario with one fault more."""
         return replace(self, faults=self.faults + 1)
 
 

@@ -1,7 +1,7 @@
-"""Everything that may happen next in a world: each execution's next access, and what the environment does to it.
+"""Every possible next step of a world: each execution's next access, and the acts of the environment.
 
-The environment is written by hand, and only it. Events are delivered late, twice or never. An execution is stopped, or
-a Task of it times out, while its request is under way, and the request lands later or never. An answer is lost and the
+Only the environment is written by hand. Events are delivered late, twice or never. An execution is stopped, or one of
+its Tasks times out, while its request is under way; the request then lands later or never. An answer is lost and the
 Task tries again. Tools act, fail and lose their answers. Users and operators speak.
 """
 
@@ -35,7 +35,7 @@ T = TypeVar("T", bound=tuple[Any, ...])
 
 
 class Part(NamedTuple):
-    """One write of a Task: where it stands, so that its condition can be changed."""
+    """One write of a Task, named by its place so that its condition can be changed."""
 
     machine: str
     path: str
@@ -43,7 +43,7 @@ class Part(NamedTuple):
 
 
 class Step(NamedTuple):
-    """Something that may happen: in words, which execution does it, and what the world is then."""
+    """A possible step: its description, the execution that takes it, and the world after it."""
 
     label: str
     actor: str
@@ -51,7 +51,7 @@ class Step(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a request may come to: `result` is a text or an error; None leaves the Task waiting for its token."""
+    """A possible outcome of a request: `result` is a text or an error; None leaves the Task waiting for its token."""
 
     label: str
     world: World
@@ -59,7 +59,7 @@ class Outcome(NamedTuple):
 
 
 class Alone(NamedTuple):
-    """Where an execution comes to by itself, in words, how many faults that takes, and whether it told an operator."""
+    """A position that an execution reaches alone: description, number of faults, and whether it told an operator."""
 
     label: str
     faults: int
@@ -79,7 +79,7 @@ class Steps:
         self.scenario = scenario
         self.lambdas = Lambdas(scenario.definition)
         self.refused: set[tuple[str, str]] = set()
-        """The Tasks whose conditions refused something, of the steps that were taken last."""
+        """The Tasks whose conditions refused a write, in the last steps."""
         self._conditions = conditions or {}
         self._programs = {name: Program((machines or MACHINES)[name]) for name in MODELLED}
         self._published = cache(self._publish)
@@ -88,24 +88,24 @@ class Steps:
 
     @property
     def start(self) -> World:
-        """Return the world at the beginning: an agent was asked for, and nothing has run."""
+        """Return the world at the beginning: an agent was requested, and no execution has run."""
         left = Left(self.scenario.faults, self.scenario.watches, self.scenario.answers)
         world = World((), (), (), (), (), "", left)
         return self._send(world, REQUEST)
 
     def __call__(self, world: World) -> list[Step]:
-        """Return what may happen next. Nothing takes more faults than are left."""
+        """Return the possible next steps. No step takes more faults than are left."""
         self.refused = set()
         return [step for step in self._all(world) if step.world.left.faults >= 0]
 
     def with_conditions(self, conditions: dict[Part, str]) -> "Steps":
-        """Return the same steps under other conditions."""
+        """Return the same steps with other conditions."""
         other = copy.copy(self)
         other._conditions = conditions
         return other
 
     def at_rest(self, world: World) -> bool:
-        """Say whether nothing moves by itself any more: what runs waits for an operator."""
+        """Return whether no step happens by itself any more: the running executions wait for an operator."""
         return not world.events and not world.late and len(world.runs) == len(world.asked())
 
     def _all(self, world: World) -> Iterator[Step]:
@@ -166,7 +166,7 @@ class Steps:
                 yield Step(said, run.name, world._replace(runs=runs))
 
     def _alone(self, run: Run, position: Position) -> list[Alone]:
-        """Carry out the Tasks that touch nothing that is shared: the model, ReadReply, messages to people."""
+        """Carry out the Tasks that touch no shared data: the model, ReadReply, messages to people."""
         program = self._programs[run.machine]
         for route, at in program.leaves(position):
             answers = self._answers(run, at)
@@ -185,7 +185,7 @@ class Steps:
         return [Alone("", 0, False, position)]
 
     def _answers(self, run: Run, at: At) -> list[tuple[str, int, str | Failed]] | None:
-        """Return what such a Task may be answered, with the faults that it takes; None if it is another Task."""
+        """Return the possible answers to such a Task, with their number of faults; None if it is another Task."""
         program = self._programs[run.machine]
         state = program.states[at.path]
         if state.type != "Task":
@@ -195,20 +195,20 @@ class Steps:
         if state.action == "converse":
             messages = data(program.parameters(run.name, at))["Messages"]
             replies = [(f", the model {said}", 0, answer) for said, answer in self.scenario.model(messages)]
-            return [*replies, (", the model stays away", 1, Failed("BedrockRuntime.ThrottlingException"))]
+            return [*replies, (", the model does not answer", 1, Failed("BedrockRuntime.ThrottlingException"))]
         if state.service == "lambda" and state.fields["Parameters"].get("FunctionName") == "read_reply":
             return [("", 0, self.lambdas.call(program.parameters(run.name, at), ()))]
         return None
 
     def _gone(self, world: World, run: Run, status: str, failure: Failed | None) -> World:
-        """Return the world without an execution; one that did not succeed leaves an event."""
+        """Return the world without an execution. A failed execution leaves an event."""
         told = "" if world.told == run.name else world.told
         after = world._replace(runs=_without(world.runs, run), told=told)
         if status == "SUCCEEDED":
             return after
         return self._send(after, _death(run.name, run.machine, run.given, status, failure.error if failure else ""))
 
-    # ---- What a request comes to. What happens without any fault comes first.
+    # ---- Outcomes of a request. The outcome without a fault comes first.
 
     def _outcomes(self, world: World, execution: str, machine: str, at: At) -> Iterator[Outcome]:
         program = self._programs[machine]
@@ -230,7 +230,7 @@ class Steps:
             yield next(outcomes)
 
     def _plain(self, world: World, state: State, parameters: str) -> Iterator[Outcome]:
-        """Carry out reads, events, and what Step Functions is asked for."""
+        """Carry out reads, events, and requests to Step Functions."""
         yield self._answered(world, state, parameters)
         yield Outcome(" times out", _fault(world), TIMED_OUT)
 
@@ -259,7 +259,7 @@ class Steps:
                         answered = Outcome("", world, given["Output"])
                         return Outcome("", next(self._resume(run, (), at, answered, "")).world, "{}")
                 return Outcome(" comes too late", world, Failed("Sfn.TaskTimedOutException"))
-        raise NotImplementedError(f"the model knows no {state.service}:{state.action}")
+        raise NotImplementedError(f"add {state.service}:{state.action} to this model")
 
     def _write(self, world: World, request: Request, parameters: str) -> Iterator[Outcome]:
         state = self._programs[request.machine].states[request.at.path]
@@ -286,7 +286,8 @@ class Steps:
             for place, write in enumerate(writes(parameters)):
                 part = Part(request.machine, request.at.path, place)
                 carry_out(items, write, self._conditions.get(part, write.condition))
-                # The stream tells of what changed. Time does, though not here.
+                # The stream reports a change of STATE. `lastUpdated` always changes, although the model has only one
+                # time.
                 told |= items.get("STATE", "") != before or "lastUpdated" in write.update
         except Refused:
             self.refused.add((request.machine, request.at.path))
@@ -299,7 +300,7 @@ class Steps:
         return after
 
     def _publish(self, state: str) -> str:
-        """Return what agent_publish makes of a new image of STATE; "" if nothing."""
+        """Return the event that agent_publish makes of a new image of STATE; "" if it makes none."""
         program = self._programs["agent_publish"]
         record = text([{"dynamodb": {"NewImage": data(state)}}])
         for _, at in program.leaves(program.begin("publish", record)):
@@ -320,7 +321,7 @@ class Steps:
         yield Outcome(" acts, and its answer is lost", _fault(acts), TIMED_OUT)
         yield Outcome(" times out without effect", _fault(world), TIMED_OUT)
         yield Outcome(" is unavailable", _fault(world), Failed("ToolUnavailable", "away"))
-        if acts is not world:  # a tool that has acted knows the key, and does not say otherwise
+        if acts is not world:  # a tool that has acted knows the key, and does not deny it
             yield Outcome(" is rejected", _fault(world), Failed("ToolRejected", "no"))
 
     def _acted(self, world: World, name: str, key: str, given: Any) -> World:
@@ -332,12 +333,12 @@ class Steps:
         return world._replace(acted=tuple(sorted(counts.items())))
 
     def _calls_run(self, world: World, at: At) -> bool:
-        """Say whether a call still runs that the Wait is there to outlive."""
+        """Return whether a call still runs that the Wait must outlive."""
         waited = {effect["fullKey"] for effect in data(at.data)["unsettled"]}
         return any(self._key(request) in waited for request in world.late)
 
     def _key(self, request: Request) -> str:
-        """Return the key that a tool is called with; "" for another request."""
+        """Return the key of a tool call; "" for another request."""
         program = self._programs[request.machine]
         if not is_tool(program.states[request.at.path]):
             return ""
@@ -354,7 +355,7 @@ class Steps:
             yield from self._begin(_fault(world), given, " of an event that comes once more")
 
     def _begin(self, world: World, given: Event, how: str) -> Iterator[Step]:
-        """Start an execution; its first access belongs to the same step, for a late start and a late event are one."""
+        """Start an execution. The start and its first access are one step, because a late start equals a late event."""
         name = _named(world, given)
         run = Run(name, given.machine, given.given, self._programs[given.machine].begin(name, given.given))
         begun = world._replace(runs=_sorted(world.runs, run))
@@ -367,7 +368,7 @@ class Steps:
             yield step._replace(label=step.label.replace(f"{name}: ", f"{name} begins{how}: ", 1))
 
     def _send(self, world: World, given: str) -> World:
-        """Put an event on its way to the machines that do anything about it."""
+        """Send an event to the machines that act on it."""
         return world._replace(events=_sorted(world.events, *self._heard(given)))
 
     def _listeners(self, given: str) -> tuple[Event, ...]:
@@ -379,7 +380,7 @@ class Steps:
             return
         runs = world.runs
         if world.item("STATE")["status"] == Status.WAITING_FOR_OPERATOR:
-            # A cancellation may wait for a question that a dead recovery never asks: the watch runs all the same.
+            # A cancellation may wait for a question that a dead recovery never asks: then the watch must still run.
             runs = tuple(run for run in runs if run.machine != "agent_input")
         if self.at_rest(world._replace(runs=runs)):
             yield from self._begin(world, WATCH, "")
@@ -402,7 +403,7 @@ class Steps:
             yield from self._resume(run, route, at, answer, f"{run.name}: {said}")
 
     def _looked_up(self, world: World, at: At, decision: str) -> list[Any] | None:
-        """Return what an operator who has looked says of each unsettled effect; None while a call still runs."""
+        """Return an operator's answer for each unsettled effect, after a look; None while a call still runs."""
         if decision == "ABORT":
             return []
         unsettled = data(at.data)["unsettled"]
@@ -417,17 +418,17 @@ class Steps:
 
 
 def undo_of(key: str) -> str:
-    """Return under which name it is counted that the effect of a call was undone."""
+    """Return the name that counts the undo of a call's effect."""
     return f"undo of {key}"
 
 
 def is_tool(state: State) -> bool:
-    """Say whether a state calls a tool: the definition names its function, and not the machine."""
+    """Return whether a state calls a tool: the definition, and not the machine, names its function."""
     return state.type == "Task" and state.service == "lambda" and "FunctionName.$" in state.fields["Parameters"]
 
 
 def is_write(state: State) -> bool:
-    """Say whether a state writes into the table."""
+    """Return whether a state writes into the table."""
     return state.type == "Task" and state.service == "aws-sdk:dynamodb" and state.action in _WRITES
 
 

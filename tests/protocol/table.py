@@ -1,4 +1,4 @@
-"""The table: what the machines' own requests make of its items, evaluated by moto's parsers of DynamoDB expressions."""
+"""The table: the machines' own requests change its items, evaluated by moto's parsers of DynamoDB expressions."""
 
 import re
 from functools import cache
@@ -33,7 +33,7 @@ ONLY_READ = {
     "STEP": {"owner": {"S": ""}, "execution": {"S": ""}, "text": {"S": ""}, "question": {"S": ""}},
     "OPERATOR": {"question": {"S": ""}},
 }
-"""What each kind of item keeps that only people read, and what stands there in its place."""
+"""The attributes of each kind of item that only people read, with the value that replaces them."""
 
 
 class Refused(Exception):
@@ -41,7 +41,7 @@ class Refused(Exception):
 
 
 class Write(NamedTuple):
-    """One write of a request: a Put, an Update or a ConditionCheck."""
+    """One part of a request: a Put, an Update or a ConditionCheck."""
 
     kind: str
     record: str
@@ -49,7 +49,7 @@ class Write(NamedTuple):
     placeholders: str
     """The names and values behind `#name` and `:value`."""
     made: str
-    """The item of a Put; otherwise the key, from which an Update makes an item that is not there."""
+    """The item of a Put; otherwise the key, from which an Update creates a missing item."""
     update: str
 
 
@@ -75,7 +75,7 @@ def _write(kind: str, fields: dict[str, Any]) -> Write:
 
 
 def carry_out(items: Items, write: Write, condition: str) -> None:
-    """Carry out a write under its own condition, or under what a mutation has left of it.
+    """Carry out a write under its own condition, or under the rest that a mutation has left.
 
     Raises Refused if the condition does not hold; then nothing is changed.
     """
@@ -89,7 +89,7 @@ def carry_out(items: Items, write: Write, condition: str) -> None:
 
 @cache
 def holds(condition: str, placeholders: str, item: str) -> bool:
-    """Say whether a condition holds of an item; "" is no item."""
+    """Return whether a condition holds for an item; "" is no item."""
     return _evaluated(condition, placeholders, _named(condition, placeholders, item))
 
 
@@ -102,7 +102,7 @@ def _updated(expression: str, placeholders: str, item: str) -> str:
 
 @cache
 def _named(expression: str, placeholders: str, item: str) -> str:
-    """Return the attributes that an expression names, and the key: nothing else can change what comes of it."""
+    """Return the attributes that an expression names, and the key: no other attribute can change the result."""
     if not item:
         return ""
     names, _ = data(placeholders)
@@ -142,7 +142,7 @@ def _item(attributes: dict[str, Any]) -> Item:
 
 @cache
 def kept(item: str) -> str:
-    """Return an item without the texts and counts that only people read, and by which nothing is decided."""
+    """Return an item without the texts and counts that only people read and that decide nothing."""
     attributes = data(item)
     record = attributes["record"]["S"].partition("#")[0]
     return text(attributes | {name: value for name, value in ONLY_READ.get(record, {}).items() if name in attributes})

@@ -1,4 +1,4 @@
-"""The sentences of `invariants.py` hold of every world, and the model finds what it was made to find."""
+"""The sentences of `invariants.py` hold in every world, and the model finds the violations that it must find."""
 
 import copy
 from dataclasses import replace
@@ -31,7 +31,7 @@ def test_every_world(scenario: Scenario) -> None:
     assert {each.name for each in taken_out if search(steps, found, each) is Found.BROKEN} == names
 
 
-def test_of_every_condition_it_is_known_what_it_is_for() -> None:
+def test_the_purpose_of_every_condition_is_known() -> None:
     deeper = {name for names in CAUGHT_DEEPER.values() for name in names}
     names = [mutation.name for mutation in mutations()]
     assert len(set(names)) == len(names)
@@ -39,20 +39,20 @@ def test_of_every_condition_it_is_known_what_it_is_for() -> None:
     assert not expected().keys() & deeper
 
 
-def test_a_finished_agent_comes_back_without_what_forbids_it() -> None:
+def test_without_its_guards_a_finished_agent_moves_again() -> None:
     found = _without_finality(replace(_scenario("the operator decides"), operator=("ABORT",)))
     assert [sentence.startswith(ENDED) for sentence in found.broken] == [True]
     assert "recovery 1: the operator says ABORT" in "\n".join(found.way)
     assert found.way[-1].startswith("recovery") and found.way[-1].endswith(": TakeOver")
 
 
-def test_it_takes_no_operator() -> None:
+def test_without_its_guards_it_moves_again_without_an_operator() -> None:
     found = _without_finality(_scenario("the watch looks"))
     assert [sentence.startswith(ENDED) for sentence in found.broken] == [True]
     assert not [step for step in found.way if "operator" in step]
 
 
-def test_the_page_tells_every_sentence() -> None:
+def test_the_page_has_every_sentence() -> None:
     page = " ".join((ROOT / "docs" / "protocol.md").read_text("utf-8").split())
     texts = [value for name, value in vars(invariants).items() if name.isupper() and isinstance(value, str)]
     sentences = [value for value in texts if value.endswith(".")]
@@ -65,7 +65,7 @@ def _scenario(name: str) -> Scenario:
 
 
 def _without_finality(scenario: Scenario) -> Explored:
-    """Explore the machines as they were: RouteAgent asks for no status, and TakeOver allows the three ends."""
+    """Explore the machines without two guards: RouteAgent asks for no status, and TakeOver allows the three ends."""
     definition = copy.deepcopy(MACHINES["agent_recovery"].definition)
     rules = definition["States"]["RouteAgent"]["Choices"]
     rule = next(rule for rule in rules if rule["Next"] == "KeepError")

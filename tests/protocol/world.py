@@ -1,4 +1,4 @@
-"""The world at one moment: what is stored, what runs, what is on its way, and what has really happened."""
+"""The world at one moment: stored items, running executions, events and requests under way, and real effects."""
 
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ class Request(NamedTuple):
 
 
 class Left(NamedTuple):
-    """What the environment may still do."""
+    """The acts that the environment may still take."""
 
     faults: int
     watches: int
@@ -43,27 +43,27 @@ class Left(NamedTuple):
 
 
 class World(NamedTuple):
-    """All of it. Collections are sorted, so that the order of events leaves no trace."""
+    """The whole world. Collections are sorted, so that the order of events leaves no trace."""
 
     items: Record
     runs: tuple[Run, ...]
     events: tuple[Event, ...]
     late: tuple[Request, ...]
     acted: tuple[tuple[str, int], ...]
-    """How often the tools have really acted, by the key of the call; an undo under the effect that it undid."""
+    """The number of times that the tools have really acted, by the call's key; an undo under the key of its effect."""
     told: str
-    """The execution that told the operator of the question that is open; "" if none did."""
+    """The execution that told the operator of the open question; "" if none has."""
     left: Left
 
     def item(self, record: str) -> dict[str, str]:
-        """Return an item; empty if there is none."""
+        """Return an item; an empty dict if it does not exist."""
         return next((plain(item) for name, item in self.items if name == record), {})
 
     def is_running(self, execution: str) -> bool:
         return any(run.name == execution for run in self.runs)
 
     def count(self, key: str) -> int:
-        """Return how often a call has really taken effect."""
+        """Return the number of times that a call has really taken effect."""
         return dict(self.acted).get(key, 0)
 
     def asked(self) -> list[tuple[Run, At]]:

@@ -1,4 +1,4 @@
-"""What is tested of each state, from the definitions. As a command it counts:
+"""The test cases of each state, from the definitions. As a command it prints their numbers:
 
 .venv/bin/python -m tests.states.cases
 """
@@ -14,11 +14,11 @@ from tests.states.walk import named
 from workflows.machines import Machine, State
 
 WORKING = ("Task", "Map", "Parallel")
-"""The states that do some work, which can be mocked."""
+"""The types of states that do work, which can be mocked."""
 
 
 class Case(NamedTuple):
-    """A state, and for a retry or a catch an error and the place of the retrier or catcher that names it."""
+    """A state. For a retry or a catch: also an error, and the place of the retrier or catcher that names it."""
 
     machine: str
     path: str
@@ -30,27 +30,27 @@ class Case(NamedTuple):
 
 
 def results(machine: Machine) -> Iterator[Case]:
-    """Each state that works: it works."""
+    """Return each state that works, for a test of its result."""
     return (Case(machine.name, state.path) for state in machine.states() if state.type in WORKING)
 
 
 def retries(machine: Machine) -> Iterator[Case]:
-    """Each error that a retrier names."""
+    """Return each error that a retrier names."""
     return _named_by(machine, "Retry")
 
 
 def catches(machine: Machine) -> Iterator[Case]:
-    """Each error that a catcher names; for States.ALL one that nobody names."""
+    """Return each error that a catcher names; for States.ALL, an error that no catcher names."""
     return _named_by(machine, "Catch")
 
 
 def others(machine: Machine) -> Iterator[Case]:
-    """Each state that only decides, prepares or ends. A Wait would wait."""
+    """Return each state that only decides, prepares or ends. A Wait is left out, because it would wait."""
     return (Case(machine.name, state.path) for state in machine.states() if state.type not in (*WORKING, "Wait"))
 
 
 def every(kind: Callable[[Machine], Iterable[Case]]) -> list[Case]:
-    """The cases of every machine."""
+    """Return the cases of every machine."""
     return [case for machine in MACHINES.values() for case in kind(machine)]
 
 
@@ -62,13 +62,13 @@ def _named_by(machine: Machine, kind: str) -> Iterator[Case]:
 
 
 def untested(machine: Machine) -> list[State]:
-    """The states that no case is about."""
+    """Return the states without a case."""
     tested = {case.path for case in (*results(machine), *others(machine))}
     return [state for state in machine.states() if state.path not in tested]
 
 
 def main() -> None:
-    """Counts."""
+    """Print the number of cases of each kind."""
     kinds: dict[str, Callable[[Machine], Iterable[Case]]] = {"Tasks and Maps": results, "retried errors": retries}
     kinds |= {"caught errors": catches, "other states": others}
     table = Table("Machine", *kinds, "Waits, not tested")

@@ -1,4 +1,4 @@
-"""What carries out TestState: one embedded engine without a stack; on AWS, for tests marked `live`, AWS."""
+"""The service that carries out TestState: one embedded engine without a stack; AWS for tests marked `live`."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ Walks = Callable[[str], Walk]
 
 @pytest.fixture(scope="session", params=["embedded", pytest.param("aws", marks=pytest.mark.live)])
 def walks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walks]:
-    """The walk through a machine, by its name."""
+    """Yield the walk through a machine, by its name."""
     if request.param == "aws":
         client = boto3.client("stepfunctions", region_name=os.environ.get("AWS_REGION"))
         yield cache(lambda name: Walk(MACHINES[name], client).walk())
@@ -29,7 +29,7 @@ def walks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             region_name=REGION,
             aws_access_key_id="test",
             aws_secret_access_key="test",
-            # TestState has a host of its own: sync-states.
+            # TestState has its own host: sync-states.
             config=Config(inject_host_prefix=False, proxies={}),
         )
         yield cache(lambda name: Walk(MACHINES[name], local).walk())

@@ -1,7 +1,7 @@
-"""Example data for the machines, made from what is promised: the models of the functions, the API's own model, the
-attributes of the table's items, the models of the events.
+"""Example data for the machines, made from contracts: the models of the functions, the API's own model, the attributes
+of the table's items, the models of the events.
 
-Every optional field is there, since a test needs something at every path; that paths may be missing is another test's.
+Every optional field is present, since a test needs a value at every path; tests/asl/test_paths.py checks missing paths.
 """
 
 import json
@@ -24,9 +24,9 @@ from tools.flights import Booking, CallOutcome
 from workflows.machines import Machine, State
 
 TEXT = "1"
-"""A text that is JSON too, and a number: whatever a machine reads it as."""
+"""A text that is also JSON and a number: a machine may read it as each of them."""
 LIST = json.dumps([TEXT])
-"""A text that is a JSON list with something in it."""
+"""A text that is a JSON list with one item."""
 LISTS = {
     (write.record, name)
     for machine in MACHINES.values()
@@ -34,9 +34,9 @@ LISTS = {
     for name, value in write.written.items()
     if write.kind == "Put" and value == {"S": "[]"}
 }
-"""The attributes that hold a list as JSON: those that an item is created with an empty one in."""
+"""The attributes that hold a list as JSON: their value is an empty list in a new item."""
 DEPTH = 2
-"""How deep something that nests does so."""
+"""The depth of nested data in the examples."""
 STATUS_CHANGE = {
     "executionArn": "arn:aws:states:us-east-1:123456789012:execution:turnstile-AgentTurn:one",
     "stateMachineArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentTurn",
@@ -45,7 +45,7 @@ STATUS_CHANGE = {
     "error": "States.Runtime",
     "cause": TEXT,
 }
-"""What `aws.states` says of an execution that ended."""
+"""The detail of the event from `aws.states` about an ended execution."""
 CONTEXT = {
     "Execution": {
         "Id": "arn:aws:states:us-east-1:123456789012:execution:turnstile:one",
@@ -61,11 +61,11 @@ CONTEXT = {
     },
     "Task": {"Token": "token"},
 }
-"""What a state may ask of its execution."""
+"""The context fields that a state may read of its execution."""
 
 
 def execution_input(machine: Machine) -> Any:
-    """What starts the machine: all of the events that its rules let pass in one, a schedule's, or the outbox's."""
+    """Return an input that starts the machine: all events of its rules in one, a schedule's, or the outbox's."""
     patterns = template.event_patterns(machine.name)
     if not patterns and not template.is_scheduled(machine.name):
         return [{"dynamodb": {"NewImage": _stored(STATE, ATTRIBUTES[STATE] | {"announce": "S"})}}]
@@ -79,7 +79,7 @@ def execution_input(machine: Machine) -> Any:
 
 
 def result(task: State) -> Any:
-    """What a Task gives, as the service integration gives it."""
+    """Return the result of a Task, as the service integration gives it."""
     parameters = task.fields.get("Parameters", {})
     operation = called(task).operation
     if task.waits_for_token:
@@ -95,12 +95,12 @@ def result(task: State) -> Any:
 
 
 def _payload(parameters: dict[str, Any]) -> Any:
-    """A function's answer, by its model; that of a tool is the sample agent's."""
+    """Return a function's answer, by its model. A tool answers as a tool of the sample agent."""
     model = GIVES.get(parameters.get("FunctionName", ""))
     if model:
         return of_model(model)
     asked = parameters["Payload"].get("input")
-    # What the machine makes up for a tool itself, it asks of a look-up.
+    # When the machine itself makes an input for a tool, the tool is a look-up.
     return of_model(CallOutcome if isinstance(asked, dict) else Booking)
 
 
@@ -118,7 +118,7 @@ def _stored(record: str, attributes: dict[str, str]) -> dict[str, Any]:
 
 
 def of_shape(shape: Shape) -> Any:
-    """What an API must answer, in Step Functions' casing: no more than the members that are never missing."""
+    """Return an API's answer in Step Functions' casing, with only the members that are never missing."""
     if isinstance(shape, StructureShape):
         names = shape.required_members or (list(shape.members)[:1] if shape.is_tagged_union else [])
         return {name[0].upper() + name[1:]: of_shape(shape.members[name]) for name in names}
@@ -134,7 +134,7 @@ def of_shape(shape: Shape) -> Any:
 
 
 def of_model(model: type[BaseModel]) -> Any:
-    """What a handler dumps, with a value in every field. Raises pydantic's ValidationError if this makes no sense."""
+    """Return a handler's dump, with a value in every field. Raises pydantic's ValidationError if a value is invalid."""
     return model.model_validate(_fields(model, ())).model_dump(mode="json", by_alias=True)
 
 

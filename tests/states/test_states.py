@@ -1,6 +1,6 @@
-"""Each state by itself: what it makes of a result, of each error that is tried again, and of each that is caught.
+"""Each state by itself: its handling of a result, of each error that it retries, and of each error that it catches.
 
-By TestState, on the whole definitions. The cases come from the definitions, the data from what is promised elsewhere.
+By TestState, on the whole definitions. The cases come from the definitions, the data from the contracts (examples.py).
 """
 
 import copy
@@ -23,14 +23,14 @@ Check = Callable[[Walk, Case], None]
 
 
 def check_result(walk: Walk, case: Case) -> None:
-    """It works, puts what it got where it belongs and nowhere else, and leads on."""
+    """Check that the state works, puts its result only into the right place, and leads to the next state."""
     state, data = walk.states[case.path], walk.inputs[case.path]
     answer = walk.test(case.path, walk.result(case.path))
     assert answer["status"] == "SUCCEEDED", answer
     assert answer.get("nextState") == state.fields.get("Next")
     if state.type == "Task" and "Parameters" in state.fields:
         made = json.loads(answer["inspectionData"]["afterParameters"])
-        assert list(missing(state.fields["Parameters"], made)) == [], "on AWS the execution dies of each"
+        assert list(missing(state.fields["Parameters"], made)) == [], "on AWS each of these paths ends the execution"
     output = json.loads(answer["output"])
     if "OutputPath" in state.fields:
         return
@@ -43,7 +43,7 @@ def check_result(walk: Walk, case: Case) -> None:
 
 
 def check_retry(walk: Walk, case: Case) -> None:
-    """It is tried again as often as its retrier says, later each time; and after the last attempt it is caught."""
+    """Check that an error is retried as often as its retrier says, later each time, and then caught."""
     state = walk.states[case.path]
     retrier = state.fields["Retry"][case.place]
     for done in (0, retrier["MaxAttempts"] - 1):
@@ -60,7 +60,7 @@ def check_retry(walk: Walk, case: Case) -> None:
 
 
 def check_catch(walk: Walk, case: Case) -> None:
-    """It leads where its own catcher says, with the error in its place and the rest of the data."""
+    """Check that the state leads where its own catcher says, with the error in its place and the rest of the data."""
     state, data = walk.states[case.path], walk.inputs[case.path]
     catcher = state.fields["Catch"][case.place]
     answer = walk.test(case.path, error=case.error, retries=attempts(state, case.error))
@@ -73,7 +73,7 @@ def check_catch(walk: Walk, case: Case) -> None:
 
 
 def check_other(walk: Walk, case: Case) -> None:
-    """It decides, prepares or ends."""
+    """Check that the state decides, prepares or ends."""
     state = walk.states[case.path]
     answer = walk.test(case.path)
     if state.type == "Fail":
@@ -84,7 +84,7 @@ def check_other(walk: Walk, case: Case) -> None:
     assert answer.get("nextState", "") in (state.successors or {""})
     if "Parameters" in state.fields:
         made = at(json.loads(answer["output"]), state.fields.get("ResultPath", "$"))
-        assert list(missing(state.fields["Parameters"], made)) == [], "on AWS the execution dies of each"
+        assert list(missing(state.fields["Parameters"], made)) == [], "on AWS each of these paths ends the execution"
 
 
 @pytest.mark.parametrize("case", every(results), ids=str)
@@ -108,11 +108,11 @@ def test_other(walks: Walks, case: Case) -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=lambda machine: machine.name)
-def test_every_state_is_tested_but_those_that_wait(machine: Machine) -> None:
+def test_every_state_is_tested_except_waits(machine: Machine) -> None:
     assert {state.type for state in untested(machine)} <= {"Wait"}
 
 
-# ---- That these tests can fail
+# ---- These tests can fail
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def test_change_is_caught(walks: Walks, broken: Broken) -> None:
 
 
 def _without(data: Any, place: str) -> Any:
-    """The data without what is at a reference path."""
+    """Return the data without the value at a reference path."""
     *way, last = place.removeprefix("$").split(".") if place != "$" else ["", ""]
     if not last:
         return None

@@ -1,4 +1,5 @@
-"""Tests states one by one by Step Functions' TestState, on whole definitions, with mocks; and walks a machine by it."""
+"""Test single states by Step Functions' TestState, on whole definitions, with mocks; and walk through a machine with
+it."""
 
 import copy
 import json
@@ -18,19 +19,19 @@ Answer = dict[str, Any]
 
 @dataclass
 class Walk:
-    """A machine, tested by `client`: `inputs` has what comes to each state, from all the ways to it together."""
+    """A machine, tested by `client`. `inputs` has the input of each state: the merged data of all ways to it."""
 
     machine: Machine
     client: Any
     inputs: dict[str, Any] = field(default_factory=dict)
 
     def walk(self) -> Self:
-        """Finds `inputs`."""
+        """Fill `inputs`."""
         self._through(self._scopes[""], examples.execution_input(self.machine))
         return self
 
     def changed(self, machine: Machine) -> "Walk":
-        """With another definition, and the same inputs."""
+        """Return a walk with another definition and the same inputs."""
         walk = Walk(machine, self.client, self.inputs)
         walk._ends.update(self._ends)
         return walk
@@ -42,17 +43,17 @@ class Walk:
 
     @cached_property
     def definition(self) -> str:
-        """The whole definition, with something in every place that the template fills."""
+        """The whole definition, with a value in every place that the template fills."""
         return SUBSTITUTION.sub(_filled, json.dumps(self.machine.definition).replace(*NO_REDRIVE))
 
     def test(self, path: str, result: Any = None, error: str = "", retries: int = 0, data: Any = None) -> Answer:
-        """Tests a state with what comes to it, or with other data.
+        """Test a state with its input from the walk, or with other data.
 
         Args:
-            path: where it stands, as `CallTools/ReserveEffect`.
-            result: what its work gives, if it works.
-            error: what its work fails with, in place of a result.
-            retries: how often it has been tried again.
+            path: its place, as `CallTools/ReserveEffect`.
+            result: the result of its work, if it works.
+            error: the error of its work, in place of a result.
+            retries: the number of retries so far.
             data: its input.
         """
         state = self.states[path]
@@ -75,7 +76,7 @@ class Walk:
         )
 
     def result(self, path: str) -> Any:
-        """What the work of a Task or of a Map gives."""
+        """Return the result of a Task's or a Map's work."""
         state = self.states[path]
         if state.type == "Task":
             return examples.result(state)
@@ -94,7 +95,7 @@ class Walk:
         return {path: [] for path in self._scopes}
 
     def _through(self, scope: Scope, start: Any) -> None:
-        """Follows every way through a scope, whatever the conditions of its Choices say."""
+        """Follow every way through a scope, without regard to the conditions of its Choices."""
         waiting = [(scope.start, start)]
         while waiting:
             name, data = waiting.pop()
@@ -111,11 +112,11 @@ class Walk:
                     self._ends[scope.path].append(output)
 
     def _onward(self, state: State, data: Any) -> Iterator[tuple[str, Any]]:
-        """Where a state leads, with which data; to "" where it ends."""
+        """Yield each next state with its data; "" at an end."""
         if state.type == "Choice":
             yield from ((target, data) for target in sorted(state.successors))
             return
-        if state.type == "Wait":  # on AWS it would
+        if state.type == "Wait":  # a test of it would wait on AWS
             yield state.fields.get("Next", ""), data
             return
         if state.type == "Fail":
@@ -132,7 +133,7 @@ class Walk:
         yield answer.get("nextState", ""), json.loads(answer["output"])
 
     def _item(self, state: State, data: Any) -> Any:
-        """What an iteration begins with: made by a Pass, with the first item in the place of every one."""
+        """Return the input of an iteration: a Pass makes it, with the first item in the place of every item."""
         items = state.fields.get("ItemsPath", "$")
         selector = state.fields.get("ItemSelector")
         first = {"InputPath": f"{items}[0]"} if selector is None else {}
@@ -144,19 +145,19 @@ class Walk:
 
 
 def named(handler: dict[str, Any]) -> str:
-    """An error that a retrier or a catcher names; one that nobody names for States.ALL."""
+    """Return an error that a retrier or a catcher names; for States.ALL, an error that neither names."""
     name = str(handler["ErrorEquals"][0])
     return "NobodyNamesThis" if name == "States.ALL" else name
 
 
 def attempts(state: State, error: str) -> int:
-    """The retries that an error has before it is caught."""
+    """Return the number of retries of an error before it is caught."""
     retriers = [each for each in state.fields.get("Retry", []) if {error, "States.ALL"} & set(each["ErrorEquals"])]
     return int(retriers[0]["MaxAttempts"]) if retriers else 0
 
 
 def missing(template: Any, made: Any, path: str = "") -> Iterator[str]:
-    """The paths in Parameters or a ResultSelector that gave nothing: on AWS, the execution dies of each."""
+    """Yield the paths in Parameters or a ResultSelector that gave no value: on AWS, each of them ends the execution."""
     if isinstance(template, dict):
         for key, part in template.items():
             name = key.removesuffix(".$")
@@ -171,7 +172,7 @@ def missing(template: Any, made: Any, path: str = "") -> Iterator[str]:
 
 
 def at(data: Any, path: str) -> Any:
-    """What is at a reference path, as `$.agent.step`."""
+    """Return the value at a reference path, as `$.agent.step`."""
     for name in re.findall(r"[\w-]+", path):
         data = data[name]
     return data
@@ -183,7 +184,7 @@ def _filled(place: re.Match[str]) -> str:
 
 
 def _merged(known: Any, data: Any) -> Any:
-    """Both together; where they differ, what was there first."""
+    """Return both values merged; where they differ, the value that was there first."""
     if isinstance(known, dict) and isinstance(data, dict):
         return {name: _merged(known.get(name), data.get(name)) for name in {**known, **data}}
     if known in (None, [], {}):

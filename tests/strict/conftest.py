@@ -1,4 +1,4 @@
-"""The embedded engine and the strict one side by side, and scenarios that are played on both."""
+"""The embedded engine and the strict engine side by side, and scenarios that are played on both."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,20 +23,20 @@ from workflows.scenarios import Scenario, load_scenarios
 from workflows.stack_shapes import Execution
 
 FAILURES = 3
-"""Failed executions in one scenario at most."""
+"""The maximum number of failed executions in one scenario."""
 
 
 @dataclass(frozen=True)
 class Observed(World):
-    """A world in which nothing goes on before it is known that somebody was told of it.
+    """A world in which a test continues only after agent_notify has reported the agent's last change.
 
-    What agent_notify reads would be chance otherwise: it reads the record as it is then.
+    Otherwise chance would decide what agent_notify reads: it reads the record as it is at that moment.
     """
 
     _seen: dict[str, Execution] = field(default_factory=dict)
 
     def settle(self, agent_id: str, *statuses: Status) -> Item:
-        """Waits until the agent stays where it is, until its turn's execution is over, and until all are told."""
+        """Wait until the agent's status stays, its turn's execution is over, and agent_notify has reported it."""
         state = super().settle(agent_id, *statuses)
         now = (int(state["step"]), state["status"])
 
@@ -48,7 +48,7 @@ class Observed(World):
         return state
 
     def notifications(self, agent_id: str) -> list[Execution]:
-        """The executions of agent_notify for an agent, once they have ended, in the order of its journal."""
+        """Return the ended executions of agent_notify for an agent, in the order of its journal."""
         stack = self.stack
         for arn in stack.execution_arns(stack.outputs.agent_notify_arn):
             if arn not in self._seen:
@@ -61,7 +61,7 @@ class Observed(World):
 
 
 class Both:
-    """Both worlds, and what was played in them: each scenario once."""
+    """Both worlds, and the scenarios played in them: each scenario once."""
 
     def __init__(self, embedded: Local, strictly: Local, faults: tuple[Faults, Faults]) -> None:
         self.embedded_engine, self.strict_engine = embedded.engine, strictly.engine
@@ -70,7 +70,7 @@ class Both:
         self.play = cache(self._play)
 
     def _play(self, scenario: str) -> str:
-        """Plays a scenario in both worlds at the same time; returns the agent's id, which is the same in both."""
+        """Play a scenario in both worlds at the same time; return the agent's id, which is the same in both."""
         found = next(each for each in load_scenarios() if each.name == scenario)
         agent_id = f"both-{scenario}"
         with ThreadPoolExecutor() as pool:
@@ -89,15 +89,16 @@ def _play_in(world: Observed, scenario: Scenario, agent_id: str) -> None:
 
 
 def await_question(world: World, agent_id: str) -> None:
-    """Waits until the question to the operator can be answered."""
+    """Wait until the operator's question can be answered."""
     world.wait(agent_id, lambda _: bool(world.items(agent_id, OPERATOR)))
 
 
 @contextmanager
 def _told_once(world: World) -> Iterator[None]:
-    """A failure is told twice, by AgentError and by the change of the execution's status, and either may come first.
+    """Let only AgentError report a failure.
 
-    Here only AgentError arrives.
+    AgentError and the change of the execution's status both report it, and either may come first. Here the change of
+    status is lost.
     """
     lost = [
         world.faults.put(Delivery(agent_id="aws.states", machine="AgentRecovery", how="lost", skip=number))
@@ -112,9 +113,9 @@ def _told_once(world: World) -> Iterator[None]:
 
 @contextmanager
 def _reported_one_by_one(world: World, agent_id: str, children: int) -> Iterator[None]:
-    """Lets the reports of its children come to an agent one by one, each when it waits.
+    """Deliver the reports of the children to their parent one by one, each when the parent waits.
 
-    Which of them it hears while it still works, and how often it wakes, would be chance otherwise.
+    Otherwise chance would decide which report it reads during its work, and how often it wakes.
     """
     held = [
         world.faults.put(Delivery(agent_id=agent_id, machine="AgentInput", how="late", skip=number))
@@ -139,7 +140,7 @@ def _reported_one_by_one(world: World, agent_id: str, children: int) -> Iterator
 
 @pytest.fixture(scope="session")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
-    """One stack of each kind for all tests of a process."""
+    """Yield one stack of each kind for all tests of a process."""
 
     @contextmanager
     def stack(start: Start, faults: Path) -> Iterator[Local]:

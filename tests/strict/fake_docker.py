@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A `docker` that runs `fake_image` where the image of Step Functions Local is asked for."""
+"""A `docker` that runs `fake_image` in place of the image of Step Functions Local."""
 
 import os
 import sys
@@ -8,11 +8,11 @@ from pathlib import Path
 
 
 def main(arguments: list[str]) -> None:
-    """Answers the few commands that are needed, and writes down each."""
+    """Answer the few commands that are needed, and append each to the file `calls`."""
     with (Path(__file__).parent / "calls").open("a", encoding="utf-8") as calls:
         calls.write(" ".join(arguments) + "\n")
     if arguments[0] == "network":
-        print("127.0.0.2")  # of this machine, and not where the engine serves
+        print("127.0.0.2")  # an address of this machine where the engine does not serve
     if arguments[0] != "run":
         return
     settings = dict(value.split("=", 1) for flag, value in pairwise(arguments) if flag == "--env")

@@ -1,9 +1,9 @@
-"""The strict engine with the ways of the image of Step Functions Local, as far as others have found them out.
+"""The strict engine with the known differences of the image of Step Functions Local.
 
-- It takes a Map with an `ItemProcessor`, or with a `ProcessorConfig`, in, and refuses to start it:
+- It accepts a Map with an `ItemProcessor` or a `ProcessorConfig`, and refuses to start it:
   https://github.com/aws/aws-sam-cli/issues/6846
-- DescribeExecution tells no error: https://github.com/aws-samples/aws-stepfunctions-examples/issues/76
-- Nobody promises in which order it lists executions.
+- DescribeExecution gives no error: https://github.com/aws-samples/aws-stepfunctions-examples/issues/76
+- The order in which it lists executions is not documented.
 """
 
 import io
@@ -30,7 +30,7 @@ def _list(content: dict[str, Any], _: Any) -> None:
 
 
 def _tell(content: dict[str, Any], asked: dict[str, Any]) -> None:
-    """moto gives the events in their order only."""
+    """Return the events in the requested order: moto knows only the order of time."""
     if asked.get("reverseOrder"):
         content["events"] = content["events"][::-1][: asked["maxResults"]]
 
@@ -39,7 +39,7 @@ CHANGED = {"DescribeExecution": _describe, "ListExecutions": _list, "GetExecutio
 
 
 def with_its_ways(answer: Callable[..., Any]) -> Callable[..., Any]:
-    """The engine's WSGI application, changed."""
+    """Return the engine's WSGI application with the differences of the image."""
     definitions: dict[str, str] = {}
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What came of an agent, told so that two engines can be compared: its items, and what each execution did."""
+"""An agent's items, and the steps of each of its executions, in a form that two engines can be compared by."""
 
 import json
 import re
@@ -16,13 +16,13 @@ CHANGING = {
     "TIME": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)"),
     "CODE": re.compile(r"/[^\" ]*/ministack-lambda-[^\" /]*/code"),
 }
-"""What no two runs have in common: ids, times, and where a function's code was unpacked, as its stack trace tells."""
+"""The texts that differ in every run: ids, times, and the folder of a function's code in a stack trace."""
 REPORT = "INPUT#child-"
-"""What the report of a child is called in its parent's record."""
+"""The beginning of the record of a child's report at its parent."""
 
 
 def told(world: Observed, agent_id: str) -> Iterator[Mapping[str, Any]]:
-    """What came of an agent. Which of several children reports first is chance, so their reports come in any order."""
+    """Yield an agent's items and executions. Which child reports first is chance, so reports are sorted by child."""
     items = world.items(agent_id)
     yield from items
     executions = [*world.stack.executions(items), *world.notifications(agent_id)]
@@ -41,12 +41,12 @@ def told(world: Observed, agent_id: str) -> Iterator[Mapping[str, Any]]:
 
 
 def is_report(execution: Execution) -> bool:
-    """Whether it brings an agent the end of one of its children."""
+    """Return whether an execution brings an agent the end of one of its children."""
     return execution.machine.endswith("AgentInput") and execution.event["detail-type"] == "AgentStateUpdated"
 
 
 def differences(embedded: Any, strictly: Any, place: str = "") -> Iterator[str]:
-    """Where two values differ, in what two runs can have in common; JSON in a text is compared as what it holds."""
+    """Yield the differences of two values, without texts that differ in every run; compare JSON in a text as JSON."""
     one, other = comparable(embedded), comparable(strictly)
     if isinstance(one, dict) and isinstance(other, dict):
         for key in one.keys() | other.keys():
@@ -60,7 +60,7 @@ def differences(embedded: Any, strictly: Any, place: str = "") -> Iterator[str]:
 
 
 def comparable(value: Any) -> Any:
-    """A text without what changes from run to run, or what it holds if it is JSON; reports in any order."""
+    """Return a value without texts that differ in every run, JSON in texts parsed, and reports in one order."""
     if isinstance(value, str):
         value = _parsed(value)
     if isinstance(value, str):
@@ -72,7 +72,7 @@ def comparable(value: Any) -> Any:
 
 
 def _parsed(text: str) -> Any:
-    """What a text holds as JSON, or the text."""
+    """Return the JSON value of a text, or the text."""
     try:
         found = json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The adapter functions, called as Step Functions Local calls them, and what is registered."""
+"""The adapter functions, called as Step Functions Local calls them, and the registered machines."""
 
 import json
 from http.client import HTTPConnection
@@ -21,7 +21,7 @@ FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function:adapter-"
 
 
 def invoke(both: Both, call: str, parameters: dict[str, Any]) -> tuple[str | None, Any]:
-    """What the service of Lambda answers the Java SDK, which escapes the colons: whether it failed, and the payload."""
+    """Call Lambda as the Java SDK does, which escapes the colons; return the error, if any, and the payload."""
     connection = HTTPConnection(HOST, both.strict_engine.running.port)
     path = f"/2015-03-31/functions/{quote(FUNCTION + call, safe='')}/invocations"
     connection.request("POST", path, json.dumps(parameters))
@@ -101,9 +101,9 @@ def test_the_embedded_engine_gets_what_the_files_hold(both: Both) -> None:
     assert not any(machine.redirected for machine in listed)
 
 
-def test_one_of_another_account_is_refused(both: Both) -> None:
+def test_an_engine_of_another_account_is_refused(both: Both) -> None:
     class Other:
-        """Says what a Step Functions of another account would say."""
+        """A Step Functions of another account."""
 
         meta = type("Meta", (), {"endpoint_url": "http://other"})
         exceptions = both.strictly.stack.stepfunctions.exceptions

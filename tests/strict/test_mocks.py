@@ -1,4 +1,4 @@
-"""The mocks of every scenario: they fit what the services and the handlers answer, and each path runs on them alone."""
+"""The mocks of every scenario: they match the answers of services and handlers, and each path runs on them alone."""
 
 import importlib
 import inspect
@@ -29,12 +29,12 @@ from workflows.scenarios import load_scenarios
 
 pytestmark = pytest.mark.xdist_group("strict")
 
-NOBODY = f"http://{HOST}:9"
+UNREACHABLE = f"http://{HOST}:9"
 
 
 @dataclass(frozen=True)
 class Mocked:
-    """A Step Functions with mocks, and no other service; `machines` are as the stack has them."""
+    """A Step Functions with mocks and no other service; `machines` are the machines of the stack."""
 
     client: Any
     machines: dict[str, Registered]
@@ -43,7 +43,7 @@ class Mocked:
 
 @pytest.fixture(scope="module")
 def mocked(both: Both, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mocked]:
-    """The mocks of every scenario, recorded on the embedded engine, on a strict one that has nobody to call."""
+    """Yield the mocks of every scenario, recorded on the embedded engine, on a strict engine without services."""
     world = both.embedded
     found = {each.name: list(cases(world.stack, each.name, both.play(each.name))) for each in load_scenarios()}
     folder: Path = tmp_path_factory.mktemp("mocked")
@@ -51,7 +51,7 @@ def mocked(both: Both, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moc
     file.write_text(json.dumps(mock_config(case for each in found.values() for case in each)), "utf-8")
     machines = {each.name: each for each in read_machines(both.embedded_engine)}
     port = free_port()
-    with strict.serve(port, NOBODY, folder, wait_scale=0, mocks=file):
+    with strict.serve(port, UNREACHABLE, folder, wait_scale=0, mocks=file):
         client = boto3.client(
             "stepfunctions",
             endpoint_url=f"http://{HOST}:{port}",
@@ -81,7 +81,7 @@ class TestMocks:
 
 
 def assert_fits(state: State, answer: Answer) -> None:
-    """Holds an answer to botocore's output shape, and a function's to the handler's own output model."""
+    """Check an answer against botocore's output shape, and a function's against the handler's own output model."""
     if answer.error:
         return
     if state.service == "lambda":
@@ -89,7 +89,7 @@ def assert_fits(state: State, answer: Answer) -> None:
         called_function = state.fields["Parameters"].get("FunctionName", "").rpartition(":")[2]
         if called_function:
             output_model(called_function).model_validate(payload)
-        else:  # the data say which tool it is
+        else:  # the data decide which tool it is
             assert any(fits(output_model(name), payload) for name in handlers() if "-tool-" in name), payload
         return
     shape = called(state).operation.output_shape
@@ -101,7 +101,7 @@ def assert_fits(state: State, answer: Answer) -> None:
 
 
 def fits(model: type[BaseModel], value: Any) -> bool:
-    """Whether a value is a dump of a model."""
+    """Return whether a value is a dump of a model."""
     try:
         model.model_validate(value)
     except ValidationError:
@@ -111,7 +111,7 @@ def fits(model: type[BaseModel], value: Any) -> bool:
 
 @cache
 def handlers() -> dict[str, str]:
-    """The handler of each function of the template, by the function's name."""
+    """Return the handler of each function of the template, by the function's name."""
     functions = [
         each["Properties"]
         for each in load_template(TEMPLATE)["Resources"].values()
@@ -123,7 +123,7 @@ def handlers() -> dict[str, str]:
 
 @cache
 def output_model(function: str) -> type[BaseModel]:
-    """The model that a function's answer is a dump of: a tool's, or what its own package's function returns."""
+    """Return the model of a function's answer: a tool's model, or the return type of its own package's function."""
     module = importlib.import_module(handlers()[function].rpartition(".")[0])
     if isinstance(module.handler, ToolHandler):
         return module.handler.output_model

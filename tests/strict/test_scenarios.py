@@ -1,6 +1,6 @@
 """Every scenario on the strict engine too: the same states with the same data, and the same records as on the embedded.
 
-Two interpreters of different making have to agree on what a definition means.
+Two independent interpreters must agree on the meaning of a definition.
 """
 
 import pytest

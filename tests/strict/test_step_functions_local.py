@@ -1,4 +1,4 @@
-"""Step Functions Local, with a `docker` that runs the strict engine, with the image's ways, in its place."""
+"""Step Functions Local. A fake `docker` runs the strict engine, with the image's differences, in its place."""
 
 import json
 import shutil
@@ -26,12 +26,12 @@ from workflows.local import local_stack
 pytestmark = pytest.mark.xdist_group("step-functions-local")
 
 SCENARIO = "straight_booking"
-NOBODY = f"http://{HOST}:9"
+UNREACHABLE = f"http://{HOST}:9"
 
 
 @pytest.fixture
 def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file in which each call of docker is a line."""
+    """Return the file that lists each call of docker on its own line."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "bin"
     folder.mkdir()
@@ -61,7 +61,7 @@ def test_a_scenario_from_the_event_to_the_end(docker: Path, tmp_path: Path) -> N
     assert ended == f"rm --force {started.split()[3]}"
 
 
-def test_one_that_runs_is_attached_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_engine_is_attached_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     port, embedded = free_port(), free_port()
     with strict.serve(port, f"http://{HOST}:{embedded}", tmp_path, wait_scale=0):
@@ -72,7 +72,9 @@ def test_one_that_runs_is_attached_to(tmp_path: Path, monkeypatch: pytest.Monkey
     assert report.agent.status is Status.COMPLETED
 
 
-def test_where_none_runs_it_says_how_to_start_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_running_engine_the_error_says_how_to_start_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(step_functions_local, "ANSWER_SECONDS", 0)
     url = f"http://{HOST}:{free_port()}"
     with (
@@ -82,14 +84,14 @@ def test_where_none_runs_it_says_how_to_start_one(tmp_path: Path, monkeypatch: p
         pass
 
 
-def test_one_with_mocks_is_asked_for_and_waited_for(tmp_path: Path) -> None:
+def test_the_user_is_asked_to_start_an_engine_with_mocks(tmp_path: Path) -> None:
     port, told = free_port(), list[str]()
     url, file = f"http://{HOST}:{port}", tmp_path / "mocks.json"
     file.write_text(json.dumps(mock_config([])), "utf-8")
     step_functions_local.check_stopped(url)
     with pytest.raises(EngineError, match=f"has answered on {url} within 0 seconds"):
         step_functions_local.await_start(url, file, told.append, seconds=0)
-    with strict.serve(port, NOBODY, tmp_path, mocks=file):
+    with strict.serve(port, UNREACHABLE, tmp_path, mocks=file):
         step_functions_local.await_start(url, file, told.append)
     assert f"on {url} now, with SFN_MOCK_CONFIG={file} AWS_ACCOUNT_ID=000000000000" in told[0]
 

@@ -130,7 +130,7 @@ def arrived(event_id: str, text: str, time: str = "2026-01-01T00:00:00Z", receiv
 
 
 def came(event_id: str, kind: str, time: str = "2026-01-01T00:00:00Z", received: str = "", **detail: Any) -> Item:
-    """An input of any kind; `detail` is the event's."""
+    """Return an input of any kind; `detail` is the event's."""
     return {
         "record": f"INPUT#{event_id}",
         "type": kind,
@@ -142,14 +142,14 @@ def came(event_id: str, kind: str, time: str = "2026-01-01T00:00:00Z", received:
 
 
 def ruled(approval: str, verdict: str, event_id: str = "d1", **detail: Any) -> Item:
-    """Somebody's decision about calls that wait for approval."""
+    """Return an approver's decision about calls that wait for approval."""
     return came(
         event_id, "AgentDecisionGiven", **{"agentId": "a-1", "approvalId": approval, "decision": verdict} | detail
     )
 
 
 def reported(agent_id: str, status: str = "COMPLETED") -> Item:
-    """A child's news."""
+    """Return a child's report to its parent."""
     return came(agent_id, "AgentStateUpdated", agentId=agent_id, step=4, status=status, parent="a-1", children=0)
 
 
@@ -173,7 +173,7 @@ def child(use_id: str, agent_id: str = "child-1", place: int = 0) -> Child:
 
 
 def record_of(agent_id: str, *items: Item, **fields: str) -> list[Item]:
-    """All items of another agent, which the first has delegated to."""
+    """Return all items of a helper, to which a-1 has delegated."""
     about = {"agentId": agent_id, "agent": "helper", "goal": "A detail.", "parent": "a-1", "owner": "NONE"}
     return [*items, state(**{**about, "status": "COMPLETED", **fields})]
 
@@ -213,11 +213,11 @@ LEFT = {
     "FAIL": "FAILED",
     "CANCEL": "CANCELLED",
 }
-"""The status that each decision of a recovery leaves, if nothing else has come."""
+"""The status after each decision of a recovery, if no input has come."""
 
 
 def recovered(step: int, action: str = "RETRY", **fields: str) -> Item:
-    """A recovery's entry; `text` is what the model is told."""
+    """Return a recovery's entry; `text` is its message to the model."""
     return {
         "record": step_record(step),
         "who": "RECOVERY",
@@ -235,7 +235,7 @@ def recovered(step: int, action: str = "RETRY", **fields: str) -> Item:
 
 
 def effect(record: str, status: str, tool: str = "book", **fields: str) -> Item:
-    """An entry of the ledger."""
+    """Return an entry of the ledger."""
     return {
         "record": record,
         "status": status,

@@ -1,4 +1,4 @@
-"""A stack for unit tests: moto's services, with one table and the functions that are named."""
+"""A stack for unit tests: moto's services, with one table and the named functions."""
 
 import io
 import zipfile
@@ -35,7 +35,7 @@ OUTPUTS = {
 
 @contextmanager
 def mock_stack(*functions: str, clients: Mapping[str, Any] | None = None) -> Iterator[Stack]:
-    """`functions`: the Lambdas that exist, with a timeout of 15 seconds. `clients` take the place of moto's."""
+    """Yield a stack. `functions`: its Lambdas, with a timeout of 15 seconds. `clients` replace moto's."""
     with mock_aws():
         session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
         stack = Stack("turnstile", OUTPUTS, lambda service: (clients or {}).get(service) or client(session, service))
@@ -88,7 +88,7 @@ def add_function(session: boto3.Session, stack: Stack, name: str) -> None:
 
 
 def put(stack: Stack, item: Mapping[str, str]) -> None:
-    """Puts an item; every attribute as text."""
+    """Put an item; every attribute as text."""
     stack.dynamodb.put_item(
         TableName=stack.outputs.table_name, Item={name: {"S": value} for name, value in item.items()}
     )

@@ -1,4 +1,4 @@
-"""What of a machine is adapted for an engine without SDK integrations, and what stays."""
+"""Changes to a machine for an engine without SDK integrations, and the parts that stay."""
 
 import copy
 from pathlib import Path
@@ -40,10 +40,10 @@ def _without(fields: dict[str, Any], name: str) -> dict[str, Any]:
 def test_nothing_of_what_the_image_lacks_is_left() -> None:
     resources = {task.fields["Resource"] for machine in MACHINES for task in adapt(machine, FUNCTIONS).machine.tasks()}
     assert not [each for each in resources if each.startswith(("arn:aws:states:::aws-sdk", "arn:aws:states:::events"))]
-    assert "arn:aws:states:::lambda:invoke" in resources  # which it has
+    assert "arn:aws:states:::lambda:invoke" in resources  # the image supports this integration
 
 
-def test_one_that_waits_for_a_token_invokes_the_function_and_waits() -> None:
+def test_a_task_that_waits_for_a_token_invokes_the_function_and_waits() -> None:
     arguments = {"TableName": "T", "Item": {"token": {"S.$": "$$.Task.Token"}}}
     task = {
         "Type": "Task",

@@ -1,4 +1,4 @@
-"""The HTTP API apart from AWS: what follows from a key, how refusals are worded, and that its descriptions agree."""
+"""The HTTP API without AWS: ids made from a key, messages of refusals, and descriptions that match it."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ LONGEST = "k" * 128
 
 
 class Ids(BaseModel):
-    """What the events take."""
+    """The ids that the events accept."""
 
     given: GivenId
 
@@ -35,7 +35,7 @@ SIGNER = {"iam": {"userArn": "arn:aws:sts::000000000000:assumed-role/Orders/1", 
 
 
 def request(method: str, path: str, body: str | None = None, **more: Any) -> dict[str, Any]:
-    """A request as API Gateway tells it."""
+    """Return a request in API Gateway's format."""
     http = {"method": method, "path": path}
     event = {
         "version": "2.0",
@@ -50,7 +50,7 @@ def request(method: str, path: str, body: str | None = None, **more: Any) -> dic
 
 
 def answer(event: dict[str, Any]) -> tuple[int, dict[str, str]]:
-    """Status and body."""
+    """Return the answer's status and body."""
     context = SimpleNamespace(
         function_name="api",
         memory_limit_in_mb=512,
@@ -177,7 +177,7 @@ def test_without_a_caller_nothing_is_changed(
 
 
 def test_another_caller_may_repeat_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service whose session has a new name sends the same again: nothing is put on the bus a second time."""
+    """Check that a repeated request from a service with a new session name puts nothing on the bus a second time."""
     kept = {"agentId": "a", "text": "Hello", "inputId": keys.input_id("order-7"), "by": "the session before"}
     items = {"STATE": {"status": "PLANNING"}, f"INPUT#{kept['inputId']}": {"type": "AgentInputReceived"}}
     items[f"INPUT#{kept['inputId']}"]["detail"] = json.dumps(kept)
@@ -195,7 +195,7 @@ def test_a_large_body_is_not_even_parsed() -> None:
     assert (status, body["error"]) == (413, "BodyTooLarge")
 
 
-# ---- What describes it
+# ---- Descriptions of the API
 
 
 def test_the_document_is_current() -> None:
@@ -213,7 +213,7 @@ def test_the_document_is_whole() -> None:
             for status in problems:
                 schema = operation["responses"][status]["content"]["application/json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/Problem"}
-            # Whoever writes may repeat it.
+            # A caller may repeat every request that writes.
             names = {parameter["name"] for parameter in operation["parameters"]}
             assert ("idempotency-key" in names) == (method != "get")
 
@@ -240,7 +240,7 @@ def test_the_methods_of_a_path_are_known() -> None:
 
 
 def test_every_model_of_the_view_is_in_the_document() -> None:
-    # Its serializer hides its fields from pydantic.
+    # The view's serializer hides its fields from pydantic.
     view = DOCUMENT["components"]["schemas"]["AgentView"]
     assert {"agentId", "status", "context", "plan", "metadata"} <= view["properties"].keys()
     assert "result" not in view["required"]
@@ -275,7 +275,7 @@ def test_a_request_is_written_in_camel_case_only() -> None:
     ],
     ids=["digits", "digits unasked", "deep", "endless", "half a character", "fraction", "long id", "long name"],
 )
-def test_a_body_that_nobody_can_read_is_refused(body: str, words: str) -> None:
+def test_an_unreadable_body_is_refused(body: str, words: str) -> None:
     status, told = answer(request("POST", "/agents", body))
     assert (status, told["error"]) == (400, "RequestInvalid")
     assert words in told["message"]

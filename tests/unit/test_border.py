@@ -1,4 +1,4 @@
-"""What crosses a border can be kept, read back and printed, whatever came."""
+"""Values from outside can be stored, read back and printed, in every form."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from agent.border import DEPTH, STORED_DEPTH, clean, cut, nests_deeper, plain, read_json, read_object
 
 HALF = "\ud83d"
-"""Half of a surrogate pair, which JSON can write in plain ASCII and UTF-8 cannot hold."""
+"""Half of a surrogate pair: JSON can write it in plain ASCII, and UTF-8 cannot hold it."""
 
 
 def nested(levels: int, inside: Any = 0) -> Any:
@@ -70,7 +70,7 @@ def test_what_nests_too_deep_is_read_as_its_text(levels: int) -> None:
     json.dumps(read)
 
 
-def test_what_is_no_object_is_read_as_an_empty_one() -> None:
+def test_a_value_that_is_no_object_is_read_as_an_empty_object() -> None:
     assert read_object('{"a": 1}') == {"a": 1}
     assert read_object("[1]") == read_object("no JSON") == {}
 

@@ -1,4 +1,4 @@
-"""A caller's name, and what it is worth."""
+"""A caller's name: verified by the API, or only claimed."""
 
 import json
 from typing import Any

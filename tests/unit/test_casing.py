@@ -1,4 +1,4 @@
-"""PascalCase in a machine, the API's casing on the wire."""
+"""PascalCase in a machine, the API's casing in the request."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The command line where it needs no engine: what is wrong is said in one line, and the exit status tells."""
+"""The commands that need no engine: an error is one line on stderr, and sets the exit status."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -105,7 +105,7 @@ def change() -> Change:
 
 
 def test_a_run_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Everything is there, nothing is wider than the terminal, and no text is taken for markup."""
+    """Check that every text is printed, no line is wider than the terminal, and no text is taken for markup."""
     screen = Screen(PlainConsole(width=60))
     screen.change(change(), [["ClaimTurn", "LoadTurn", "AskModel"]])
     screen.line("[dim]as it is[/dim]")
@@ -198,7 +198,7 @@ def store(stack: Stack, *items: Item) -> None:
 
 
 def asking(stack: Stack) -> None:
-    """An agent that waits for approval 2."""
+    """Store an agent that waits for approval 2."""
     store(stack, user(), HELD, standing("WAITING_FOR_APPROVAL", step="2", waitsFor="2"))
 
 
@@ -206,7 +206,7 @@ Sent = list[tuple[str, dict[str, Any]]]
 
 
 def bus(stack: Stack, *then: Item) -> Sent:
-    """What is put on the bus, which changes the table so."""
+    """Return the list of events put on the bus; each put stores these items."""
     sent: Sent = []
 
     def take(detail_type: str, detail: Model) -> str:
@@ -243,7 +243,7 @@ def test_deciding_by_number(stack: Stack, options: list[str], verdict: str, note
 
 
 @pytest.mark.parametrize(("options", "terminal"), [([], False), (["--json"], True)])
-def test_nobody_is_asked_on_a_pipe_or_by_a_program(
+def test_a_pipe_or_a_program_is_not_asked(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, options: list[str], terminal: bool
 ) -> None:
     if terminal:
@@ -286,7 +286,7 @@ def test_a_person_is_shown_the_calls_and_asked(
     assert shown[-1] == ("Decided for agent a-1: " + sent[0][1]["decision"] + "." if sent else "Nothing was decided.")
 
 
-def test_an_approval_that_nobody_waits_for(stack: Stack) -> None:
+def test_an_approval_that_the_agent_does_not_wait_for(stack: Stack) -> None:
     asking(stack)
     sent = bus(stack)
     assert run("approve", "a-1", "7").stderr == (
@@ -346,7 +346,7 @@ def test_cancelling_tells_what_stands(stack: Stack) -> None:
 
 
 def test_cancelling_tells_what_stands_of_what_the_children_did(stack: Stack) -> None:
-    """Of one that has finished, of one that has yet to stop, and not of one that was never made."""
+    """Check a child that has finished, a child that has yet to stop, and a child that was never created."""
     booked = decided(2, decision("TOOL_USE", calls=[call("u2", "book")]), said(use("u2", "book")))
     own = [user(), booked, answered(3, UNCERTAIN), effect("EFFECT#000002#0", "UNCERTAIN")]
     store(stack, user(), standing("WAITING_FOR_AGENT", children='["b-1", "b-2", "b-3"]'))
@@ -365,8 +365,8 @@ def test_cancelling_tells_what_stands_of_what_the_children_did(stack: Stack) -> 
     ]
 
 
-def test_an_agent_that_waits_for_somebody_is_followed_until_it_is_cancelled(stack: Stack) -> None:
-    """Its operator is still asked when the wish is known."""
+def test_an_agent_that_waits_for_its_operator_is_followed_until_it_is_cancelled(stack: Stack) -> None:
+    """Check an agent whose operator is still asked when the cancellation is stored."""
     store(stack, user(), standing("WAITING_FOR_OPERATOR"))
     bus(stack, cancelling("", "e-1"))
     watch, seen = stack.watch, []
@@ -419,8 +419,8 @@ def test_showing_children_and_an_approval(stack: Stack) -> None:
     assert (told["parent"], told["children"], told["approval"]["approvalId"]) == ("a-0", ["child-1", "child-2"], "2")
 
 
-def test_a_parent_whose_child_waits_for_somebody(stack: Stack) -> None:
-    """Watching ends, and says what is to be done for whom."""
+def test_a_parent_whose_child_waits_for_a_person(stack: Stack) -> None:
+    """Check that watching ends, and names the next command for each waiting child."""
     store(stack, user(), standing("WAITING_FOR_AGENT", children='["b-1", "b-2"]'))
     for agent_id, status in (("b-1", "COMPLETED"), ("b-2", "WAITING_FOR_APPROVAL")):
         store(stack, {**user(), "agentId": agent_id}, standing(status, agent_id))
@@ -430,11 +430,11 @@ def test_a_parent_whose_child_waits_for_somebody(stack: Stack) -> None:
     assert "b-1" not in shown
 
 
-# ---- All of them
+# ---- All agents
 
 
 def looking(monkeypatch: pytest.MonkeyPatch, *moves: Callable[[], None]) -> None:
-    """What happens between two looks; then somebody presses Ctrl-C."""
+    """Make one of the moves between two looks; then press Ctrl-C."""
     left = iter(moves)
 
     def sleep(_: float) -> None:
@@ -448,7 +448,7 @@ def looking(monkeypatch: pytest.MonkeyPatch, *moves: Callable[[], None]) -> None
 
 @pytest.fixture
 def crowd(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One agent waits for approval, and another one works and ends."""
+    """Store an agent that waits for approval, and another agent that works and ends."""
     asking(stack)
     store(stack, standing("PLANNING", "b-1", goal="Look\nup"))
     done = standing("COMPLETED", "b-1", goal="Look\nup", step="3", lastUpdated="2999")
@@ -485,7 +485,7 @@ def test_watching_all_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_table_of_all_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """What tells agents apart is there in full, the rest gives way, and each has one line."""
+    """Check that the columns that distinguish agents are complete, the others are cut, and each agent has one line."""
     name = f"child-{'0' * 32}"
     agent = Standing(
         agent_id=name, status=Status.PLANNING, last_updated=NOON, agent="x", goal="Fly " * 40, step=7, waits_for="you"
@@ -498,7 +498,7 @@ def test_the_table_of_all_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str
     assert len(lines[0]) <= 80
 
 
-# ---- Told while it happens
+# ---- Printed while it happens
 
 
 def test_a_run_with_an_approval_and_children(capsys: pytest.CaptureFixture[str]) -> None:
@@ -534,7 +534,7 @@ def test_a_run_with_an_approval_and_children(capsys: pytest.CaptureFixture[str])
 
 
 def test_show_tells_by_whom(stack: Stack) -> None:
-    """Of the start and of what was said: a name that the API has verified, or a claim."""
+    """Check the caller of the start and of an input: a name that the API has verified, or a claim."""
     heard = came("e1", "AgentInputReceived", text="Hurry.", by="bob")
     asks = decided(2, decision("ASK_USER", message="When?"), said(use("u1", "ask_user")))
     done = decided(3, decision("COMPLETE", message="Done."), said(use("u2", "complete")), inputs=("INPUT#e1",))
@@ -565,7 +565,7 @@ def test_what_a_child_does_is_told_further_to_the_right(capsys: pytest.CaptureFi
     assert changed["agentId"] == "child-1"
 
 
-# ---- What no terminal can show
+# ---- Text that no terminal can show
 
 HALF = "\ud83d"
 """Half of a surrogate pair: no encoding can write it."""

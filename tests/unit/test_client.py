@@ -1,4 +1,4 @@
-"""A stack from outside: what is sent, what is read, and what is said when something is wrong."""
+"""A stack from outside: events sent, data read, and messages when something is wrong."""
 
 import datetime as dt
 import getpass
@@ -49,7 +49,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def states() -> Iterator[Stubber]:
-    """Step Functions, which answers what a test says in the order in which it says it."""
+    """Yield a stub of Step Functions that gives a test's answers in their order."""
     with Stubber(_client("stepfunctions")) as stubber:
         yield stubber
 
@@ -76,7 +76,7 @@ def described(arn: str, status: str, started: dt.datetime = NOON, **fields: Any)
 
 
 def refuse(states: Stubber, event: dict[str, Any], error: str, cause: str) -> None:
-    """AgentStart or AgentInput has failed for this event, just now."""
+    """Let AgentStart or AgentInput fail for this event, just now."""
     now = dt.datetime.now(dt.UTC)
     listed = {
         "executionArn": START + "1",
@@ -91,7 +91,7 @@ def refuse(states: Stubber, event: dict[str, Any], error: str, cause: str) -> No
 
 
 def journal(item: Item, execution: str = TURN) -> Item:
-    """A journal's item with what every entry has."""
+    """Return a journal's item with the attributes of every entry."""
     usage = json.dumps({"inputTokens": 1, "outputTokens": 1, "costMicroUsd": 1, "modelId": "m"})
     return {"agentId": "a-1", "at": "2026-01-01T00:00:00Z", "execution": execution, "usage": usage, **item}
 
@@ -246,7 +246,7 @@ def test_a_refused_decision(stack: Stack, states: Stubber) -> None:
         stack.wait_for(sent)
 
 
-def test_the_refusal_of_another_event_is_not_this_ones(stack: Stack, states: Stubber) -> None:
+def test_the_refusal_of_another_event_is_ignored(stack: Stack, states: Stubber) -> None:
     sent = stack.send_input("a-1", "hello")
     for _ in range(10):
         refuse(states, {"id": "another event"}, "AgentUnknown", "There is no agent b.")
@@ -301,7 +301,7 @@ def test_executions_in_order_of_their_start(stack: Stack, states: Stubber) -> No
 
 
 def test_watching_until_it_is_settled(stack: Stack) -> None:
-    """Each entry is told once, in order, and the end is the settled status."""
+    """Check that each entry is reported once, in order, and that watching ends at the settled status."""
     decided_ = decided(2, decision("TOOL_USE", calls=[call("u1")]), said({"Text": "I look."}, use("u1", "look")))
     put(stack, journal(user()))
     put(stack, standing(status="INITIATED"))
@@ -323,7 +323,7 @@ def test_watching_until_it_is_settled(stack: Stack) -> None:
 
 
 def test_watching_goes_on_while_children_work(stack: Stack) -> None:
-    """And ends once they wait for somebody themselves."""
+    """Check that watching ends once both children have ended or wait for a person."""
     put(stack, journal(user()))
     moves = iter([("WAITING_FOR_INPUT", "PLANNING"), ("COMPLETED", "PLANNING"), ("COMPLETED", "WAITING_FOR_APPROVAL")])
     looks = 0
@@ -373,7 +373,7 @@ def test_a_decision_is_told_with_what_followed_from_it(stack: Stack) -> None:
 
 
 def test_watching_all(stack: Stack) -> None:
-    """Those that are not finished, and those that end meanwhile; each time that one of them changes."""
+    """Check that each change of an unfinished agent is reported, also when it ends."""
     put(stack, standing(agentId="old", status="COMPLETED"))
     put(stack, standing(agentId="busy", status="PLANNING", step="1"))
     put(stack, standing(agentId="asks", status="WAITING_FOR_AGENT", children='["busy"]', step="4", **TIMES))

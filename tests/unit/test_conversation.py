@@ -1,4 +1,4 @@
-"""The conversation is the fold of the journal, and Bedrock would take it."""
+"""The conversation is the fold of the journal, and Bedrock would accept it."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ BOOKED = decided(2, decision("TOOL_USE", calls=[call("u1", "book")]), said(use("
 
 
 def assert_bedrock_takes(messages: list[Message]) -> None:
-    """Roles alternate, the user begins, and each tool use is answered once, in the message after it."""
+    """Check that roles alternate, the user begins, and each tool use is answered once, in the message after it."""
     assert [m["Role"] for m in messages] == ["user", "assistant"] * (len(messages) // 2) + ["user"] * (
         len(messages) % 2
     )
@@ -141,7 +141,7 @@ def test_what_was_certain_is_told_as_it_was() -> None:
 
 
 def nested() -> Call:
-    """A call with an alternative."""
+    """Return a call with an alternative."""
     other = call("u1", "book").model_copy(update={"name": "book_elsewhere", "key": ALTERNATIVE})
     return call("u1", "book").model_copy(update={"alternative": other})
 
@@ -161,7 +161,7 @@ AWAY = effect(KEY, "FAILED", error="ToolUnavailable", errorMessage="Closed.")
         ([REFUSED], "REJECTED", "No seats."),
         ([effect(KEY, "UNCERTAIN"), effect(ALTERNATIVE, "COMMITTED")], None, None),
         ([effect(KEY, "COMMITTED", result='{"id": "B-1"}')], "COMMITTED", {"id": "B-1"}),
-        ([effect(ALTERNATIVE, "COMMITTED")], None, None),  # not without the one before it
+        ([effect(ALTERNATIVE, "COMMITTED")], None, None),  # not without the alternative before it
         ([], None, None),
     ],
 )
@@ -240,31 +240,31 @@ UNAVAILABLE = CallResult(outcome=Outcome.UNAVAILABLE, error="ToolUnavailable", m
 
 
 def booked(step: int, result: CallResult, name: str = "book", city: str = "Paris") -> list[Any]:
-    """A decision that calls a tool, and the result."""
+    """Return a decision that calls a tool, and the result."""
     return replied(step, (call("u1", name, step=step, city=city), result))
 
 
 def replied(step: int, *pairs: tuple[Call, CallResult]) -> list[Any]:
-    """A decision with several calls, and their results."""
+    """Return a decision with several calls, and their results."""
     calls, results = zip(*pairs, strict=True)
     uses = [use(asked.tool_use_id, asked.name) for asked in calls]
     return [decided(step, decision("TOOL_USE", calls=list(calls)), said(*uses)), answered(step + 1, *results)]
 
 
 def lost(*items: Any, ledger: Any = (), inputs: Any = ()) -> list[str]:
-    """Calls of a journal that came to nothing and are not made up for, each as its arguments and its reason."""
+    """Return the failed calls of a journal that no later call makes up for, each as its arguments and its reason."""
     failed = fold([user(), *items], ledger, inputs).failed
     return [f"{json.loads(call.arguments)['city']}: {call.reason}" for call in failed]
 
 
-def test_what_came_to_nothing_is_remembered_until_the_user_speaks() -> None:
+def test_a_failed_call_is_remembered_until_the_user_speaks() -> None:
     failed = booked(2, REJECTED)
     assert lost(*failed) == ["Paris: No seats."]
     assert lost(*failed, decided(4, decision("PLAN"), said({"Text": "Well."}))) == ["Paris: No seats."]
     heard = decided(4, decision("PLAN"), said({"Text": "x"}), inputs=("INPUT#1",))
     assert lost(*failed, heard, inputs=[arrived("1", "Never mind.")]) == []
     assert lost(*failed, heard, inputs=[ruled("2", "APPROVE", "1")]) == ["Paris: No seats."]
-    assert lost(*booked(2, REJECTED, "look")) == []  # it was to change nothing
+    assert lost(*booked(2, REJECTED, "look")) == []  # a look-up changes nothing
 
 
 def test_after_a_rejection_other_arguments_make_up_for_it() -> None:
@@ -294,7 +294,7 @@ def test_a_success_in_the_same_reply_makes_up_for_nothing(result: CallResult) ->
     assert lost(*replied(2, (calls[1], COMMITTED), (calls[0], result))) == [told]
 
 
-def test_an_alternative_makes_up_for_the_call_in_whichever_way_it_is_called() -> None:
+def test_an_alternative_makes_up_for_the_call_however_it_is_called() -> None:
     partner = call("u2", "book", step=4).model_copy(update={"name": "partner"})
     either = call("u1", "book").model_copy(update={"alternative": partner})
     other = partner.model_copy(update={"input": {"city": "Rome"}})
@@ -304,7 +304,7 @@ def test_an_alternative_makes_up_for_the_call_in_whichever_way_it_is_called() ->
     assert lost(*replied(2, (partner, UNAVAILABLE)), *replied(4, (either, COMMITTED))) == []
 
 
-def test_what_was_settled_well_came_to_something() -> None:
+def test_the_ledger_decides_whether_an_uncertain_call_failed() -> None:
     uncertain = booked(2, UNCERTAIN)
     assert lost(*uncertain, ledger=[effect(KEY, "COMMITTED")]) == []
     assert lost(*uncertain, ledger=[AWAY]) == ["Paris: Closed."]
@@ -401,7 +401,7 @@ def test_what_repeats_is_counted() -> None:
                 steps.append(answered(len(steps) + 1, COMMITTED))
         return steps
 
-    assert fold(journal(same, plan, same)).repeats == 2  # planning in between does not make it another call
+    assert fold(journal(same, plan, same)).repeats == 2  # planning between two equal calls does not make them different
     assert fold(journal(same, other)).repeats == 1
     assert fold(journal(wrong, wrong)).wrong_replies == 2
     assert fold(journal(wrong, plan)).wrong_replies == 0
@@ -465,7 +465,7 @@ def test_answers_to_what_is_open_come_before_all_else_that_is_said() -> None:
         assert message["Content"][3:] == [{"Text": "Well?"}, {"Text": "Not from the user: The other has come."}]
 
 
-def test_who_is_delegated_to_stays_open_until_the_next_decision() -> None:
+def test_a_delegation_stays_open_until_the_next_decision() -> None:
     conversation = fold([user(), SHARED_STEP])
     assert conversation.last == SHARED
     results = [{"ToolResult": {"ToolUseId": f"u{number}", "Content": [{"Text": "x"}]}} for number in (1, 2, 3)]
@@ -506,11 +506,11 @@ def test_the_json_protocol_is_told_in_words_what_became_of_its_child() -> None:
     assert message["Content"] == [{"Text": "It is done."}]
 
 
-# ---- Results that no tool of ours made
+# ---- Results of tools that we have not made
 
 
 def told_of(stored: str, tool_use_id: str = "u1") -> Any:
-    """What the model reads of a result, stored as a machine stores whatever came."""
+    """Return the model's view of a result, stored as a machine stores any value."""
     journal = [
         user(),
         decided(2, decision("TOOL_USE", calls=[call(tool_use_id)]), said(use("u1", "look"))),

@@ -1,4 +1,4 @@
-"""Machines as pictures: what leads where, what stands apart, which way an agent took."""
+"""Machines as pictures: their edges, the states of failures, and the way of an agent."""
 
 import datetime as dt
 import re
@@ -117,7 +117,7 @@ def test_a_task_says_what_it_calls_and_what_its_errors_lead_to() -> None:
     assert edges(box)["Work", "Broken", True].label == ""
 
 
-def test_what_only_failures_lead_to_and_what_leads_only_to_a_failure_stands_apart() -> None:
+def test_the_states_of_failures_stand_apart() -> None:
     apart = {name for name, node in nodes(graph(SAMPLE)).items() if node.apart}
     assert apart == {"Broken", "Failed", "Refused", "CallFailed"}
 
@@ -160,7 +160,7 @@ def test_every_state_and_every_way_of_a_machine_is_in_its_graph(machine: Machine
     assert machine.definition["StartAt"] not in apart
 
 
-# ---- A way through it
+# ---- The way of an execution
 
 
 def test_visits_and_steps_are_counted_each_iteration_by_itself() -> None:
@@ -180,7 +180,7 @@ def test_visits_and_steps_are_counted_each_iteration_by_itself() -> None:
         "Done": 2,
     }
     steps = {pair: edge.times for pair, edge in edges(found).items() if edge.times}
-    # No step from the end of an execution to the start of the next, nor from one iteration to another.
+    # No step leads from the end of an execution to the start of the next, or from one iteration to another.
     assert {pair[:2] for pair in steps} == {
         ("Check", "Each"),
         ("Each", "Done"),
@@ -189,7 +189,7 @@ def test_visits_and_steps_are_counted_each_iteration_by_itself() -> None:
     }
 
 
-def test_a_caught_error_and_one_that_ended_the_execution_are_failures_a_retried_one_is_not() -> None:
+def test_a_caught_and_a_fatal_error_are_failures_and_a_retried_error_is_not() -> None:
     caught = walked(graph(SAMPLE), [[visit("Check"), visit("Work", error="Late"), visit("Broken")]])
     assert (nodes(caught)["Work"].failed, nodes(caught)["Work"].error) == (True, "Late")
     assert edges(caught)["Work", "Broken", True].times == 1
@@ -199,7 +199,7 @@ def test_a_caught_error_and_one_that_ended_the_execution_are_failures_a_retried_
     assert (nodes(retried)["Call"].failed, nodes(retried)["Call"].error) == (False, "Slow")
 
 
-def test_where_failures_lead_is_left_out_if_nobody_went_there() -> None:
+def test_the_states_of_failures_are_left_out_if_the_run_did_not_visit_them() -> None:
     found = walked(graph(SAMPLE), [[visit("Check"), visit("Refused", error="No", seconds=None)]])
     assert set(nodes(found)) == {"Check", "Work", "Each", "Call", "Done", "Refused"}
 

@@ -1,4 +1,4 @@
-"""Why an execution did not succeed, also where DescribeExecution does not say it."""
+"""The reason why an execution did not succeed, also where DescribeExecution does not give it."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from workflows.failure import failure
 
 
 class History:
-    """Answers with the last event of a history."""
+    """A client that answers with the last event of a history."""
 
     def __init__(self, **event: Any) -> None:
         self.event = event
@@ -25,7 +25,7 @@ def test_what_is_told_is_taken(status: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["RUNNING", "SUCCEEDED", "ABORTED", "TIMED_OUT"])
-def test_who_did_not_fail_is_not_asked_why(status: str) -> None:
+def test_an_execution_that_did_not_fail_has_no_reason(status: str) -> None:
     assert failure(None, {"executionArn": "arn:1", "status": status}) == ("", "")
 
 

@@ -1,4 +1,4 @@
-"""The limits are measured, and what comes close to one is found."""
+"""Executions are measured against the limits, and a value close to a limit is found."""
 
 import datetime as dt
 import json
@@ -43,7 +43,7 @@ def test_a_large_input_an_output_and_a_result_are_found_with_their_state() -> No
 
 def test_bytes_count_and_not_characters_nor_escapes() -> None:
     third = "é" * (PAYLOAD // 3)
-    assert found(entered("A", third)) == []  # as JSON escapes it, twice the limit
+    assert found(entered("A", third)) == []  # as JSON escapes it, it is twice the limit
     assert found(entered("A", third + "é" * (PAYLOAD // 12))) != []
 
 
@@ -61,7 +61,7 @@ def test_a_slow_express_execution_is_found() -> None:
 
 
 class Machines:
-    """Answers for Step Functions: a Standard and an Express machine with one execution each, of 250 seconds."""
+    """A client of Step Functions with a Standard and an Express machine, each with one execution of 250 seconds."""
 
     def list_state_machines(self) -> Any:
         return {"stateMachines": [self.machine("STANDARD"), self.machine("EXPRESS")]}

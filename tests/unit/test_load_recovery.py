@@ -1,4 +1,4 @@
-"""LoadRecovery: what a recovery has to know follows from the record alone."""
+"""LoadRecovery: it reads all that a recovery needs from the record alone."""
 
 import json
 from datetime import datetime, timedelta
@@ -56,7 +56,7 @@ def load(*items: Item, **fields: str) -> Situation:
 
 
 def hear(said: Any, *items: Item, **fields: str) -> Situation:
-    """Load a record with what an operator has answered."""
+    """Load a record with an operator's answer."""
     asked = Asked(**{**TAKEN.model_dump(exclude={"answer"}), "tried": True, "answer": said})
     return load_asked(asked, definition_with_undo(), *items, **fields)
 
@@ -134,7 +134,7 @@ def test_the_machine_waits_longer_than_each_function() -> None:
 
 
 @pytest.mark.parametrize("status", ["RESERVED", "UNCERTAIN"])
-def test_nobody_looks_before_the_longest_open_call_can_have_ended(status: str) -> None:
+def test_no_look_up_before_the_longest_open_call_can_have_ended(status: str) -> None:
     late = "2026-01-01T00:04:30.000+00:00"
     situation = load(effect(FIRST, status, reservedAt=NOW), effect(SECOND, status, "mail", reservedAt=late))
     ends = datetime.fromisoformat(situation.calls_end_by)
@@ -151,7 +151,7 @@ LAST_ATTEMPT = 90 + 3 * MAIL_SECONDS + 1 + 2 + 4
 @pytest.mark.parametrize(
     ("before", "waits"),
     [
-        # The reservation itself may have taken 90 s, and each of three attempts its whole time.
+        # The reservation itself may have taken 90 s, and each of three attempts its whole timeout.
         (0, MAIL_SECONDS),
         (LAST_ATTEMPT - 1, MAIL_SECONDS),
         (LAST_ATTEMPT, MAIL_SECONDS),
@@ -177,7 +177,7 @@ def test_what_this_recovery_has_called_itself_was_called_since_it_took_over() ->
     situation = load(effect(FIRST, "UNCERTAIN", "mail", settledAt="", **called))
     ends = TAKEN_OVER + timedelta(seconds=60 + LAST_ATTEMPT + MAIL_SECONDS)
     assert datetime.fromisoformat(situation.calls_end_by) == ends
-    # Once it has written down that the end is not known, no attempt begins any more.
+    # Once the recovery has recorded that the outcome is unknown, no attempt begins any more.
     doubted = (TAKEN_OVER + timedelta(seconds=70)).isoformat()
     situation = load(effect(FIRST, "UNCERTAIN", "mail", settledAt=doubted, **called))
     assert datetime.fromisoformat(situation.calls_end_by) == TAKEN_OVER + timedelta(seconds=70 + MAIL_SECONDS)
@@ -283,7 +283,7 @@ def test_each_attempt_to_undo_has_a_key_of_its_own(failed: int) -> None:
 
 @pytest.mark.parametrize("status", ["RESERVED", "UNCERTAIN", "COMMITTED"])
 def test_an_attempt_that_may_have_happened_keeps_its_key(status: str) -> None:
-    # So the next one cannot be reserved.
+    # So the next attempt cannot be reserved.
     attempts = effect(f"{FIRST}#UNDO#1", "FAILED", "unbook"), effect(f"{FIRST}#UNDO#2", status, "unbook")
     [undo] = load(effect(FIRST, "COMPENSATING"), *attempts).compensations
     assert undo.undo_key == f"{FIRST}#UNDO#2"
@@ -314,9 +314,9 @@ def undone(record: str, at: str) -> list[Item]:
 def test_what_was_undone_is_told_once(action: str) -> None:
     before, after = undone(FIRST, "2026-01-01T00:04:59Z"), undone(FIRST, "2026-01-01T00:05:00.001+00:00")
     assert load(user(), *before).undone
-    assert load(user(), *before, recovered(5, action)).undone  # it told nothing
+    assert load(user(), *before, recovered(5, action)).undone  # it had no message
     assert not load(user(), *before, recovered(5, action, text="Undone.")).undone
-    # The effect is older than what was told, and its undo is not.
+    # The effect is older than the last message, and its undo is newer.
     assert load(user(), *after, recovered(5, action, text="Undone.")).undone
 
 
@@ -352,10 +352,10 @@ def test_only_words_of_the_user_can_be_unheard() -> None:
     assert (situation.unheard, situation.inbox) == (False, 3)
 
 
-def test_whether_somebody_cancels() -> None:
+def test_a_cancellation_is_found() -> None:
     assert not load(user()).cancelled
     assert load(user(), cancelling(), cancels="1").cancelled
-    # Nobody waits for it any more, and that is the same.
+    # An ended parent waits no more for its child: that counts as a cancellation too.
     assert load(user(), parent="ended").cancelled
     assert not load(user(), parent="works").cancelled
 
@@ -449,7 +449,7 @@ def test_the_model_and_the_user_are_told_why() -> None:
     assert "No seats." in texts.question and texts.question.endswith("What shall I do instead?")
 
 
-def test_what_a_tool_gave_and_nobody_looked_at_is_read() -> None:
+def test_an_unchecked_result_of_a_tool_is_read() -> None:
     deep = "[" * 300 + "]" * 300
     result = f'{{"id": "\\ud83d", "more": {deep}}}'
     situation = load(user(), effect(FIRST, "COMMITTED", result=result), effect(SECOND, "UNCERTAIN", input=result))
@@ -458,7 +458,7 @@ def test_what_a_tool_gave_and_nobody_looked_at_is_read() -> None:
     json.dumps(situation.dump(), ensure_ascii=False).encode()
 
 
-# ---- What an operator answers
+# ---- An operator's answers
 
 
 def test_a_question_has_another_id_than_the_one_before() -> None:
@@ -498,7 +498,7 @@ def test_an_effect_that_was_looked_up_is_denied_in_other_words() -> None:
 
 
 @pytest.mark.parametrize("decision", ["RETRY", "REPLAN", "COMPENSATE"])
-def test_what_goes_on_needs_to_know_of_each_effect(decision: str) -> None:
+def test_a_decision_that_goes_on_needs_an_answer_for_each_effect(decision: str) -> None:
     ledger = [effect(FIRST, "UNCERTAIN"), effect(SECOND, "RESERVED", "mail"), effect(THIRD, "COMMITTED")]
     situation = hear(answer(decision, did_not(FIRST)), *ledger, **FAILURE)
     assert (situation.refused, situation.agent.order) == (True, "")
@@ -526,7 +526,7 @@ def test_a_result_that_an_undo_needs_is_asked_for() -> None:
     situation = hear(answer("COMPENSATE", happened(FIRST)), booked)
     assert situation.refused
     assert f"COMPENSATE can undo {FIRST} only with id of its result" in situation.texts.operator
-    # The operator may say that no result is to be had, and where nothing is undone none is needed.
+    # The operator may say that the result is unknown. Where nothing is undone, no result is needed.
     assert not hear(answer("COMPENSATE", happened(FIRST, result="unknown")), booked).refused
     assert not hear(answer("REPLAN", happened(FIRST)), booked).refused
     assert not hear(answer("COMPENSATE", happened(FIRST)), effect(FIRST, "UNCERTAIN", "mail")).refused
@@ -539,7 +539,7 @@ def test_an_undo_that_is_uncertain_is_named_by_its_own_key() -> None:
     assert (undo.key, undo.on_unknown) == (f"{FIRST}#UNDO#1", "told")
 
 
-def test_what_was_settled_since_the_question_needs_no_answer_and_may_have_one() -> None:
+def test_an_effect_settled_since_the_question_needs_no_answer_and_may_have_one() -> None:
     settled = effect(FIRST, "COMMITTED")
     for effects in ([], [did_not(FIRST)]):
         situation = hear(answer("RETRY", *effects), settled)
@@ -592,7 +592,7 @@ def test_the_entry_of_a_cancelled_agent_names_the_first_that_cancelled_it() -> N
     assert load(user(), parent="ended").agent.note == ""
 
 
-def test_who_cancels_needs_no_answer_that_can_be_understood() -> None:
+def test_a_cancellation_needs_no_readable_answer() -> None:
     situation = hear({"decision": "CANCEL"}, effect(FIRST, "UNCERTAIN"), cancelling(), cancels="1")
     assert (situation.refused, situation.cancelled, situation.agent.order) == (False, True, "")
     assert [effect.on_unknown for effect in situation.unsettled] == ["ask"]

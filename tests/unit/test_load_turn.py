@@ -1,4 +1,4 @@
-"""LoadTurn: what a turn does next follows from the record alone."""
+"""LoadTurn: it derives a turn's next action from the record alone."""
 
 import json
 from typing import Any
@@ -54,7 +54,7 @@ def load(
 
 
 def asked(turn: Turn) -> Any:
-    """What goes to the model."""
+    """Return the request to the model."""
     return turn.dump()["request"]
 
 
@@ -74,7 +74,7 @@ def test_a_new_agent_asks_the_model() -> None:
 def test_the_request_is_one_that_converse_takes(protocol: Any) -> None:
     request = load(state(), user(), definition_=definition(protocol)).dump()["request"]
     if protocol == "json":
-        assert request.pop("ToolConfig") == {}  # the machine has a state of its own for such a model
+        assert request.pop("ToolConfig") == {}  # the machine has its own state for a model without tool use
     shape = botocore.session.get_session().get_service_model("bedrock-runtime").operation_model("Converse").input_shape
     assert shape
     report = ParamValidator().validate(to_wire(request, shape), shape)
@@ -94,7 +94,7 @@ def test_a_decision_without_results_is_carried_out() -> None:
 
 
 @pytest.mark.parametrize("waiting", [CALLED, ASKED])
-def test_what_is_pending_is_gone_on_with_behind_the_entry_of_a_recovery(waiting: Item) -> None:
+def test_pending_work_goes_on_after_the_entry_of_a_recovery(waiting: Item) -> None:
     turn = load(state(step="3"), user(), waiting, recovered(3))
     assert turn.entry == ("CARRY_OUT" if waiting is CALLED else "CLOSE")
     assert turn.decision and turn.decision.results_record == "STEP#000004"
@@ -147,7 +147,7 @@ def test_an_input_is_folded_once() -> None:
     went_on = decided(3, decision("PLAN"), said({"Text": "Tomorrow."}, role="user"), inputs=("INPUT#e1",))
     turn = load(state(step="3"), user(), ASKED, went_on, arrived("e1", "Tomorrow."))
     assert turn.pending.inputs == []
-    assert turn.agent.inbox == 1  # seen, though nothing of it is new
+    assert turn.agent.inbox == 1  # seen, although it has no new words
 
 
 def test_an_unsettled_outcome_stops_the_turn() -> None:
@@ -194,7 +194,7 @@ def test_the_models_that_may_be_asked_instead_are_nested_in_their_order() -> Non
     assert load(state(), user()).dump()["fallback"] == {}
 
 
-def test_what_speaks_against_being_complete() -> None:
+def test_the_doubts_about_completing() -> None:
     plan = [{"step": 1, "action": "Look", "status": "DONE"}, {"step": 2, "action": "Book", "status": "PENDING"}]
     refused = CallResult(outcome=Outcome.REJECTED, error="ToolRejected", message='{"errorMessage": "No seats."}')
     turn = load(state(step="3", plan=json.dumps(plan)), user(), CALLED, answered(3, refused))
@@ -203,7 +203,7 @@ def test_what_speaks_against_being_complete() -> None:
     assert load(state(step="3"), user(), CALLED, answered(3, COMMITTED)).agent.doubts == []
 
 
-def test_what_speaks_against_being_complete_stays_short() -> None:
+def test_the_doubts_about_completing_stay_short() -> None:
     away = CallResult(outcome=Outcome.UNAVAILABLE, error="ToolUnavailable", message="x" * 10_000)
     journal = [user()]
     for step in range(2, 26, 2):
@@ -262,7 +262,7 @@ HELD = decided(
 
 
 def blocks(turn: Turn) -> list[Any]:
-    """What the model is told, in words or results."""
+    """Return the content of the message to the model: words or results."""
     [message] = turn.pending.messages
     return [block["ToolResult"] if "ToolResult" in block else block["Text"] for block in message["Content"]]
 
@@ -299,7 +299,7 @@ def test_what_was_approved_and_begun_goes_on_after_a_crash(after: list[Item]) ->
     assert turn.decision and turn.decision.results_record == f"STEP#{3 + len(after):06d}"
 
 
-def test_the_note_of_who_approved_is_told_with_the_results_and_once() -> None:
+def test_an_approvers_note_is_told_with_the_results_and_once() -> None:
     journal = (user(), HELD, answered(3, COMMITTED, COMMITTED), ruled("2", "APPROVE", note="Keep the receipt."))
     turn = load(state(step="3"), *journal)
     assert (turn.entry, blocks(turn)) == (
@@ -329,7 +329,7 @@ def test_what_was_refused_is_answered_with_why_and_the_users_words_come_along() 
     assert turn.pending.inputs == ["INPUT#d1", "INPUT#e1"]
 
 
-def test_what_nobody_decided_about_is_answered_so() -> None:
+def test_calls_without_a_decision_in_time_are_answered_so() -> None:
     first, _ = blocks(load(state(step="2"), user(), HELD, ruled("2", "EXPIRE")))
     assert first["Content"] == [{"Text": "Not carried out: it needed an approval, and was not decided in time."}]
 
@@ -471,7 +471,7 @@ def test_what_children_have_to_say_is_bounded() -> None:
     assert 16_000 < len(result["Content"][0]["Text"].encode()) <= 16 * 1024 + 4
 
 
-def test_a_child_that_is_not_waited_for_any_more_is_told_of_all_the_same() -> None:
+def test_a_child_is_told_of_although_its_parent_no_longer_waits() -> None:
     journal = (user(), SHARED, recovered(3, "REPLAN", text="Plan again."))
     turn = load(state(step="3", children=IDS), *journal, reported("child-1"), others=OTHERS)
     news = "News of what you had delegated to helper with the goal: A detail.\nBK-1 is booked."
@@ -491,8 +491,8 @@ def test_late_news_waits_for_the_answer_to_a_question_and_opens_what_was_complet
     assert load(state(step="2"), user(), done, ruled("9", "APPROVE")).entry == "CLOSE"
 
 
-def test_who_is_no_child_of_the_agent_has_nothing_to_tell_it() -> None:
-    turn = load(state(), user(), reported("stranger"))  # whose record is not even read
+def test_a_report_of_an_agent_that_is_no_child_is_ignored() -> None:
+    turn = load(state(), user(), reported("stranger"))  # its record is not even read
     assert (turn.entry, turn.pending.messages, turn.pending.inputs) == ("ASK_MODEL", [], ["INPUT#stranger"])
 
 
@@ -502,7 +502,7 @@ def test_who_is_no_child_of_the_agent_has_nothing_to_tell_it() -> None:
 @pytest.mark.parametrize(
     "journal", [[], [CALLED], [ASKED], [HELD, ruled("2", "APPROVE")], [SHARED, reported("child-1")]]
 )
-def test_who_is_to_be_cancelled_closes_whatever_was_next(journal: list[Item]) -> None:
+def test_a_cancelled_agent_closes_at_every_next_action(journal: list[Item]) -> None:
     step = "2" if journal else "1"
     turn = load(state(step=step, cancels="1"), user(), *journal, cancelling("Not needed."), arrived("e1", "Hello?"))
     assert (turn.entry, turn.request) == ("CLOSE", None)
@@ -516,7 +516,7 @@ def test_who_is_to_be_cancelled_closes_whatever_was_next(journal: list[Item]) ->
     assert turn.agent.inbox == sum(item["record"].startswith("INPUT#") for item in journal) + 2
 
 
-def test_who_is_to_be_cancelled_settles_first_what_it_has_begun() -> None:
+def test_a_cancelled_agent_first_settles_its_open_calls() -> None:
     with pytest.raises(EffectUncertain, match="whether book took effect"):
         load(
             state(step="3", cancels="1"), user(), CALLED, answered(3, UNCERTAIN), effect("EFFECT#000002#0", "UNCERTAIN")
@@ -528,7 +528,7 @@ def test_who_is_to_be_cancelled_settles_first_what_it_has_begun() -> None:
 
 
 def child_of(status: str) -> dict[str, Item]:
-    """Those above p-1's child: p-1 stands there."""
+    """Return the agents above p-1's child: p-1 has this status."""
     return {"p-1": state(status=status)}
 
 
@@ -537,7 +537,7 @@ GOES_ON = child_of("WAITING_FOR_AGENT")
 
 @pytest.mark.parametrize("journal", [[], [CALLED], [CALLED, answered(3, COMMITTED)], [HELD, ruled("2", "APPROVE")]])
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "CANCELLED"])
-def test_a_child_closes_once_its_parent_has_ended_whatever_was_next(status: str, journal: list[Item]) -> None:
+def test_a_child_closes_at_every_next_action_once_its_parent_has_ended(status: str, journal: list[Item]) -> None:
     step = str(1 + sum(item["record"].startswith("STEP#") for item in journal))
     found = state(parent="p-1", depth="1", step=step, modelCalls=str(int(step) - 1))
     turn = load(found, user(), *journal, above=child_of(status))
@@ -548,7 +548,7 @@ def test_a_child_closes_once_its_parent_has_ended_whatever_was_next(status: str,
     assert load(found, user(), *journal, above=GOES_ON).entry != "CLOSE"
 
 
-def test_a_child_of_nobody_closes() -> None:
+def test_a_child_without_a_parents_record_closes() -> None:
     turn = load(state(parent="p-1", depth="1"), user(), above={"p-1": {}})
     assert turn.decision and (turn.decision.action, turn.decision.message) == (
         "CANCEL",
@@ -572,12 +572,12 @@ def test_a_child_without_a_parent_settles_first_what_it_has_begun() -> None:
     assert load(state(step="2", parent="p-1"), *begun, above=GOES_ON).entry == "CARRY_OUT"
 
 
-def test_why_somebody_cancels_a_child_counts_before_why_nobody_waits_for_it() -> None:
+def test_the_note_of_a_childs_cancellation_counts_before_the_end_of_its_parent() -> None:
     turn = load(state(parent="p-1", cancels="1"), user(), cancelling("Not needed."), above=child_of("FAILED"))
     assert turn.decision and turn.decision.message == "Not needed."
 
 
-# ---- What is offered
+# ---- Tools offered to the model
 
 
 def offered(turn: Turn) -> dict[str, Any]:
@@ -601,7 +601,9 @@ def test_delegate_is_offered_with_the_names_and_what_each_is_good_for() -> None:
         ((HELPER,), {"children": 2}, {"children": IDS}),
     ],
 )
-def test_delegate_is_not_offered_to_who_may_not(delegates: Any, limits: dict[str, int], fields: dict[str, str]) -> None:
+def test_delegate_is_not_offered_without_permission(
+    delegates: Any, limits: dict[str, int], fields: dict[str, str]
+) -> None:
     assert "delegate" not in offered(
         load(state(**fields), user(), definition_=definition("tools", delegates, **limits))
     )
@@ -678,14 +680,14 @@ def hear(*words: str, journal: tuple[Item, ...] = ()) -> tuple[list[Item], list[
                 model_id="m",
             )
         )
-        # CloseTurn closes only on as many inputs as there are.
+        # CloseTurn closes only on as many inputs as the inbox has.
         assert (reading.agent.inbox == len(inputs)) == (turn.pending.left == 0)
         steps.append(decided(len(steps) + 1, reading.decision, *reading.step.messages, inputs=(*reading.step.inputs,)))
     return steps, turns
 
 
 def heard(turns: list[Turn]) -> list[str]:
-    """The user's words as the model read them, without what the words answer."""
+    """Return the user's words as the model read them, without the questions that they answer."""
     blocks = [block for turn in turns for message in turn.pending.messages for block in message["Content"]]
     return [block["Text"] for block in blocks if "Text" in block]
 
@@ -724,7 +726,7 @@ def test_a_short_message_is_told_in_full_however_long_the_conversation_is() -> N
     assert heard([turn]) == ["Tomorrow."]
 
 
-def test_what_came_by_itself_is_not_left_for_later() -> None:
+def test_a_decision_is_not_left_for_the_next_round() -> None:
     waiting = decided(
         2, decision("ASK_APPROVAL", calls=[call("u1", "book")], waits_for="2"), said(use("u1", "book", city="Paris"))
     )

@@ -1,4 +1,4 @@
-"""LoadWatch: who stands still, by the table alone."""
+"""LoadWatch: the agents that stand still, found from the table alone."""
 
 import json
 from collections import Counter
@@ -36,7 +36,7 @@ def stack() -> Iterator[Stack]:
 
 
 def place(stack: Stack, agent_id: str, status: Status, *, minutes: int = 20, state: Mapping[str, str] = FREE) -> None:
-    """Puts an agent whose record has not moved for so long."""
+    """Put an agent whose record has not moved for `minutes`."""
     moved = (NOW - timedelta(minutes=minutes)).isoformat(timespec="milliseconds")
     put(stack, {"agentId": agent_id, "record": "STATE", "status": status, "lastUpdated": moved, **FREE, **state})
     stack.dynamodb.update_item(
@@ -52,14 +52,14 @@ def found(stack: Stack, run: int = 0) -> Watch:
     return find_stale(stack.dynamodb, stack.outputs.table_name, NOW, patience, run)
 
 
-def who(stack: Stack) -> list[str]:
+def ids(stack: Stack) -> list[str]:
     return sorted(agent.agent_id for agent in found(stack).agents)
 
 
-def test_in_these_statuses_somebody_ought_to_be_at_work(stack: Stack) -> None:
+def test_in_these_statuses_an_execution_must_be_at_work(stack: Stack) -> None:
     for status in Status:
         place(stack, status, status, state=FREE | {"waitsFor": "4"})
-    assert set(who(stack)) == {
+    assert set(ids(stack)) == {
         "INITIATED",
         "PLANNING",
         "PLANNING_COMPLETE",
@@ -72,14 +72,14 @@ def test_in_these_statuses_somebody_ought_to_be_at_work(stack: Stack) -> None:
     }
 
 
-def test_who_has_moved_lately_is_not_looked_after(stack: Stack) -> None:
+def test_an_agent_that_has_moved_lately_is_not_found(stack: Stack) -> None:
     place(stack, "young", Status.PLANNING, minutes=14)
     place(stack, "old", Status.PLANNING, minutes=16)
-    assert who(stack) == ["old"]
+    assert ids(stack) == ["old"]
 
 
 def approval(stack: Stack, agent_id: str, minutes: int, reminded_of: str = "4") -> None:
-    """An agent that has waited for an approval for so long, and of which its approver was reminded."""
+    """Put an agent that has waited for an approval for `minutes`; its approver was reminded of `reminded_of`."""
     state = {"waitsFor": "4", "remindedOf": reminded_of}
     place(stack, agent_id, Status.WAITING_FOR_APPROVAL, minutes=minutes, state=state)
 
@@ -97,8 +97,8 @@ def test_an_approver_is_reminded_once_when_half_of_the_time_is_over(stack: Stack
     for minutes in (29, 31, 39, 41):
         approval(stack, f"a-{minutes}", minutes, reminded_of=before)
     approval(stack, "told", 31)
-    # Two runs may do it, and a third need not look at those that were reminded.
-    assert who(stack) == ["a-31", "a-39"]
+    # Two runs may remind, and a third run need not look at approvals with a reminder.
+    assert ids(stack) == ["a-31", "a-39"]
     assert {agent.reminded for agent in found(stack).agents} == {False}
 
 
@@ -108,7 +108,7 @@ def test_no_approval_expires_before_its_approver_was_reminded(stack: Stack) -> N
     assert (agent.agent_id, agent.reminded) == ("a-61", False)
 
 
-def test_an_approval_of_before_there_were_reminders_is_looked_after(stack: Stack) -> None:
+def test_an_approval_older_than_reminders_is_found(stack: Stack) -> None:
     approval(stack, "old", 61)
     key = {"agentId": {"S": "old"}, "record": {"S": "STATE"}}
     stack.dynamodb.update_item(TableName=stack.outputs.table_name, Key=key, UpdateExpression="REMOVE remindedOf")
@@ -124,7 +124,7 @@ def test_a_short_patience_finds_an_approval_once(stack: Stack) -> None:
         assert len({agent.agent_id for agent in agents}) == len(agents) >= 3
 
 
-def test_who_was_reminded_takes_nobodys_place(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_approval_with_a_reminder_takes_no_place_of_others(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "LIMIT", 2)
     for number in range(5):
         approval(stack, f"told-{number}", 31)
@@ -137,7 +137,7 @@ def test_who_was_reminded_takes_nobodys_place(stack: Stack, monkeypatch: pytest.
 
 
 def delegate(stack: Stack, agent_id: str, *children: str, minutes: int = 20) -> None:
-    """A parent that has waited for its children for so long. Another, to which it had delegated before, never was."""
+    """Put a parent that has waited for these children for `minutes`. An earlier child of it was never created."""
     state = {"waitsFor": "4", "children": json.dumps(["abandoned", *children])}
     place(stack, agent_id, Status.WAITING_FOR_AGENT, minutes=minutes, state=state)
     decision = json.dumps({"children": [{"agentId": child} for child in children]})
@@ -145,7 +145,7 @@ def delegate(stack: Stack, agent_id: str, *children: str, minutes: int = 20) -> 
 
 
 def family(stack: Stack, **statuses: Status) -> None:
-    """A parent that has waited for long, and its children."""
+    """Put a parent that has waited for long, and its children."""
     delegate(stack, "parent", *statuses)
     for agent_id, status in statuses.items():
         place(stack, agent_id, status, minutes=1, state={"parent": "parent"})
@@ -154,7 +154,7 @@ def family(stack: Stack, **statuses: Status) -> None:
 def test_ends_that_a_parent_has_not_heard_of_are_found(stack: Stack) -> None:
     family(stack, a=Status.COMPLETED, b=Status.FAILED, c=Status.CANCELLED, d=Status.PLANNING, e=Status.COMPLETED)
     put(stack, {"agentId": "parent", "record": "INPUT#e"})
-    assert who(stack) == ["a", "b", "c"]
+    assert ids(stack) == ["a", "b", "c"]
     assert {agent.status for agent in found(stack).agents} == {Status.COMPLETED, Status.FAILED, Status.CANCELLED}
 
 
@@ -168,7 +168,7 @@ def test_a_parent_of_children_that_do_not_exist_is_found_once(stack: Stack) -> N
 def test_an_agent_in_the_place_of_a_child_is_not_announced(stack: Stack) -> None:
     family(stack, a=Status.COMPLETED, b=Status.COMPLETED)
     place(stack, "a", Status.COMPLETED, minutes=1)
-    assert who(stack) == ["b", "parent"]
+    assert ids(stack) == ["b", "parent"]
 
 
 def test_a_parent_that_waits_for_nothing_does_not_stop_the_watch(stack: Stack) -> None:
@@ -176,18 +176,18 @@ def test_a_parent_that_waits_for_nothing_does_not_stop_the_watch(stack: Stack) -
     place(stack, "odder", Status.WAITING_FOR_AGENT, state={"waitsFor": "1"})
     put(stack, {"agentId": "odder", "record": "STEP#000001", "text": "Fly me to Paris."})
     place(stack, "stands", Status.PLANNING)
-    assert who(stack) == ["stands"]
+    assert ids(stack) == ["stands"]
 
 
 def test_a_parent_has_the_time_that_others_have(stack: Stack) -> None:
     delegate(stack, "young", "x", minutes=14)
-    assert who(stack) == []
+    assert ids(stack) == []
 
 
-def test_what_the_index_says_of_a_parent_does_not_count_either(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_record_of_a_parent_counts_and_not_the_index(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     place(stack, "gone-on", Status.PLANNING, minutes=1, state={"children": '["x"]'})
     monkeypatch.setattr(load, "_candidates", lambda *of: ["gone-on"] if Status.WAITING_FOR_AGENT in of else [])
-    assert who(stack) == []
+    assert ids(stack) == []
 
 
 def test_it_tells_where_the_agent_stands(stack: Stack) -> None:
@@ -243,7 +243,7 @@ def test_the_record_counts_and_not_the_index(
 
 @pytest.mark.parametrize("status", [Status.PLANNING, Status.WAITING_FOR_OPERATOR, Status.WAITING_FOR_APPROVAL])
 def test_of_too_many_agents_each_has_its_turn(stack: Stack, monkeypatch: pytest.MonkeyPatch, status: Status) -> None:
-    monkeypatch.setattr(load, "LIMIT", 4)  # of which the three kinds that are missing leave their places
+    monkeypatch.setattr(load, "LIMIT", 4)  # the three other kinds are missing, and leave their places
     names = {f"a-{number}" for number in range(10)}
     for number, name in enumerate(sorted(names)):
         place(stack, name, status, minutes=70 + number, state=FREE | {"waitsFor": "4", "remindedOf": "4"})
@@ -305,7 +305,7 @@ def test_the_longest_answer_fits_a_state(stack: Stack) -> None:
     assert len(json.dumps(answer.dump(), ensure_ascii=False).encode()) < 256 * 1024
 
 
-def test_the_handler_tells_who_waits_for_an_operator(
+def test_the_handler_reports_the_agents_that_wait_for_an_operator(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("load_watch.handler.reading_client", lambda: stack.dynamodb)
@@ -320,7 +320,7 @@ def test_the_handler_tells_who_waits_for_an_operator(
     context = {"function_name": "load-watch", "invoked_function_arn": "arn", "aws_request_id": "1"}
     answer = handler({}, SimpleNamespace(**context, memory_limit_in_mb=512))
     assert len(Watch.model_validate(answer).agents) == 3
-    assert count_run(stack.dynamodb, stack.outputs.table_name) == 2  # the handler counted the first
+    assert count_run(stack.dynamodb, stack.outputs.table_name) == 2  # the handler counted the first run
     metrics = json.loads(capsys.readouterr().out)
     assert metrics["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Turnstile"
     assert metrics["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"]]

@@ -1,4 +1,4 @@
-"""In which order mocks answer."""
+"""The order in which mocks answer."""
 
 from itertools import count
 from typing import Any
@@ -10,7 +10,7 @@ from workflows.machines import Machine
 
 
 class Told:
-    """A history, event by event."""
+    """A history, built event by event."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []

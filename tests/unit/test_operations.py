@@ -1,4 +1,4 @@
-"""docs/operations.md tells of every state that fails, every error and every alarm, and of none that there is not."""
+"""docs/operations.md describes every state that fails, every error and every alarm, and no others."""
 
 import re
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ PAGE = (ROOT / "docs" / "operations.md").read_text("utf-8")
 
 
 def rows(title: str) -> list[list[str]]:
-    """The cells of the table under a heading."""
+    """Return the cells of the table under a heading."""
     section = PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("| `")]
     return [[cell.strip(" `") for cell in line.strip("|").split(" | ")] for line in lines]
 
 
 def told(state: State) -> Iterator[str]:
-    """The errors that a state names: as its own, or as the reason that it records."""
+    """Yield the errors that a state names: as its own, or as the reason that it records."""
     parameters = state.fields.get("Parameters", {})
     failure = parameters.get("failure", {})
     for place in (
@@ -46,7 +46,7 @@ def test_every_state_that_fails_is_told_of() -> None:
 def test_every_error_is_told_of() -> None:
     names = {name for machine in MACHINES.values() for state in machine.states() for name in told(state)}
     names |= {name for name in vars(errors) if name[0].isupper()}
-    # A service's errors are told of together.
+    # One row describes all errors of a service.
     known = {re.sub(r"\..*", ".*", name) for name in names}
     assert {row[0] for row in rows("Errors")} == known
 
@@ -65,9 +65,10 @@ def test_every_machine_that_fails_sets_off_an_alarm() -> None:
         for name, resource in resources.items()
         if resource.get("Properties", {}).get("MetricName") == "ExecutionsFailed"
     }
-    # Their failures are answers to a sender; what is more than that, agent_redeliver fails about.
+    # Most failures of these two are answers to a sender. For any other failure, agent_redeliver fails and sets off its
+    # alarm.
     assert machines - failing.keys() == {"AgentStart", "AgentInput"}
-    # The others are mended by recovery, or by the watch: who is woken, is woken by what nothing mends.
+    # A recovery or the watch mends the others. Only failures that nothing mends wake a person.
     woken_by = str(resources["AgentsAreBeingLost"]["Properties"]["AlarmRule"])
     assert {name for name in failing if failing[name] in woken_by} == {"AgentWatch", "AgentRedeliver"}
     dead_letters = {name.removesuffix("DeadLettersAlarm") for name in resources if name.endswith("DeadLettersAlarm")}

@@ -1,4 +1,4 @@
-"""What an operator does by hand: who may decide and resume when, what is sent, and what is said of the outcome."""
+"""An operator's commands: when decide and resume are allowed, the events they send, and the outcome they report."""
 
 import datetime as dt
 import json
@@ -39,7 +39,7 @@ def stubbed(service: Any) -> Stubber:
 
 @pytest.fixture
 def states() -> Iterator[Stubber]:
-    """Step Functions, which answers what a test says in the order in which it says it."""
+    """Yield a stub of Step Functions that gives a test's answers in their order."""
     with stubbed("stepfunctions") as stubber:
         yield stubber
         stubber.assert_no_pending_responses()
@@ -47,7 +47,7 @@ def states() -> Iterator[Stubber]:
 
 @pytest.fixture
 def events() -> Iterator[Stubber]:
-    """The bus."""
+    """Yield a stub of the bus."""
     with stubbed("events") as stubber:
         stubber.add_response("create_event_bus", {})
         yield stubber
@@ -76,14 +76,14 @@ def question(asked: str = NOON) -> Item:
 
 
 def answer(states: Stubber, decision: str, note: str = "", effects: list[dict[str, Any]] | None = None) -> None:
-    """The task that waits takes this answer."""
+    """Let the waiting task accept this answer."""
     by = {"by": "ada", "source": "com.agent.workflow"}
     output = json.dumps({"decision": decision, "note": note, "effects": effects or [], **by}, ensure_ascii=False)
     states.add_response("send_task_success", {}, {"taskToken": f"token of {NOON}", "output": output})
 
 
 def asking(stack: Stack) -> None:
-    """The agent's recovery waits for its operator."""
+    """Store an agent whose recovery waits for its operator."""
     put(stack, standing("WAITING_FOR_OPERATOR", owner=f"{RECOVERY}#{NOON}", error="States.Runtime"))
     put(stack, question())
 
@@ -108,7 +108,7 @@ def test_a_decision_answers_the_task_that_waits(stack: Stack, states: Stubber) -
 
 
 def uncertain(stack: Stack) -> None:
-    """The agent's recovery waits for its operator, and two effects are uncertain."""
+    """Store an agent whose recovery waits for its operator, with two uncertain effects."""
     asking(stack)
     for key, tool in ((BOOKED, "book"), (MAILED, "mail")):
         put(stack, {"agentId": "a-1", **effect(key, "UNCERTAIN", tool)})
@@ -144,7 +144,7 @@ def test_an_agent_may_be_ended_without_it(stack: Stack, states: Stubber) -> None
     decide(stack, "a-1", OperatorDecision.ABORT)
 
 
-def test_a_decision_about_an_effect_that_there_is_not(stack: Stack) -> None:
+def test_a_decision_about_an_unknown_effect(stack: Stack) -> None:
     asking(stack)
     nothing = [EffectAnswer(key="EFFECT#000007#0", happened=False)]
     with pytest.raises(StackError, match="this agent has no effect EFFECT#000007#0$"):
@@ -185,7 +185,7 @@ def test_a_question_that_is_about_to_be_asked(stack: Stack) -> None:
         decide(stack, "a-1", OperatorDecision.RETRY)
 
 
-def test_a_decision_that_nobody_waits_for(stack: Stack, states: Stubber) -> None:
+def test_a_decision_without_an_open_question(stack: Stack, states: Stubber) -> None:
     asking(stack)
     for code in ("TaskTimedOut", "TaskDoesNotExist", "InvalidToken"):
         states.add_client_error("send_task_success", code, "gone")
@@ -212,7 +212,7 @@ def test_waiting_until_the_decision_is_in_the_journal(stack: Stack, states: Stub
     assert next(looks, "none left") == "none left"
 
 
-def test_an_operator_who_is_asked_again(stack: Stack) -> None:
+def test_an_operator_is_asked_again(stack: Stack) -> None:
     asking(stack)
     put(stack, question(LATER))
     wait_for_decision(stack, Standing("a-1", step=1, updated=NOON, asked=NOON, execution=RECOVERY))
@@ -263,7 +263,7 @@ def test_the_command_without_waiting(stack: Stack, states: Stubber) -> None:
 
 
 def expect(events: Stubber, **detail: Any) -> None:
-    """The bus takes an AgentError with these fields."""
+    """Let the bus accept an AgentError with these fields."""
     common = {"agentId": "a-1", "step": 1, "error": "TurnDied"}
     sent = AgentError.model_validate({**common, **detail})
     entry = {
@@ -286,7 +286,7 @@ def test_taking_over_from_an_owner_that_has_ended(stack: Stack, states: Stubber,
         assert (sent.event_id, sent.machine) == ("e-1", OUTPUTS["AgentRecoveryArn"])
 
 
-def test_an_owner_that_nobody_knows_any_more(stack: Stack, states: Stubber, events: Stubber) -> None:
+def test_an_owner_that_step_functions_has_forgotten(stack: Stack, states: Stubber, events: Stubber) -> None:
     put(stack, standing("PLANNING", owner=f"arn:dead#{NOON}"))
     states.add_client_error("describe_execution", "ExecutionDoesNotExist")
     message = "arn:dead has ended; an operator sent it to recovery."
@@ -294,7 +294,7 @@ def test_an_owner_that_nobody_knows_any_more(stack: Stack, states: Stubber, even
     assert resume(stack, "a-1")[1].event_id == "e-1"
 
 
-def test_an_agent_that_nobody_owns(stack: Stack, events: Stubber) -> None:
+def test_an_agent_without_an_owner(stack: Stack, events: Stubber) -> None:
     put(stack, standing("PLANNING_FAILED", error="States.Timeout"))
     message = "No execution works on it; an operator sent it to recovery."
     expect(events, errorMessage=message, currentState="PLANNING_FAILED", executionArn=TURN)
@@ -316,7 +316,7 @@ def test_nothing_to_resume(stack: Stack) -> None:
         assert str(raised.value).startswith(message)
 
 
-def test_a_running_execution_is_never_robbed(stack: Stack, states: Stubber) -> None:
+def test_the_lease_is_never_taken_from_a_running_execution(stack: Stack, states: Stubber) -> None:
     for status, message in {
         "PLANNING": "works on agent a-1: arn:turn is RUNNING. If it hangs, stop that execution, then resume",
         "WAITING_FOR_OPERATOR": "waits for its operator: `turnstile decide a-1 RETRY|REPLAN|COMPENSATE|ABORT`",
@@ -336,14 +336,14 @@ def test_an_unknown_agent(stack: Stack, states: Stubber) -> None:
 
 
 def died(stack: Stack, events: Stubber) -> None:
-    """An agent that failed, and the event that sends it to recovery."""
+    """Store a failed agent, and expect the event that sends it to recovery."""
     put(stack, standing("PLANNING_FAILED", error="States.Timeout"))
     message = "No execution works on it; an operator sent it to recovery."
     expect(events, errorMessage=message, currentState="PLANNING_FAILED", executionArn=TURN)
 
 
 def runs(states: Stubber, event_id: str, status: str, **fields: Any) -> None:
-    """A recovery that an event has started is the one that the machine has."""
+    """Let the machine's list hold a recovery that this event has started, and an older recovery."""
     listed = {"executionArn": RECOVERY, "stateMachineArn": "arn:m", "name": "r", "status": status}
     now = dt.datetime.now(dt.UTC)
     old = {**listed, "executionArn": "arn:old", "startDate": now - dt.timedelta(hours=1)}
@@ -365,7 +365,7 @@ def test_waiting_for_the_recovery_that_the_event_starts(stack: Stack, states: St
         wait_for_recovery(stack, before, sent)
 
 
-def test_an_agent_that_somebody_else_has_moved(stack: Stack, states: Stubber, events: Stubber) -> None:
+def test_an_agent_that_has_moved_meanwhile(stack: Stack, states: Stubber, events: Stubber) -> None:
     died(stack, events)
     before, sent = resume(stack, "a-1")
     put(stack, standing("PLANNING", owner="arn:other#t", lastUpdated=LATER))

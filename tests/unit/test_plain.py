@@ -1,4 +1,5 @@
-"""What a model or a sender wrote reaches a person as text: no terminal obeys it, and nothing takes it for markup."""
+"""Texts of a model or a sender reach a person as plain text: no terminal obeys them, and no code takes them for
+markup."""
 
 import datetime as dt
 import json
@@ -33,7 +34,7 @@ CONTROLS = [
     )
 ]
 HOSTILE = "a" + "".join(CONTROLS) + "[red]z[/red][link=http://x]:smile:"
-# Rich and Python split words at some of them; these stay in a word.
+# Rich and Python split words at some other characters; the characters here stay in a word.
 SHORT = "a\x1b[2J\u202e\x9b[red]z[/red]:smile:"
 
 
@@ -43,7 +44,7 @@ def assert_plain(shown: str) -> None:
 
 
 def held() -> Decision:
-    """A decision that asks for approval of a call which has two alternatives, all of it hostile."""
+    """Return a decision that asks for approval of a call with two alternatives, with hostile text in every field."""
     last = call("u2", index=1).model_copy(update={"name": "third", "function": f"f3{SHORT}", "input": {SHORT: SHORT}})
     second = last.model_copy(update={"name": "second", "function": f"f2{SHORT}", "alternative": last})
     first: Call = call("u1").model_copy(
@@ -150,7 +151,7 @@ def test_an_execution_a_report_and_a_live_table_show_no_control(capsys: pytest.C
     shown = capsys.readouterr().out
     assert "[red]z[/red]" in shown
     assert_plain(shown)
-    assert visible(HOSTILE) in shown  # a line is one line
+    assert visible(HOSTILE) in shown  # the escaped text stays on one line
 
 
 def test_an_error_that_repeats_what_was_sent_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""ReadReply: whatever the model says becomes a decision, or a correction that it can act on."""
+"""ReadReply: every reply of the model becomes a decision, or a correction that the model can act on."""
 
 import hashlib
 import json
@@ -97,7 +97,7 @@ def test_a_hidden_tool_is_no_tool_of_the_models() -> None:
     for answer in (use("u1", "find_booking", city="Paris"), {"Text": "Well."}):
         decision = read(reply(answer), tools=[LOOK, hidden]).decision
         assert (decision.action, decision.calls) == ("INVALID", [])
-        assert "ook, update_plan" in decision.message  # no word of it among the tools
+        assert "ook, update_plan" in decision.message  # not among the tools of the message
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ DOUBTS = ["Step 2 of the plan is open: Book.", "book {} came to nothing: No seat
 FINISHED = reply(use("u1", "complete", result="Booked."))
 
 
-def test_who_claims_to_be_complete_against_the_record_is_sent_back_once() -> None:
+def test_a_model_that_completes_against_the_record_is_sent_back_once() -> None:
     reading = read(FINISHED, doubts=DOUBTS)
     decision = reading.decision
     assert (decision.action, decision.doubted, reading.agent.doubted) == ("INVALID", True, True)
@@ -167,13 +167,13 @@ def test_who_claims_to_be_complete_against_the_record_is_sent_back_once() -> Non
     )
 
 
-def test_who_claims_it_again_is_misaligned() -> None:
+def test_a_model_that_completes_again_is_misaligned() -> None:
     decision = read(FINISHED, doubts=DOUBTS, doubted=True).decision
     assert (decision.action, decision.message) == ("MISALIGNED", " ".join(DOUBTS))
     assert [answer.tool_use_id for answer in decision.answers] == ["u1"]
 
 
-def test_a_doubt_that_is_gone_is_none() -> None:
+def test_a_doubt_that_is_gone_does_not_count() -> None:
     reading = read(FINISHED, doubted=True)
     assert (reading.decision.action, reading.agent.doubted) == ("COMPLETE", False)
 
@@ -221,7 +221,7 @@ def test_the_json_protocol_is_read_fenced_and_in_prose(text: str) -> None:
         ({"action": "PLAN", "details": {"steps": plan("look")}}, "PLAN"),
         ({"action": "COMPLETE", "details": {"result": "Done."}}, "COMPLETE"),
         ({"action": "ASK_USER", "details": {"question": "When?"}}, "ASK_USER"),
-        # What weak models write: a built-in's or a tool's own name, and the shape of a function call.
+        # Weak models write a built-in's or a tool's own name, or the shape of a function call.
         ({"action": "complete", "details": {"result": "Done."}}, "COMPLETE"),
         ({"action": "update_plan", "details": {"steps": plan("look")}}, "PLAN"),
         ({"action": "look", "details": {"city": "Paris"}}, "TOOL_USE"),
@@ -258,7 +258,7 @@ def test_what_is_no_action_is_corrected(text: str, words: str) -> None:
         f"[{json.dumps(ACTION)}, {json.dumps(ACTION)}]",
     ],
 )
-def test_two_actions_in_one_reply_are_none(text: str) -> None:
+def test_two_actions_in_one_reply_are_refused(text: str) -> None:
     decision = read_text(text).decision
     assert (decision.action, decision.calls) == ("INVALID", [])
     assert decision.message.startswith("The reply holds 2 actions. Nothing was carried out.")
@@ -348,7 +348,7 @@ def test_with_tool_use_only_a_text_that_is_an_action_is_one() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["json", "tools"])
-def test_an_argument_that_looks_like_an_action_is_none(protocol: str) -> None:
+def test_an_argument_that_looks_like_an_action_is_no_action(protocol: str) -> None:
     text = json.dumps({"toolName": "look", "parameters": {"action": "COMPLETE", "details": {"result": "Done."}}})
     assert read_text(text, protocol).decision.action == "INVALID"
 
@@ -402,7 +402,7 @@ def bookable(name: str = "book", **fields: Any) -> Tool:
         (MANY, 5, True),
         (MANY, 4, False),
         (MANY, None, False),
-        ({"properties": MANY["properties"]}, None, True),  # without `required`, what is not said matches
+        ({"properties": MANY["properties"]}, None, True),  # without `required`, a missing argument matches
     ],
 )
 def test_a_call_that_matches_needs_an_approval(approval: Any, seats: int | None, needed: bool) -> None:
@@ -516,7 +516,7 @@ def test_what_cannot_be_delegated_is_answered_with_why(use_: Any, fields: dict[s
     assert reading.agent.children == fields.get("children", [])
 
 
-def test_one_that_cannot_be_delegated_does_not_stop_the_others() -> None:
+def test_a_refused_delegation_does_not_stop_the_others() -> None:
     uses = [use(f"u{number}", "delegate", **PART) for number in range(4)]
     decision = delegated(*uses, use("u9", "update_plan", steps=plan("look")), children=["c"] * 3).decision
     assert [child.tool_use_id for child in decision.children] == ["u0", "u1"]
@@ -533,7 +533,7 @@ def test_delegate_beside_other_tools_waits_for_a_reply_of_its_own() -> None:
     assert reading.agent.children == []
 
 
-def test_who_has_nobody_to_delegate_to_is_told_so() -> None:
+def test_an_agent_without_delegates_is_told_so() -> None:
     decision = read(reply(use("u1", "delegate", **PART))).decision
     assert (decision.action, decision.answers[0].error) == ("INVALID", True)
     assert "no agent to delegate to. Tools: look, book, update_plan, ask_user, complete, give_up." in decision.message
@@ -562,7 +562,7 @@ def test_the_json_protocol_delegates_too() -> None:
     assert [(child.tool_use_id, child.agent) for child in decision.children] == [("", "helper")]
 
 
-# ---- What would poison the journal
+# ---- Values that would poison the journal
 
 HALF = "\ud83d"
 """Half of a surrogate pair."""

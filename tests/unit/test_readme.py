@@ -1,4 +1,4 @@
-"""The README is current, and what it and the other pages tell one to type is understood."""
+"""The README is current, and the commands on it and on the other pages are valid."""
 
 import re
 import shlex
@@ -23,14 +23,14 @@ def test_the_picture_is_made_from_the_machine_and_the_table_from_the_scenarios()
 
 
 @pytest.mark.parametrize("what", ["picture", "paths"])
-def test_a_readme_without_a_place_for_one_is_refused(what: str) -> None:
+def test_a_readme_without_its_markers_is_refused(what: str) -> None:
     end = f"<!-- end of {what} -->"
     with pytest.raises(ValueError, match=f"needs the lines .* and {end}"):
         current(README.read_text("utf-8").replace(end, ""))
 
 
 def commands() -> list[list[str]]:
-    """What stands on any page after `turnstile`, in words."""
+    """Return the commands on all pages after `turnstile`, split into words."""
     pages = [README, *ROOT.glob("docs/**/*.md"), *ROOT.glob("workflows/agents/*/README.md")]
     found = [match for page in pages for match in COMMAND.findall(page.read_text("utf-8"))]
     return [shlex.split(inline or block, comments=True) for inline, block in sorted(set(found))]
@@ -42,5 +42,5 @@ def test_what_a_page_says_to_type_is_understood(words: list[str]) -> None:
     assert isinstance(group, TyperGroup)
     name, *arguments = words
     command = group.commands[name]
-    if arguments and not any("|" in word for word in arguments):  # a name alone speaks of the command
+    if arguments and not any("|" in word for word in arguments):  # a name without arguments only mentions the command
         command.make_context(name, arguments)

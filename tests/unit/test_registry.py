@@ -1,4 +1,4 @@
-"""An agent.yaml becomes a version of a definition, or an error that says what to do."""
+"""An agent.yaml becomes a version of a definition, or an error that says how to mend the file."""
 
 import copy
 import sys
@@ -46,7 +46,7 @@ def one_stack() -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(one_stack: Stack) -> Stack:
-    """The stack with an empty table."""
+    """Return the stack with an empty table."""
     table = one_stack.outputs.table_name
     for item in one_stack.dynamodb.scan(TableName=table)["Items"]:
         one_stack.dynamodb.delete_item(TableName=table, Key={name: item[name] for name in ("agentId", "record")})
@@ -64,7 +64,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def changed(place: str, value: Any) -> dict[str, Any]:
-    """The file with another value at a place, as `tools.0.name`."""
+    """Return the file with another value at a place, as `tools.0.name`."""
     file: Any = copy.deepcopy(FILE)
     *parents, last = [int(part) if part.isdecimal() else part for part in place.split(".")]
     inner = file
@@ -75,7 +75,7 @@ def changed(place: str, value: Any) -> dict[str, Any]:
 
 
 def with_buy(**fields: Any) -> dict[str, Any]:
-    """The file with a second tool, which writes."""
+    """Return the file with a second tool, which writes."""
     return changed("tools", [INLINE, {**BUY, **fields}])
 
 
@@ -159,10 +159,10 @@ def test_versions(stack: Stack, write: Write) -> None:
     assert Definition.model_validate_json(item["definition"]) == second
 
 
-def test_two_who_register_at_once(stack: Stack, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_registrations_at_once(stack: Stack, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(FILE)
     register(stack, path)
-    # What the slower one has read is older than what is there now.
+    # The slower registration has read an older version than the table has now.
     monkeypatch.setattr("workflows.registry.latest_definition", lambda *_: None)
     with pytest.raises(StackError, match="at the same time; nothing was written"):
         register(stack, write({**FILE, "instructions": "You look otherwise."}))
@@ -286,7 +286,7 @@ handler = look
 """
     path = write({**FILE, "tools": [{"name": "look", "handler": "my_tool"}]})
     for field in ("city", "country"):
-        # Of two modules with one name, each agent gets its own.
+        # Each agent gets its own of two modules with one name.
         (tmp_path / "my_tool.py").write_text(source.format(field=field), "utf-8")
         tool = register(stack, path).tools[0]
         assert (list(tool.input_schema["properties"]), tool.effect, tool.description) == ([field], "write", "Looks.")

@@ -1,4 +1,4 @@
-"""Scenario files: what they may say, and what is said about a wrong one."""
+"""Scenario files: their valid fields, and the messages about wrong files."""
 
 from datetime import date
 from pathlib import Path
@@ -115,5 +115,5 @@ def test_a_childs_prompt_belongs_to_one_scenario_too(tmp_path: Path) -> None:
         load_scenarios(tmp_path)
 
 
-def test_those_of_the_project_are_right() -> None:
+def test_the_scenarios_of_the_project_are_valid() -> None:
     load_scenarios()

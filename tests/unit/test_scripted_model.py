@@ -1,4 +1,4 @@
-"""The scripted model, asked as Step Functions asks Bedrock, and what it refuses as Bedrock does."""
+"""The scripted model: it is asked as Step Functions asks Bedrock, and refuses requests as Bedrock does."""
 
 from collections.abc import Iterator
 from typing import Any

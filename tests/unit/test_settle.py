@@ -1,4 +1,4 @@
-"""Settle: late truth comes into the ledger of an agent that has ended, once, and nothing else changes."""
+"""Settle: a late outcome enters the ledger of an ended agent once, and nothing else changes."""
 
 import json
 from collections.abc import Iterator
@@ -90,7 +90,7 @@ def test_an_undo_is_settled_with_its_effect(stack: Stack, happened: bool, undo: 
 
 
 def test_nothing_is_half_settled(stack: Stack) -> None:
-    """An effect that does not wait for its undo: then neither of the two changes."""
+    """Check that if the effect does not wait for its undo, neither of the two entries changes."""
     store(stack, effect(BOOKED, "COMMITTED"), effect(CANCELLED, "UNCERTAIN", "cancel"))
     with pytest.raises(StackError, match=f"The table refused to settle {CANCELLED} of agent a-1; try again"):
         settle.settle(stack, "a-1", CANCELLED, True)
@@ -156,7 +156,7 @@ def test_the_undo_and_not_its_effect_is_settled(stack: Stack) -> None:
 def test_what_comes_between_the_look_and_the_write(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, change: Item, told: str
 ) -> None:
-    """A late report of the last turn wins; a record that an operator has set going again is left alone."""
+    """Check that a late report of the last turn wins, and that a record restarted by an operator stays unchanged."""
     store(stack, effect(BOOKED, "UNCERTAIN"))
     look = stack.read_agent
 
@@ -181,7 +181,7 @@ def test_what_comes_between_the_look_and_the_write(
         (json.dumps("x" * RESULT_LIMIT), f"RESULT has {RESULT_LIMIT + 2} bytes; give at most {RESULT_LIMIT}"),
     ],
 )
-def test_a_result_that_is_none(stack: Stack, result: str, told: str) -> None:
+def test_an_invalid_result(stack: Stack, result: str, told: str) -> None:
     store(stack, effect(BOOKED, "UNCERTAIN"))
     with pytest.raises(StackError, match=told):
         settle.settle(stack, "a-1", BOOKED, True, result)

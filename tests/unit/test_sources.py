@@ -1,4 +1,4 @@
-"""Which role may put events under which Source, and which rules take them: template.yaml, evaluated as IAM does."""
+"""The Source of each role's events, and the rules that accept each Source: template.yaml, evaluated as IAM does."""
 
 import json
 import re
@@ -24,7 +24,7 @@ PUT_BY_THE_API = {"AgentRequested", "AgentInputReceived", "AgentDecisionGiven", 
 
 
 def senders() -> dict[str, dict[str, Any]]:
-    """The statement that lets each role put events, by the role's logical id; a function's role is named after it."""
+    """Return the statement that lets each role put events, by the role's logical id; a function names its role."""
     found = {}
     for name, resource in RESOURCES.items():
         policies = resource.get("Properties", {}).get("Policies", [])
@@ -36,7 +36,7 @@ def senders() -> dict[str, dict[str, Any]]:
 
 
 def decision(sender: dict[str, Any], source: str, principal: str = API, kind: str = "AgentRequested") -> str:
-    """What becomes of an event under a Source: the sender's own statement and the bus's policy together."""
+    """Return IAM's decision on an event under a Source: the sender's own statement and the bus's policy together."""
     statements = [{**sender, "Resource": "*"}, *({**each, "Resource": BUS} for each in BUS_POLICY["Statement"])]
     context = EvalContext(
         principal_arn=principal,
@@ -54,7 +54,7 @@ def decision(sender: dict[str, Any], source: str, principal: str = API, kind: st
 @pytest.mark.parametrize("name", senders())
 def test_each_role_puts_events_under_its_own_source(name: str, source: str) -> None:
     own = API_SOURCE if name == "Api" else SOURCE
-    # By its own statement, without the help of the bus's policy, which lets the API's role pass.
+    # By its own statement alone: the bus's policy also lets the API's role pass.
     assert (decision(senders()[name], source) == "Allow") == (source == own)
 
 

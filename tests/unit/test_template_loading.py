@@ -1,4 +1,4 @@
-"""What the embedded engine makes of a template: the listed adaptations, and nothing else."""
+"""The embedded engine's changes to a template: the listed adaptations, and no others."""
 
 import io
 import json
@@ -38,7 +38,7 @@ Outputs:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """The path of a template with all that it refers to."""
+    """Return the path of a template, with all files that it refers to."""
     for name, text in {
         "template.yaml": TEMPLATE,
         "asl/machine.asl.yaml": MACHINE,
@@ -63,7 +63,7 @@ def test_a_definition_keeps_its_content(project: Path) -> None:
     assert json.loads(package(project).objects["machine.asl.json"]) == yaml.safe_load(MACHINE)
 
 
-def test_what_no_engine_here_knows_of_a_redrive_is_filled_in(project: Path) -> None:
+def test_the_redrive_count_is_filled_in(project: Path) -> None:
     state = {"Type": "Pass", "Parameters": {"a.$": "States.Array($$.Execution.RedriveCount)"}, "End": True}
     text = yaml.safe_dump({"StartAt": "Only", "States": {"Only": state}})
     (project.parent / "asl" / "machine.asl.yaml").write_text(text, "utf-8")

@@ -1,4 +1,4 @@
-"""What `@tool` makes of a function: the schema, the checks, the errors, the bounds, the logs and the guard."""
+"""The parts that `@tool` adds to a function: the schema, the checks, the errors, the bounds, the logs and the guard."""
 
 import dataclasses
 import io
@@ -44,7 +44,7 @@ def find_note(request: Note, call: ToolCall) -> Kept:
     return Kept(note_id=f"{request.title} for {call.agent_id}: {call.key}")
 
 
-# The definition's half
+# The half for the definition
 
 
 def test_a_tool_tells_the_definition_what_it_is() -> None:
@@ -104,7 +104,7 @@ def test_a_function_that_cannot_be_a_tool_is_refused_at_import(function: Any, me
         tool(effect="read")(function)
 
 
-# The machine's half
+# The half for the machine
 
 
 def test_a_call_returns_the_output_as_a_json_object() -> None:
@@ -171,7 +171,7 @@ def test_an_output_that_is_cut_fits_whatever_it_holds() -> None:
         assert RESULT_LIMIT // 3 < len(json.dumps(result, ensure_ascii=False).encode()) < RESULT_LIMIT + 100
 
 
-# What is seen of it
+# Metrics and logs
 
 
 def failing(error: Exception) -> module.ToolHandler:
@@ -233,7 +233,7 @@ def test_a_tool_that_reads_does_not_pay_for_boto3() -> None:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exception | None]]:
-    """How the next attempts of `post_note` end, first one first; what is taken off has been carried out."""
+    """Yield the outcomes of the next attempts of `post_note`, in order; each attempt removes its own outcome."""
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("IDEMPOTENCY_TABLE", "calls")
     client.cache_clear()
@@ -355,7 +355,7 @@ def test_a_call_that_acted_keeps_its_result_when_a_newer_version_refuses_its_arg
         newer(EVENT | {"key": "agent-1#EFFECT#000002#1"}, None)
 
 
-# What would poison the record
+# Values that would poison the record
 
 
 class Anything(BaseModel):

@@ -10,7 +10,7 @@ NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 
 
 def event(number: int, previous: int, kind: str, **details: Any) -> dict[str, Any]:
-    """An event, one second after the one before it."""
+    """Return an event, one second after the event before it."""
     name = f"{kind[0].lower()}{kind[1:]}EventDetails"
     if kind.endswith(("StateEntered", "StateExited")):
         name = "stateEnteredEventDetails" if kind.endswith("Entered") else "stateExitedEventDetails"
@@ -137,6 +137,6 @@ def test_the_error_of_a_state_that_ends_the_execution_is_its_own() -> None:
 
 
 def test_a_history_without_data() -> None:
-    """As AWS gives it where the caller may not read the data."""
+    """Check a history as AWS gives it to a caller that may not read the data."""
     bare = [{**RETRIED[1], "stateEnteredEventDetails": {"name": "AskModel"}}]
     assert visits(bare)[0].input is None

@@ -43,7 +43,7 @@ def own_client() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No bookings and the flights of one route; after each test, the seats sold are those booked."""
+    """Make tables with no bookings and the flights of one route; after each test, compare sold and booked seats."""
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setattr(inventory, "utc_today", lambda: TODAY)
     with mock_aws():
@@ -65,14 +65,14 @@ def scan(table: str) -> list[dict[str, str]]:
 
 
 def sold() -> dict[str, int]:
-    """The seats sold, from the flights alone; checks that no seat came or went."""
+    """Return the sold seats from the flights alone; check that no seat appeared or vanished."""
     flights = scan("flightIds")
     assert all(int(flight["seats_left"]) + int(flight["seats_sold"]) in (0, SEATS) for flight in flights)
     return {flight["flight_id"]: int(flight["seats_sold"]) for flight in flights if flight["seats_sold"] != "0"}
 
 
 def booked() -> dict[str, int]:
-    """The seats of the bookings that stand, from the bookings alone."""
+    """Return the seats of the valid bookings, from the bookings alone."""
     seats: dict[str, int] = {}
     for booking in scan("bookingIds"):
         if booking["status"] == "BOOKED":
@@ -85,7 +85,7 @@ def call(handler: Callable[[Any, object], dict[str, Any]], key: str = "a#EFFECT#
 
 
 def instead_of_writing(monkeypatch: pytest.MonkeyPatch, fault: Exception, *, written: bool = False) -> None:
-    """The next transaction ends with this fault, carried out or not; the ones after it work."""
+    """Let the next transaction end with this fault, carried out or not; later transactions work."""
     real = client().transact_write_items
 
     def faulty(**request: Any) -> Any:
@@ -98,7 +98,7 @@ def instead_of_writing(monkeypatch: pytest.MonkeyPatch, fault: Exception, *, wri
 
 
 def before_writing(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:
-    """Something else happens between the next call's reading and its transaction."""
+    """Run `act` between the next call's reading and its transaction."""
     real = client().transact_write_items
 
     def late(**request: Any) -> Any:
@@ -127,7 +127,7 @@ def failing(fault: Exception) -> Callable[..., Any]:
     return fail
 
 
-# What is offered
+# Flights on offer
 
 
 def test_flights_of_a_day_come_in_order_with_their_seats() -> None:
@@ -190,7 +190,7 @@ def test_a_partial_answer_is_not_taken_for_the_whole(monkeypatch: pytest.MonkeyP
         call(get_flight_info, **TRIP)
 
 
-def test_an_error_that_nobody_foresaw_keeps_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_keeps_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client(), "batch_get_item", failing(refusal("AccessDeniedException")))
     with pytest.raises(ClientError):
         call(get_flight_info, **TRIP)
@@ -260,7 +260,7 @@ def test_the_last_seat_is_sold_once() -> None:
         call(book_flight, "k3", **TRIP, flight_id="TS211#2026-11-24")
 
 
-def test_the_last_seat_is_sold_once_to_two_who_both_saw_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_seat_is_sold_once_to_two_calls_that_both_saw_it(monkeypatch: pytest.MonkeyPatch) -> None:
     request = BookFlight.model_validate(TRIP | {"flight_id": "TS211#2026-11-24"})
     call(book_flight, "k1", **TRIP, passengers=SEATS - 1, flight_id=request.flight_id)
     before_writing(monkeypatch, lambda: inventory.book(request, "turnstile", "k2"))
@@ -347,7 +347,7 @@ def test_an_error_is_that_of_the_only_attempt() -> None:
     ],
 )
 @pytest.mark.parametrize("act", ["book", "cancel"])
-def test_what_wrote_nothing_is_unavailable_and_may_be_tried_again(
+def test_a_call_that_wrote_nothing_is_unavailable_and_may_be_tried_again(
     monkeypatch: pytest.MonkeyPatch, fault: Exception, act: str
 ) -> None:
     arguments = TRIP if act == "book" else {"booking_id": call(book_flight, "earlier", **TRIP)["booking_id"]}
@@ -372,7 +372,7 @@ def test_a_lost_answer_without_a_trace_is_unknown(monkeypatch: pytest.MonkeyPatc
     instead_of_writing(monkeypatch, fault)
     with pytest.raises(ToolOutcomeUnknown):
         call(book_flight, **TRIP)
-    with pytest.raises(ToolOutcomeUnknown, match="called before"):  # and it is not guessed at the next attempt
+    with pytest.raises(ToolOutcomeUnknown, match="called before"):  # and the next attempt does not guess the outcome
         call(book_flight, **TRIP)
     booking = call(book_flight, "k2", **TRIP)
     instead_of_writing(monkeypatch, fault)
@@ -410,7 +410,7 @@ def test_cancelling_gives_the_seats_back_once() -> None:
     assert sold() == {}
 
 
-def test_two_who_cancel_at_once_give_the_seats_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_cancellations_at_once_give_the_seats_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
     booking = call(book_flight, "k1", **TRIP)
     before_writing(monkeypatch, lambda: inventory.cancel(booking["booking_id"], "k2"))
     assert call(cancel_flight, "k2", booking_id=booking["booking_id"]) == booking | {"status": "CANCELLED"}
@@ -444,7 +444,7 @@ def test_every_route_has_flights_of_both_carriers_every_day() -> None:
     assert without == {("New York", "San Francisco", SOLD_OUT, "0")}
 
 
-# ---- Finding out whether a call took effect
+# ---- Look-ups of calls that may have taken effect
 
 
 def look_up(tool: str, key: str = "a#EFFECT#000002#0", **arguments: Any) -> Any:
@@ -457,7 +457,7 @@ def test_a_booking_that_was_made_is_found() -> None:
     assert look_up("book_flight", **TRIP) == {"happened": True, "result": booking}
 
 
-def test_what_did_not_happen_can_no_longer_happen() -> None:
+def test_a_call_that_was_denied_cannot_happen_later() -> None:
     for _ in range(2):
         assert look_up("book_flight", **TRIP) == {"happened": False, "result": {}}
     with pytest.raises(ToolRejected, match="given up before it arrived"):
@@ -489,7 +489,7 @@ def test_a_cancellation_that_was_denied_cancels_nothing_when_it_arrives(monkeypa
         call(cancel_flight, first["key"], booking_id=booking["booking_id"])
     assert answers == [{"happened": False, "result": {}}]
     assert look_up("cancel_flight", **first) == {"happened": False, "result": {}}
-    # The next attempt has a key of its own.
+    # The next attempt has its own key.
     assert call(cancel_flight, second["key"], booking_id=booking["booking_id"])["status"] == "CANCELLED"
 
 
@@ -504,7 +504,7 @@ def test_a_cancellation_that_was_denied_cancels_nothing_when_it_arrives(monkeypa
     ],
     ids=["booking", "no booking", "flight", "city", "date"],
 )
-def test_what_is_too_long_to_be_one_is_rejected(tool: Any, arguments: dict[str, Any], wrong: str) -> None:
+def test_an_argument_that_is_too_long_is_rejected(tool: Any, arguments: dict[str, Any], wrong: str) -> None:
     with pytest.raises(ToolRejected, match=f"Wrong arguments for .*: {wrong}: ") as rejected:
         call(tool, **arguments)
     assert len(str(rejected.value)) < 1000
@@ -512,7 +512,7 @@ def test_what_is_too_long_to_be_one_is_rejected(tool: Any, arguments: dict[str, 
 
 
 @pytest.mark.parametrize("name", ["key", "tool"])
-def test_a_look_up_of_what_is_too_long_to_be_one_is_rejected(name: str) -> None:
+def test_a_look_up_with_an_argument_that_is_too_long_is_rejected(name: str) -> None:
     about = {"key": "k", "tool": "book_flight", "input": {}, name: "x" * 5000}
     with pytest.raises(ToolRejected, match=f"Wrong arguments for find_booking: {name}: "):
         find_booking({"agentId": "a", "key": "k#LOOKUP", "input": about}, None)

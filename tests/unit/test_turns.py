@@ -1,4 +1,4 @@
-"""LoadTurn and ReadReply over random conversations: what one foretells, the other finds in the journal."""
+"""LoadTurn and ReadReply over random conversations: ReadReply foretells the next turn, and LoadTurn finds the same."""
 
 import json
 import random
@@ -73,7 +73,7 @@ OTHERS = {
 
 
 def blocks(rng: random.Random, turn: int, protocol: str) -> list[dict[str, Any]]:
-    """What a model might say."""
+    """Return a random reply of a model."""
     found: list[dict[str, Any]] = []
     for number in range(rng.choice([0, 1, 1, 1, 2, 3])):
         if protocol == "json" or rng.random() < 0.2:
@@ -85,12 +85,12 @@ def blocks(rng: random.Random, turn: int, protocol: str) -> list[dict[str, Any]]
 
 
 class Play:
-    """One agent's record, as the machines would write it while chance decides what comes."""
+    """One agent's record, written as the machines would write it, with random events."""
 
     def __init__(self, seed: int) -> None:
         self.rng = rng = random.Random(seed)
         self.protocol: Any = rng.choice(["tools", "tools", "json"])
-        # Only a run with few inputs tells how little a turn needs, so not all of them have many.
+        # Only a run with few inputs shows how little a turn needs, so not all runs have many.
         self.chance = rng.choice([0.1, 0.3, 0.6])
         found = definition(self.protocol, (HELPER,), children=rng.choice([2, 4, 20]))
         book = BOOK.model_copy(update={"approval": ROME})
@@ -100,10 +100,10 @@ class Play:
         self.journal: list[Item] = [user()]
         self.inputs: list[Item] = []
         self.children: dict[str, str] = {}
-        """How each that was begun has ended; empty while it works."""
+        """The end of each child that was begun; empty while it works."""
         self.foretold: Agent | None = None
         self.seen: set[str] = set()
-        """The kinds of turns that there were."""
+        """The kinds of turns that have come."""
 
     def load(self) -> Turn:
         items = [self.state, *self.journal, *self.inputs]
@@ -112,7 +112,7 @@ class Play:
             CLAIM, items, lambda _, __: self.definition, self.read_child, parents.__getitem__, today="2026-01-02"
         )
         if self.foretold:
-            # What is new in the inbox or the ledger, nobody could foretell.
+            # New items of the inbox or the ledger cannot be foretold.
             update = {"inbox": self.foretold.inbox, "doubts": self.foretold.doubts}
             assert turn.agent.model_copy(update=update) == self.foretold
         self.seen.add(turn.entry)
@@ -122,7 +122,7 @@ class Play:
         return OTHERS[self.children[child]](child)
 
     def come(self, item: Item) -> None:
-        """Something comes from outside."""
+        """Add an input from outside."""
         self.inputs.append({**item, "time": f"2026-01-01T00:{len(self.inputs):02d}:00Z"})
 
     def something_comes(self, number: int) -> None:
@@ -141,13 +141,13 @@ class Play:
         self.state["step"] = str(int(item["record"].removeprefix("STEP#")))
 
     def recover(self, turn: Turn) -> None:
-        """A turn dies and a recovery writes its entry."""
+        """Let the turn die and a recovery write its entry."""
         self.seen.add("RECOVERY")
         self.write(recovered(turn.agent.step + 1, text=self.rng.choice(["", "Plan again."])))
         self.foretold = None
 
     def close(self, last: Decision, number: int) -> None:
-        """The turn has closed. What it waits for comes, sooner or later."""
+        """Close the turn, and let the answer that it waits for come, sooner or later."""
         self.state["waitsFor"] = last.waits_for
         match last.action:
             case "ASK_APPROVAL" if self.rng.random() < 0.7:
@@ -196,7 +196,7 @@ class Play:
 
 
 def play(seed: int) -> Play:
-    """A random conversation, to its end."""
+    """Return a random conversation, played to its end."""
     run = Play(seed)
     for number in range(run.rng.randint(1, 20)):
         run.something_comes(number)

@@ -1,4 +1,4 @@
-"""Verify: a promise of the machines that is broken by hand is found where it is broken; a sound record is sound."""
+"""Verify: a promise of the machines that a test breaks is found at its place; a sound record has no findings."""
 
 import datetime as dt
 import json
@@ -47,7 +47,7 @@ PARTNER, UNDONE = f"{BOOKED}#ALT1", f"{BOOKED}#UNDO#1"
 REFUSED = CallResult(outcome=Outcome.REJECTED, error="ToolRejected", message="no seats")
 NOON = "2026-01-01T12:00:00Z"
 SPENT = {"inputTokens": "100", "outputTokens": "20", "costMicroUsd": "50"}
-"""What each child has used."""
+"""The usage of each child."""
 USAGE = {"inputTokens": 10, "outputTokens": 2, "costMicroUsd": 5, "modelId": "m"}
 
 
@@ -58,7 +58,7 @@ def effect(record: str, status: str, tool: str = "book", **fields: str) -> dict[
 
 
 def record(*items: Item, **fields: str) -> Record:
-    """The items, and a STATE that is their fold."""
+    """Return the items, and a STATE that is their fold."""
     made: list[dict[str, str]] = [{**_used(item), **item} for item in items]
     model = sum(item.get("who") == "MODEL" for item in made)
     news = sum(item.get("type") == "AgentStateUpdated" for item in made)
@@ -89,7 +89,7 @@ def _used(item: Item) -> dict[str, str]:
 
 
 def asked(step: int, *calls: Call) -> Item:
-    """The model asks for calls."""
+    """Return the model's decision to make these calls."""
     made = decision("TOOL_USE", calls=list(calls), status=Status.TOOL_EXECUTION_PENDING)
     return decided(step, made, said(*(use(each.tool_use_id, each.name, **each.input) for each in calls)))
 
@@ -106,7 +106,7 @@ WITH_PARTNER = BOOK.model_copy(
 
 
 def finished() -> Record:
-    """An agent that looked, booked, planned again, asked, and completed."""
+    """Return an agent that looked, booked, planned again, asked, and completed."""
     answer = {"ToolResult": {"ToolUseId": "u5", "Content": [{"Text": "Monday"}], "Status": "success"}}
     return record(
         user(),
@@ -123,18 +123,18 @@ def finished() -> Record:
 
 
 def waiting() -> Record:
-    """An agent that has asked its user."""
+    """Return an agent that has asked its user."""
     return record(user(), built_in(2, "ASK_USER", "ask_user"), status="WAITING_FOR_INPUT")
 
 
 def carrying_out(*calls: Call, **effects: str) -> Record:
-    """An agent whose turn is carrying out calls."""
+    """Return an agent whose turn is carrying out calls."""
     made = [effect(key, status) for key, status in effects.items()]
     return record(user(), asked(2, *calls), *made, owner=OWNER, status="TOOL_EXECUTION_PENDING")
 
 
 def failed_over() -> Record:
-    """An agent whose booking was unavailable, and was made with the partner."""
+    """Return an agent whose booking was unavailable, and was made with the partner."""
     return record(
         user(),
         asked(2, LOOK, WITH_PARTNER),
@@ -147,7 +147,7 @@ def failed_over() -> Record:
 
 
 def compensated() -> Record:
-    """An agent whose booking was undone, and whose user was asked for an alternative."""
+    """Return an agent whose booking was undone, and whose user was asked for an alternative."""
     return record(
         user(),
         asked(2, LOOK, BOOK),
@@ -161,7 +161,7 @@ def compensated() -> Record:
 
 
 def retried() -> Record:
-    """An agent whose turn died in a call; a recovery settled it, and the next turn gave its result."""
+    """Return an agent whose turn died in a call; a recovery settled it, and the next turn gave its result."""
     return record(
         user(),
         asked(2, LOOK, BOOK),
@@ -174,7 +174,7 @@ def retried() -> Record:
 
 
 def doubted(status: str = "UNCERTAIN") -> Record:
-    """An agent that waits for its operator, because nobody knows what became of a call."""
+    """Return an agent that waits for its operator, because the outcome of a call is unknown."""
     return record(
         user(),
         asked(2, LOOK, BOOK),
@@ -192,7 +192,7 @@ PAIR = [child("u2", "child-1"), child("u3", "child-2")]
 
 
 def asking(*items: Item, **fields: str) -> Record:
-    """An agent that asks for approval of a call, and what came of it."""
+    """Return an agent that asks for approval of a call, with these items after it."""
     held = {"calls": [LOOK, GROUP], "closes_as": Status.WAITING_FOR_APPROVAL, "waits_for": "2"}
     made = decision("ASK_APPROVAL", status=Status.PLANNING_COMPLETE, **held)
     uses = (use(each.tool_use_id, each.name, **each.input) for each in (LOOK, GROUP))
@@ -205,30 +205,30 @@ def asking(*items: Item, **fields: str) -> Record:
 
 
 def approved() -> Record:
-    """Its calls were approved, and carried out."""
+    """Return an agent whose calls were approved and carried out."""
     made = [ruled("2", "APPROVE"), answered(3, COMMITTED, COMMITTED), effect(BOOKED, "COMMITTED")]
     return asking(*made, owner=OWNER, status="TOOL_EXECUTION_SUCCESS")
 
 
 def results_of(*uses: str) -> dict[str, Any]:
-    """The message that answers tool uses."""
+    """Return the message that answers tool uses."""
     blocks = [{"ToolResult": {"ToolUseId": each, "Content": [{"Text": "…"}], "Status": "error"}} for each in uses]
     return said(*blocks, role="user")
 
 
 def ended(step: int, *inputs: str) -> Item:
-    """The model completes, once it has heard what came of its two tool uses."""
+    """Return the decision with which the model completes, once it has heard the results of its two tool uses."""
     made = decision("COMPLETE", status=Status.PLANNING_COMPLETE, tool_use_id="u9")
     return decided(step, made, results_of("u2", "u3"), said(use("u9", "complete")), inputs=inputs)
 
 
 def refused() -> Record:
-    """Its calls were refused."""
+    """Return an agent whose calls were refused."""
     return asking(ruled("2", "REFUSE"), ended(3, "INPUT#d1"), status="COMPLETED")
 
 
 def delegating(*items: Item, **fields: str) -> Record:
-    """An agent that has delegated, and what came of it."""
+    """Return an agent that has delegated, with these items after it."""
     made = decision("DELEGATE", status=Status.PLANNING_COMPLETE, children=PAIR, waits_for="2")
     uses = (use(each.tool_use_id, "delegate") for each in PAIR)
     known = {"status": "WAITING_FOR_AGENT", "waitsFor": "2", "children": '["child-1", "child-2"]'}
@@ -236,13 +236,13 @@ def delegating(*items: Item, **fields: str) -> Record:
 
 
 def delegated() -> Record:
-    """Both have reported."""
+    """Return an agent whose two children have reported."""
     news = [reported("child-1"), reported("child-2", "FAILED")]
     return delegating(*news, ended(3, "INPUT#child-1", "INPUT#child-2"), status="COMPLETED")
 
 
 def late() -> Record:
-    """An agent that was told to plan again and asks its user, when an agent that it had delegated to reports."""
+    """Return an agent that planned again and asks its user, when an earlier child reports."""
     asks = built_in(4, "ASK_USER", "ask_user")
     return delegating(
         recovered(3, "REPLAN", text="Plan."), asks, reported("child-1"), replans="1", status="WAITING_FOR_INPUT"
@@ -250,12 +250,12 @@ def late() -> Record:
 
 
 def aborted() -> Record:
-    """An agent that its operator has ended."""
+    """Return an agent that its operator has ended."""
     return record(user(), recovered(2, "ABORT"), status="FAILED", error="AccessDenied")
 
 
 def undone_for_its_parent() -> Record:
-    """A child whose booking was undone, which ends it."""
+    """Return a child that ended because its booking was undone."""
     return changed(compensated(), {"STEP#000004": {"status": "FAILED"}, "STATE": {"status": "FAILED", "ends": "1"}})
 
 
@@ -339,7 +339,7 @@ def test_no_items() -> None:
 
 
 def changed(items: Record, changes: Changes) -> Record:
-    """The items with other attributes, with more items, and without those that are None."""
+    """Return the items with other attributes, with more items, and without the items whose change is None."""
     for name, change in changes.items():
         if change is None:
             del items[name]
@@ -361,7 +361,7 @@ def decisions(made: Decision) -> dict[str, str]:
 
 
 BROKEN: list[tuple[Callable[[], Record], Changes, str, str]] = [
-    # ---- what cannot be read
+    # ---- unreadable records
     (finished, {"STATE": None}, "RECORD_UNREADABLE", "STATE"),
     (finished, {"STATE": {"status": "ASLEEP"}}, "RECORD_UNREADABLE", "STATE"),
     (finished, {"STATE": {"step": "six"}}, "RECORD_UNREADABLE", "STATE"),
@@ -409,7 +409,7 @@ BROKEN: list[tuple[Callable[[], Record], Changes, str, str]] = [
     (SOUND["carrying out"], {"STATE": {"status": "TOOL_EXECUTION_SUCCESS"}}, "STATUS_WRONG", "STATE"),
     (retried, {"STATE": {"owner": "NONE"}}, "AGENT_LOST", "STATE"),
     (doubted, {"STATE": {"owner": "NONE"}}, "AGENT_LOST", "STATE"),
-    # ---- what it waits for
+    # ---- the answer that it waits for
     *(
         (waiting, {"STATE": {"status": status}}, "STATUS_WRONG", "STATE")
         for status in ("WAITING_FOR_APPROVAL", "WAITING_FOR_AGENT")
@@ -490,7 +490,7 @@ BROKEN: list[tuple[Callable[[], Record], Changes, str, str]] = [
     (compensated, {UNDONE: effect(UNDONE, "FAILED", "cancel")}, "EFFECT_CONTRADICTED", BOOKED),
     (compensated, {BOOKED: effect(BOOKED, "COMMITTED")}, "EFFECT_CONTRADICTED", BOOKED),
     (lambda: doubted("COMPENSATING"), {}, "EFFECT_CONTRADICTED", BOOKED),
-    # An undo that is settled without its effect, or the other way round.
+    # An undo that is settled without its effect, or an effect without its undo.
     (SOUND["undoing"], {UNDONE: effect(UNDONE, "COMMITTED", "cancel")}, "EFFECT_CONTRADICTED", BOOKED),
     (SOUND["undoing"], {UNDONE: effect(UNDONE, "FAILED", "cancel")}, "EFFECT_CONTRADICTED", BOOKED),
     (SOUND["undoing"], {BOOKED: effect(BOOKED, "COMMITTED")}, "EFFECT_CONTRADICTED", BOOKED),
@@ -513,7 +513,7 @@ def test_what_is_broken_is_found_where_it_is(
 
 
 def revived(items: Record, *entries: Item, **fields: str) -> Record:
-    """The items, with entries that follow the last of their journal."""
+    """Return the items, with entries that follow the last of their journal."""
     grown = record(*(item for name, item in items.items() if name != "STATE"), *entries)
     kept_as = {**items["STATE"], **{name: grown["STATE"][name] for name in ("step", "modelCalls")}, **fields}
     return {**grown, "STATE": kept_as}
@@ -527,7 +527,7 @@ def revived(items: Record, *entries: Item, **fields: str) -> Record:
             lambda: revived(aborted(), recovered(3, "RETRY"), status="PLANNING", owner=OWNER),
             {("END_LEFT", "STATE"), ("END_LEFT", "STEP#000003")},
         ),
-        # The same, and a second operator's ABORT.
+        # An operator's ABORT, a second recovery, and a second operator's ABORT.
         (
             lambda: revived(aborted(), recovered(3, "ABORT"), ends="2"),
             {("END_LEFT", "STATE"), ("END_LEFT", "STEP#000003")},
@@ -554,7 +554,7 @@ def test_a_revival_is_found(items: Callable[[], Record], found: set[tuple[str, s
 
 
 def test_two_kinds_of_doubt_about_an_alternative() -> None:
-    """An alternative to a call that may still come about: the other one may be a second effect."""
+    """Check a call that may still take effect and that has an alternative: the alternative may be a second effect."""
     items = changed(failed_over(), {BOOKED: effect(BOOKED, "UNCERTAIN")})
     (found,) = findings(items.values())
     assert found.kind is Kind.EFFECT_TWICE
@@ -579,13 +579,13 @@ NOW = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 CHILD = state(
     agent="helper", goal="A detail.", parent="a-1", depth="1", tokenLimit="1000", costLimit="1000", children='["a-1"]'
 )
-"""STATE of a child that a-1 delegates to, and which is the parent of a-1 where a test is about a child."""
+"""STATE of a child of a-1; in the tests about a child, STATE of the parent of a-1."""
 
 
 def family(parent: Record, **children: tuple[str, str]) -> list[tuple[str, str, str]]:
-    """What is told at noon of a parent, and of children by status and time of their last change."""
+    """Return the findings at noon about a parent, with children by status and time of their last change."""
     states = {
-        # If the record is a child's, these are above it.
+        # If the record is a child's, these agents are above it.
         name.replace("_", "-"): {
             **CHILD,
             "parent": "" if parent["STATE"]["parent"] else "a-1",
@@ -626,12 +626,12 @@ def test_a_parent_that_has_heard_of_all_and_sleeps_on() -> None:
 
 
 def orphan(**fields: str) -> Record:
-    """A child that has ended without a word of anybody."""
+    """Return a child that is CANCELLED, without a cancellation in its record."""
     return record(user(), asked(2, LOOK, BOOK), **{"status": "CANCELLED", "parent": "child-1", **fields})
 
 
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "CANCELLED"])
-def test_a_child_ends_with_whoever_is_above_it(status: str) -> None:
+def test_a_child_ends_with_the_agent_above_it(status: str) -> None:
     assert told(orphan()) == set()
     assert family(orphan(), child_1=(status, LONG_AGO)) == []
     assert family(orphan()) == []  # its parent is gone
@@ -686,7 +686,7 @@ def test_a_record_without_a_journal_has_no_family_to_tell_of() -> None:
 
 
 def test_a_child_that_is_not_waited_for_any_more_does_not_count() -> None:
-    """It was delegated to before the parent was told to plan again."""
+    """Check a child of an earlier delegation, before the parent was told to plan again."""
     given_up = decision("DELEGATE", children=[child("u2", "child-0")], waits_for="2")
     waited_for = decision("DELEGATE", children=PAIR, waits_for="4")
     journal = [user(), decided(2, given_up), recovered(3, "REPLAN", text="Plan."), decided(4, waited_for)]
@@ -853,8 +853,10 @@ def test_the_states_of_children_are_read(stack: Stack, agent_id: str | None) -> 
     assert found.text.startswith("The agent waits for child-1, which is CANCELLED, but has not heard of this end. ")
 
 
-def test_what_a_second_look_does_not_find_is_not_told(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when a checkpoint comes between the reads of two items."""
+def test_a_finding_that_a_second_look_does_not_confirm_is_not_told(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Check a record whose two items were read before and after a checkpoint."""
     store(stack, changed(finished(), {"STATE": {"step": "5", "modelCalls": "3"}}))
     monkeypatch.setattr("workflows.verify.time.sleep", lambda _: store(stack, finished()))
     assert verify(stack).findings == []

@@ -1,4 +1,4 @@
-"""An agent's items become the shape that it has from outside."""
+"""An agent's items become the view that callers read."""
 
 import json
 from typing import Any
@@ -268,7 +268,7 @@ def test_what_waits_for_approval() -> None:
 
 
 def test_what_was_approved_is_told_before_its_results() -> None:
-    """A recovery that tries again may come first; the entry that takes the decision in comes after the results."""
+    """Check that the decision stands before the results, also if a recovery's entry comes before both."""
     end = decided(5, decision("COMPLETE", message="Done."), said({"Text": "Good."}), inputs=("INPUT#d1",))
     items = [user(), HELD, recovered(3), answered(4, COMMITTED, COMMITTED), end]
     ledger = effect("EFFECT#000002#1", "COMMITTED")
@@ -282,8 +282,8 @@ def test_what_was_approved_is_told_before_its_results() -> None:
 @pytest.mark.parametrize(
     ("verdict", "role", "status"), [("REFUSE", "user", "REFUSED"), ("EXPIRE", "tool_output", "EXPIRED")]
 )
-def test_calls_that_nobody_approved(verdict: str, role: str, status: str) -> None:
-    """They are answered with errors, and none of those is taken for the user's words, also after a recovery."""
+def test_calls_without_an_approval(verdict: str, role: str, status: str) -> None:
+    """Check that they are answered with errors, none of which counts as the user's words, also after a recovery."""
     plan = decided(4, decision("PLAN"), error_results("u1", "u2"), said({"Text": "Then not."}), inputs=("INPUT#d1",))
     shown = view(user(), HELD, recovered(3), plan, ruled("2", verdict))
     assert spoken(shown) == [*ASKED, (role, verdict), ("assistant", "Then not.")]
@@ -323,15 +323,15 @@ def test_what_children_report_is_not_the_users_word(json_protocol: bool) -> None
 # ---- Cancelled
 
 
-def test_who_cancelled_and_what_is_left() -> None:
+def test_the_caller_of_a_cancellation_and_the_effects_left() -> None:
     plan = json.dumps([{"step": 1, "action": "Book", "status": "PENDING"}])
     shown = view(user(), BOOKED, cancelling("Too dear."), effect(ENTRY, "UNCERTAIN"), plan=plan, status="CANCELLED")
     assert spoken(shown)[-1] == ("user", "CANCEL: Too dear.")
     assert [(entry.action, entry.status) for entry in shown.plan] == [("Book", "PENDING"), ("TOOL_USE", "UNCERTAIN")]
     assert spoken(view(user(), cancelling(), status="CANCELLED"))[-1] == ("user", "CANCEL")
     assert len(spoken(view(user(), cancelling(), status="PLANNING"))) == 1
-    nobody = view(user(), status="CANCELLED", parent="a-0")
-    assert spoken(nobody)[-1] == ("user", "CANCEL: a-0, or an agent above it, has ended.")
+    orphan = view(user(), status="CANCELLED", parent="a-0")
+    assert spoken(orphan)[-1] == ("user", "CANCEL: a-0, or an agent above it, has ended.")
 
 
 def test_an_error_is_told_in_words() -> None:
@@ -359,7 +359,7 @@ def test_a_record_that_holds_anything_is_shown() -> None:
 
 
 def test_callers_are_shown_with_what_they_are_worth() -> None:
-    """The start, words, a decision and a cancellation: each by its own caller, verified or claimed."""
+    """Check the start, an input, a decision and a cancellation: each has its own caller, verified or claimed."""
     heard = {**came("e1", "AgentInputReceived", text="Hurry.", by="bob"), "source": "com.example.desk"}
     ruling = {**ruled("2", "REFUSE", by="arn:aws:iam::1:user/eve"), "source": "com.agent.api"}
     cancelled = came("c1", "AgentCancelRequested", note="Enough.", by="ana")

@@ -1,4 +1,4 @@
-"""A Lambda that does what its event says."""
+"""A Lambda that follows the action in its event."""
 
 import os
 import time
@@ -8,11 +8,11 @@ CALLS = 0
 
 
 class NotToday(Exception):
-    """What it is told to raise."""
+    """The exception that the action `raise` raises."""
 
 
 def handler(event: dict[str, Any], _: Any) -> dict[str, Any]:
-    """Tells how often this process was called; raises, dies or takes its time on demand."""
+    """Return the number of calls of this process; raise, end the process, print or sleep if the action says so."""
     global CALLS
     CALLS += 1
     match event["action"]:
