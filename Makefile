@@ -16,13 +16,20 @@ MODEL ?= us.anthropic.claude-sonnet-4-6
 PARAMETERS ?=
 DEPLOY := --capabilities CAPABILITY_IAM --resolve-s3 --no-confirm-changeset --no-fail-on-empty-changeset
 
-.PHONY: demo test check build deploy delete deploy-scripted live format clean
+UV_VERSION := 0.13
+LOCK := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+
+.PHONY: demo test test-fast check build deploy delete deploy-scripted live format lock clean
 
 demo: .venv/ready
 	$(BIN)/turnstile demo
 
 test: .venv/ready
 	$(BIN)/pytest -q -n 2 --dist loadgroup -m "not live"
+
+# Without an engine: what to run while you write.
+test-fast: .venv/ready
+	$(BIN)/pytest -q -n 2 --dist loadgroup tests/unit tests/asl
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
@@ -61,13 +68,14 @@ format: .venv/ready
 clean:
 	rm -rf .venv .venv-sam .aws-sam .turnstile .mypy_cache .ruff_cache .pytest_cache
 
-.venv/ready: pyproject.toml
+.venv/ready: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "Turnstile needs Python 3.11 or newer; name it with PYTHON=python3.x make ..."; exit 1; }
 	@echo "Setting up .venv (once) ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	@$(BIN)/pip install --quiet --editable . --group dev
+	@$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
+	@$(BIN)/pip install --quiet --no-deps --editable .
 	@touch $@
 
 $(SAM_READY):
@@ -75,3 +83,9 @@ $(SAM_READY):
 	@$(PYTHON) -m venv .venv-sam
 	@.venv-sam/bin/pip install --quiet "aws-sam-cli==$(SAM_VERSION)"
 	@touch $@
+
+# Renews both lock files: with it every package may be newer. What is deployed is what the tests run with.
+lock:
+	@test -d .venv-lock || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet "uv~=$(UV_VERSION).0"; }
+	$(LOCK) --upgrade pyproject.toml --group dev --output-file requirements.lock
+	$(LOCK) --upgrade functions/requirements.in --constraint requirements.lock --output-file functions/requirements.txt

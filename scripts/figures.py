@@ -18,11 +18,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from agent.events import AgentRequested
-from workflows.client import Stack
-from workflows.local import Local, local_stack
-from workflows.scenarios import Scenario, load_scenarios
-from workflows.trace import Visit, transitions, visits
+from turnstile_agents.events import AgentRequested
+from turnstile_cli.local.stack import Local, local_stack
+from turnstile_cli.machines.trace import Visit, transitions, visits
+from turnstile_cli.models.scenarios import Scenario, load_scenarios
+from turnstile_cli.stack.client import Stack
 
 TURNS = {
     "no tool": "answer_only",

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from statelint.linter import Linter
 
-from workflows.machines import InvalidDefinition, Machine, load_machine
+from turnstile_cli.machines.definition import InvalidDefinition, Machine, load_machine
 
 ASL = Path(__file__).parents[1] / "asl"
 

@@ -28,11 +28,11 @@ from botocore.credentials import Credentials
 from rich.console import Console
 from rich.table import Table
 
-from agent.record import FINISHED, Status
-from workflows.client import Stack
-from workflows.local import Local, local_stack
-from workflows.scenarios import Scenario, load_scenarios
-from workflows.verify import verify
+from turnstile_agents.record import FINISHED, Status
+from turnstile_cli.local.stack import Local, local_stack
+from turnstile_cli.models.scenarios import Scenario, load_scenarios
+from turnstile_cli.stack.client import Stack
+from turnstile_cli.verify import verify
 
 AGENTS = 200
 TASKS = 5
@@ -189,7 +189,7 @@ def wait_for(stack: Stack, agent_id: str) -> dict[str, str]:
 
 def seats_for(stack: Stack, count: int) -> None:
     """Set the free seats of every flight that has any to `count`."""
-    table = stack.outputs.flights_table_name
+    table = stack.output("FlightsTableName")
     pages = stack.dynamodb.get_paginator("scan").paginate(TableName=table)
     for flight in [item for page in pages for item in page["Items"] if item["seatsLeft"]["N"] != "0"]:
         stack.dynamodb.update_item(
@@ -202,7 +202,7 @@ def seats_for(stack: Stack, count: int) -> None:
 
 def count_bookings(stack: Stack) -> int:
     """Count the bookings that stand."""
-    pages = stack.dynamodb.get_paginator("scan").paginate(TableName=stack.outputs.bookings_table_name)
+    pages = stack.dynamodb.get_paginator("scan").paginate(TableName=stack.output("BookingsTableName"))
     return sum(item["status"]["S"] == "BOOKED" for page in pages for item in page["Items"])
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from aws_lambda_powertools.event_handler.openapi.models import APIKey, APIKeyIn, HTTPBearer
 from pydantic.json_schema import models_json_schema
 
-from agent.view import AgentView, _Sparse
-from api.handler import app
+from turnstile_agents.api.handler import app
+from turnstile_agents.view import AgentView, _Sparse
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "openapi.json"

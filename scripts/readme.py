@@ -8,9 +8,9 @@ Exits with 1 if the README has no place for one of the two.
 import sys
 from pathlib import Path
 
-from workflows.draw import find_machine, mermaid
-from workflows.graph import folded, graph
-from workflows.scenarios import Scenario, load_scenarios
+from turnstile_cli.machines.draw import find_machine, mermaid
+from turnstile_cli.machines.graph import folded, graph
+from turnstile_cli.models.scenarios import Scenario, load_scenarios
 
 README = Path(__file__).parents[1] / "README.md"
 MACHINE = "agent_turn"

@@ -19,21 +19,22 @@ import boto3
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
-from agent.events import AgentRequested
-from agent.record import Status
-from workflows.client import Stack, StackError
-from workflows.console import Screen
-from workflows.demo import play, show_report
-from workflows.engines import step_functions_local as sfn_local
-from workflows.engines.elsewhere import Registered, create, read_machines
-from workflows.engines.embedded import FOLDER, REGION
-from workflows.engines.errors import EngineError
-from workflows.engines.mocks import Case, cases, mock_config, on_mocks, run_mocked
-from workflows.engines.process import HOST, free_port
-from workflows.engines.start import STARTS, Engine
-from workflows.local import local_stack
-from workflows.registry import read_agent_file, register
-from workflows.scenarios import AGENTS, Scenario, ScenarioError, load_scenarios
+from turnstile_agents.events import AgentRequested
+from turnstile_agents.record import Status
+from turnstile_cli.cli.console import Screen
+from turnstile_cli.cli.demo import play, show_report
+from turnstile_cli.engines import step_functions_local as sfn_local
+from turnstile_cli.engines.elsewhere import Registered, create, read_machines
+from turnstile_cli.engines.embedded import FOLDER, REGION
+from turnstile_cli.engines.errors import EngineError
+from turnstile_cli.engines.process import HOST, free_port
+from turnstile_cli.engines.start import STARTS, Engine
+from turnstile_cli.files import AGENTS
+from turnstile_cli.local.mocks import MockedCase, cases, mock_config, on_mocks, run_mocked
+from turnstile_cli.local.stack import local_stack
+from turnstile_cli.models.scenarios import Scenario, ScenarioError, load_scenarios
+from turnstile_cli.stack.client import Stack, StackError
+from turnstile_cli.stack.registry import read_agent_file, register
 
 MOCKS = FOLDER / "mocks"
 FILE = "MockConfigFile.json"
@@ -94,10 +95,10 @@ def run_on_mocks(url: str | None) -> bool:
         return replay(f"http://{HOST}:{free}", machines, found, screen)
 
 
-def record(screen: Screen) -> tuple[dict[str, Registered], list[Case]]:
+def record(screen: Screen) -> tuple[dict[str, Registered], list[MockedCase]]:
     """Play every scenario on the embedded engine. Return the machines, adapted for mocks, and the cases."""
     scenarios = load_scenarios()
-    found: list[Case] = []
+    found: list[MockedCase] = []
     with (
         tempfile.TemporaryDirectory() as folder,
         local_stack(scenarios, Path(folder), "travel", {}, lambda _: None, wait_scale=0) as local,
@@ -136,7 +137,7 @@ def settle(stack: Stack, scenario: Scenario) -> str:
     return sent.agent_id
 
 
-def replay(url: str, machines: dict[str, Registered], found: list[Case], screen: Screen) -> bool:
+def replay(url: str, machines: dict[str, Registered], found: list[MockedCase], screen: Screen) -> bool:
     """Run every case on the mocks. Return True if each is as recorded."""
     client: Any = boto3.client(
         "stepfunctions", endpoint_url=url, region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workflows.limits import breaches, of_stack
+from turnstile_cli.machines.limits import breaches, of_stack
 
 
 @contextmanager

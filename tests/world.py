@@ -12,16 +12,17 @@ from typing import Any, TypeVar
 
 import yaml
 
-from agent.conversation import Item
-from agent.events import SOURCE, AgentRequested
-from agent.record import FINISHED, SETTLED, Child, Decision, Status, child_id, step_record
 from tools.flights import VOID
-from workflows.chaos.tools import shortened
-from workflows.client import Stack
-from workflows.engines.faults import Faults
-from workflows.registry import read_agent_file, register
-from workflows.scenarios import AGENTS, Scenario, load_scenarios
-from workflows.trace import Visit, visits
+from turnstile_agents.conversation import Item
+from turnstile_agents.events import SOURCE, AgentRequested
+from turnstile_agents.record import FINISHED, SETTLED, Child, Decision, Status, child_id, step_record
+from turnstile_cli.chaos.tools import shortened
+from turnstile_cli.engines.faults import Faults
+from turnstile_cli.files import AGENTS
+from turnstile_cli.machines.trace import Visit, visits
+from turnstile_cli.models.scenarios import Scenario, load_scenarios
+from turnstile_cli.stack.client import Stack
+from turnstile_cli.stack.registry import read_agent_file, register
 
 T = TypeVar("T")
 
@@ -238,14 +239,13 @@ class World:
 
     def give_seats_back(self) -> None:
         """Delete every booking and free its seats."""
-        outputs = self.stack.outputs
         bookings = self.scan("bookings")
         for booking in bookings:
             key = {"bookingId": {"S": booking["bookingId"]}}
-            self.stack.dynamodb.delete_item(TableName=outputs.bookings_table_name, Key=key)
+            self.stack.dynamodb.delete_item(TableName=self.stack.output("BookingsTableName"), Key=key)
         for flight_id in {booking["flightId"] for booking in bookings if booking["status"] != VOID}:
             self.stack.dynamodb.update_item(
-                TableName=outputs.flights_table_name,
+                TableName=self.stack.output("FlightsTableName"),
                 Key={"flightId": {"S": flight_id}},
                 UpdateExpression="SET seatsLeft = seatsLeft + seatsSold, seatsSold = :none",
                 ExpressionAttributeValues={":none": {"N": "0"}},
@@ -253,7 +253,7 @@ class World:
 
     def scan(self, table: str, **only: Any) -> list[dict[str, str]]:
         """Return the items of `flights` or `bookings`, values as text."""
-        name = getattr(self.stack.outputs, f"{table}_table_name")
+        name = self.stack.output(f"{table.capitalize()}TableName")
         pages = self.stack.dynamodb.get_paginator("scan").paginate(TableName=name, **only)
         return [{k: str(next(iter(v.values()))) for k, v in item.items()} for page in pages for item in page["Items"]]
 

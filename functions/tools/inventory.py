@@ -19,8 +19,6 @@ from botocore.exceptions import (
     HTTPClientError,
 )
 
-from agent.dynamodb import client
-from agent.errors import ToolOutcomeUnknown, ToolRejected, ToolUnavailable
 from tools.flights import (
     TIMETABLE,
     VOID,
@@ -36,6 +34,8 @@ from tools.flights import (
     to_item,
     utc_today,
 )
+from turnstile_agents.dynamodb import client
+from turnstile_agents.errors import ToolOutcomeUnknown, ToolRejected, ToolUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from workflows.machines import Machine, State
+from turnstile_cli.machines.definition import Machine, State
 
 STATE = json.dumps({"S": "STATE"})
 ENTRY = "a ledger entry"

@@ -6,7 +6,7 @@ from functools import cache
 from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel, StringShape
 
-from workflows.machines import State
+from turnstile_cli.machines.definition import State
 
 # Each name in a Resource, with the prefix of its errors and botocore's name for it. An SDK integration spells its
 # errors in another way than an optimized integration: DynamoDb.*, not DynamoDB.*.

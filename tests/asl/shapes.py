@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from workflows.machines import Machine, Scope, State
+from turnstile_cli.machines.definition import Machine, Scope, State
 
 CONTEXT = {"$$.Execution.Id", "$$.Execution.RedriveCount", "$$.Execution.StartTime", "$$.State.EnteredTime"}
 """The context paths of every engine. Also `$$.Map.Item.Value` in an ItemSelector, and `$$.Task.Token` in a Task that

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from workflows.machines import Machine, State, load_machines
+from turnstile_cli.machines.definition import Machine, State, load_machines
 
 ROOT = Path(__file__).parents[2]
 MACHINES = {machine.name: machine for machine in load_machines(ROOT / "asl")}

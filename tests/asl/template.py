@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 from tests.asl.support import ROOT
-from workflows.engines.template import load_template
+from turnstile_cli.engines.template import load_template
 
 
 @cache

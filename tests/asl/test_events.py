@@ -7,12 +7,12 @@ from typing import Any
 from ministack.services import stepfunctions
 from pydantic import ValidationError
 
-from agent.events import EVENTS, ChildRequested
-from agent.record import Child, Status
-from load_watch.load import Stale
 from tests.asl.dynamodb import STATE, writes
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
-from workflows.machines import Machine
+from turnstile_agents.events import EVENTS, ChildRequested
+from turnstile_agents.load_watch.load import Stale
+from turnstile_agents.record import Child, Status
+from turnstile_cli.machines.definition import Machine
 
 STATE_IMAGE = {
     "agentId": {"S": "agent-1"},
@@ -72,7 +72,9 @@ def details_are_the_contracts(machine: Machine) -> Iterator[str]:
                 for wrong in error.errors():
                     place = ".".join(map(str, wrong["loc"]))
                     yield problem(
-                        machine, task, f"{entry['DetailType']} in functions/agent/events.py: {place}: {wrong['msg']}"
+                        machine,
+                        task,
+                        f"{entry['DetailType']} in turnstile_agents/events.py: {place}: {wrong['msg']}",
                     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
-from workflows.machines import Machine, Scope, State
+from turnstile_cli.machines.definition import Machine, Scope, State
 
 RECOVERIES = {
     ("agent_start", "RouteExisting", "AgentAlreadyStarted"): "a second delivery of an event that has done its work",

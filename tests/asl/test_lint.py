@@ -7,7 +7,7 @@ import pytest
 
 from scripts import lint_machines
 from tests.asl.support import MACHINES, ROOT, Broken, Rule, assert_holds, catches, holds, problem
-from workflows.machines import InvalidDefinition, Machine, load_machine
+from turnstile_cli.machines.definition import InvalidDefinition, Machine, load_machine
 
 
 def the_linter_is_content(machine: Machine) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from workflows.machines import Machine
+from turnstile_cli.machines.definition import Machine
 
 INSIDE: dict[str, Any] = {
     "StartAt": "Deep",

@@ -5,17 +5,27 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any, get_args
 
-from agent import errors
-from agent.events import EVENTS, SOURCE
-from agent.journal import Entry
-from agent.operator import OperatorDecision
-from agent.record import FREE, Action, Call, EffectStatus, NextAction, Outcome, RecoveryAction, Status, Verdict
-from agent.turn import Turn
-from load_recovery.shapes import Unsettled
 from tests.asl.dynamodb import ENTRY, Request, requests
 from tests.asl.services import called, execution_statuses
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
-from workflows.machines import Machine, State
+from turnstile_agents import errors
+from turnstile_agents.events import EVENTS, SOURCE
+from turnstile_agents.journal import Entry
+from turnstile_agents.load_recovery.shapes import Unsettled
+from turnstile_agents.operator import OperatorDecision
+from turnstile_agents.record import (
+    FREE,
+    Action,
+    Call,
+    EffectStatus,
+    NextAction,
+    Outcome,
+    RecoveryAction,
+    Status,
+    Verdict,
+)
+from turnstile_agents.turn import Turn
+from turnstile_cli.machines.definition import Machine, State
 
 OURS = {name for name, value in vars(errors).items() if isinstance(value, type)}
 LEFT_TO_ALL = {"ToolOutcomeUnknown": "like any other error of a call that writes, it makes the call UNCERTAIN"}

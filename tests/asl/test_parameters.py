@@ -7,18 +7,18 @@ from botocore.model import ListShape, MapShape, Shape, StringShape, StructureSha
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
-from agent.tool import ToolCall
-from agent.turn import Asked, Claim
-from load_recovery.shapes import Asked as AskedOfRecovery
 from tests.asl.services import called
 from tests.asl.support import Broken, Rule, assert_holds, catches, holds, problem
 from tools.flights import CallLookUp
-from workflows.machines import Machine
+from turnstile_agents.decorator import ToolCall
+from turnstile_agents.load_recovery.shapes import LoadRecoveryInput
+from turnstile_agents.turn import Claim, ReadReplyInput
+from turnstile_cli.machines.definition import Machine
 
 TAKES: dict[str, type[BaseModel]] = {
     "${LoadTurnArn}": Claim,
-    "${ReadReplyArn}": Asked,
-    "${LoadRecoveryArn}": AskedOfRecovery,
+    "${ReadReplyArn}": ReadReplyInput,
+    "${LoadRecoveryArn}": LoadRecoveryInput,
     "${LoadWatchArn}": BaseModel,
 }
 """The input model of each function. Any other function is a tool, named by the call."""

@@ -8,17 +8,17 @@ import pytest
 from botocore.model import StructureShape
 from pydantic import BaseModel
 
-from agent import errors
-from agent.record import CallResult, Decision
-from agent.turn import Reading, Turn
-from load_recovery.shapes import Situation
-from load_watch.load import Watch
 from tests.asl import template
 from tests.asl.dynamodb import JOURNAL, STATE, Request, created, writes
 from tests.asl.services import called
 from tests.asl.shapes import NOTHING, Flow, Maybe, Shape, meet, of_model, of_value, record
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
-from workflows.machines import Machine, State
+from turnstile_agents import errors
+from turnstile_agents.load_recovery.shapes import Situation
+from turnstile_agents.load_watch.load import Watch
+from turnstile_agents.record import CallResult, Decision
+from turnstile_agents.turn import Reading, Turn
+from turnstile_cli.machines.definition import Machine, State
 
 GIVES: dict[str, type[BaseModel]] = {
     "${LoadTurnArn}": Turn,

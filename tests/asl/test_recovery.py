@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from agent import errors
-from agent.journal import Recovery
-from agent.operator import OperatorDecision
-from agent.record import FINISHED
 from tests.asl.dynamodb import ENTRY, requests
 from tests.asl.services import called
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
-from workflows.machines import Machine, State
+from turnstile_agents import errors
+from turnstile_agents.journal import Recovery
+from turnstile_agents.operator import OperatorDecision
+from turnstile_agents.record import FINISHED
+from turnstile_cli.machines.definition import Machine, State
 
 TURN = MACHINES["agent_turn"]
 LEFT_TO_THE_OPERATOR = {"Misaligned": "the record contradicts the model twice, and neither can be trusted"}

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from agent import errors
 from tests.asl.services import called
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
-from workflows.machines import Machine, State
+from turnstile_agents import errors
+from turnstile_cli.machines.definition import Machine, State
 
 TRANSIENT = {
     "DynamoDb": {
@@ -168,7 +168,7 @@ def test_an_error_says_whether_it_is_retried(error: str) -> None:
     says_never = "Never retried" in getattr(errors, error).__doc__
     retried = any(error in _retried(task) for machine in MACHINES.values() for task in machine.tasks())
     assert says_never != retried, (
-        f"functions/agent/errors.py: {error}'s docstring and the machines disagree on its retry"
+        f"functions/turnstile_agents/errors.py: {error}'s docstring and the machines disagree on its retry"
     )
 
 

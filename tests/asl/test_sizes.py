@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from tests.asl.services import called
 from tests.asl.support import Broken, Rule, assert_holds, catches, holds, problem
-from workflows.machines import Machine, State
+from turnstile_cli.machines.definition import Machine, State
 
 TOO_LARGE = "States.DataLimitExceeded"
 FROM_OUTSIDE = {"Converse", "Invoke"}

@@ -6,7 +6,7 @@ import pytest
 
 from tests.asl import template
 from tests.asl.support import MACHINES, ROOT, Broken, Rule, assert_holds, catches, holds, problem
-from workflows.machines import SUBSTITUTION, Machine
+from turnstile_cli.machines.definition import SUBSTITUTION, Machine
 
 
 def machines_are_deployed(machine: Machine) -> Iterator[str]:

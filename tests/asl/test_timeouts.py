@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from load_recovery.load import CALL_ATTEMPTS, CALL_PAUSES, RESERVATION
 from tests.asl import template
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
-from workflows.machines import SUBSTITUTION, Machine, State
+from turnstile_agents.load_recovery.load import CALL_ATTEMPTS, CALL_PAUSES, RESERVATION
+from turnstile_cli.machines.definition import SUBSTITUTION, Machine, State
 
 CALLS = ("$.call", "$.effect", "$.effect.lookUp", "$.undo")
 """The values that name a tool's function and its `timeoutSeconds`: the function's own timeout plus TIMEOUT_MARGIN,
@@ -94,7 +94,7 @@ def test_a_recovery_counts_how_long_a_reservation_may_take(machine: str, path: s
     [state] = [state for state in MACHINES[machine].tasks() if state.path == path]
     pauses = _pauses(state)
     longest = state.fields["TimeoutSeconds"] * (1 + len(pauses)) + sum(pauses)
-    assert timedelta(seconds=longest) == RESERVATION, "change RESERVATION in functions/load_recovery/load.py"
+    assert timedelta(seconds=longest) == RESERVATION, "change RESERVATION in turnstile_agents/load_recovery/load.py"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_recovery_counts_the_attempts_of_a_call_that_writes(machine: str, path
     [state] = [state for state in MACHINES[machine].tasks() if state.path == path]
     pauses = _pauses(state)
     assert (1 + len(pauses), timedelta(seconds=sum(pauses))) == (CALL_ATTEMPTS, CALL_PAUSES), (
-        "change CALL_ATTEMPTS and CALL_PAUSES in functions/load_recovery/load.py"
+        "change CALL_ATTEMPTS and CALL_PAUSES in functions/turnstile_agents/load_recovery/load.py"
     )
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from agent.record import FINISHED, Status
 from tests.asl.dynamodb import ENTRY, STATE, created, requests, type_of, writes
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
-from workflows.machines import Machine, Scope, State
+from turnstile_agents.record import FINISHED, Status
+from turnstile_cli.machines.definition import Machine, Scope, State
 
 NOT_THERE_YET = "attribute_not_exists(agentId)"
 REPLACING = {

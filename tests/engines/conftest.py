@@ -6,8 +6,8 @@ import pytest
 
 from tests.engines.sample_stack import SCENARIO, TEMPLATE, Sample
 from tests.limits import within_limits
-from workflows.engines.embedded import Embedded
-from workflows.scripted_model import ScriptedModel
+from turnstile_cli.engines.embedded import Embedded
+from turnstile_cli.models.scripted import ScriptedModel
 
 
 @pytest.fixture(scope="session")

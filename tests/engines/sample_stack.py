@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent.record import Status
-from workflows.engines.embedded import Embedded
-from workflows.scenarios import Expected, Reply, Scenario, ToolCall
+from turnstile_agents.record import Status
+from turnstile_cli.engines.embedded import Embedded
+from turnstile_cli.models.scenarios import Expected, Scenario, ScenarioReply, ScenarioToolCall
 
 TEMPLATE = Path(__file__).parent / "sample" / "template.yaml"
 Seen = TypeVar("Seen")
@@ -18,8 +18,8 @@ SCENARIO = Scenario(
     title="A sample",
     prompt="To Rome, please",
     replies=[
-        Reply(text="Let me see.", tools=[ToolCall(name="book", input=INPUT)]),
-        Reply(text="Done.", faults=["throttle", "unavailable", "timeout", "rubbish"]),
+        ScenarioReply(text="Let me see.", tools=[ScenarioToolCall(name="book", input=INPUT)]),
+        ScenarioReply(text="Done.", faults=["throttle", "unavailable", "timeout", "rubbish"]),
     ],
     expect=Expected(status=Status.COMPLETED, states=["AskModel"]),
 )

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from tests.engines.sample_stack import TEMPLATE, Sample, wait_for
-from workflows.engines.embedded import Embedded, attach
-from workflows.engines.errors import EngineError
-from workflows.engines.process import HOST
+from turnstile_cli.engines.embedded import Embedded, attach
+from turnstile_cli.engines.errors import EngineError
+from turnstile_cli.engines.process import HOST
 
 pytestmark = pytest.mark.xdist_group("engines")
 
@@ -112,7 +112,8 @@ def test_parameters_reach_the_stack_and_pauses_are_scaled_but_moments_are_waited
     with Embedded.start(folder=tmp_path, wait_scale=0) as engine:
         assert engine.deploy(tmp_path / "template.yaml", parameters={"Name": "given"})["Queue"] == "given"
         assert Sample(engine).run("Wait", {})["status"] == "SUCCEEDED"
-        moment = datetime.now(UTC) + timedelta(seconds=2)
+        # A stop date has milliseconds.
+        moment = (datetime.now(UTC) + timedelta(seconds=2)).replace(microsecond=0)
         ended = Sample(engine).run("Moment", {"at": moment.isoformat()})
         assert (ended["status"], ended["stopDate"] >= moment) == ("SUCCEEDED", True)
 
@@ -143,7 +144,7 @@ def test_a_crash_tells_how_and_where_to_look(tmp_path: Path) -> None:
 
 
 def test_a_child_that_does_not_come_up_is_noticed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workflows.engines.embedded.free_port", lambda: 99_999)
+    monkeypatch.setattr("turnstile_cli.engines.embedded.free_port", lambda: 99_999)
     with pytest.raises(EngineError, match="ended with exit status 1; its last lines") as error:
         Embedded.start(folder=tmp_path)
     assert "99999" in str(error.value) or "0-65535" in str(error.value)
@@ -184,7 +185,7 @@ def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from pathlib import Path
-from workflows.engines.embedded import Embedded
+from turnstile_cli.engines.embedded import Embedded
 engine = Embedded.start(folder=Path({str(tmp_path)!r}))
 print(engine.running.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import NoRegionError
 
 from tests.engines.sample_stack import INPUT, Sample, wait_for
-from workflows.engines import ministack_child
+from turnstile_cli.engines import ministack_child
 
 pytestmark = pytest.mark.xdist_group("engines")
 

@@ -9,8 +9,8 @@ import pytest
 from botocore.config import Config
 
 from tests.engines.sample_stack import Sample
-from workflows.engines import ministack_child
-from workflows.engines.state_tests import answer_test_state
+from turnstile_cli.engines import ministack_child
+from turnstile_cli.engines.state_tests import answer_test_state
 
 pytestmark = pytest.mark.xdist_group("engines")
 CALL = {

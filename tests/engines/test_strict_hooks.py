@@ -13,10 +13,10 @@ import boto3
 import pytest
 
 from tests.engines.sample_stack import wait_for
-from workflows.engines import bridge, strict, strict_child
-from workflows.engines.errors import EngineError
-from workflows.engines.ministack_child import need
-from workflows.engines.process import HOST, free_port
+from turnstile_cli.engines import bridge, strict, strict_child
+from turnstile_cli.engines.errors import EngineError
+from turnstile_cli.engines.ministack_child import need
+from turnstile_cli.engines.process import HOST, free_port
 
 pytestmark = pytest.mark.xdist_group("engines")
 

@@ -9,12 +9,12 @@ from typing import Any
 import boto3
 import pytest
 
-from agent.conversation import Item
 from tests.live.stack import OUTPUT
 from tests.world import World
-from workflows.client import Stack
-from workflows.engines.faults import Faults
-from workflows.local import seed_flights
+from turnstile_agents.conversation import Item
+from turnstile_cli.engines.faults import Faults
+from turnstile_cli.stack.client import Stack
+from turnstile_cli.stack.sample import load_sample
 
 STACK = "TURNSTILE_STACK"
 
@@ -38,8 +38,8 @@ def live_stack() -> Stack:
     if OUTPUT not in {output["OutputKey"] for output in stacks[0].get("Outputs", [])}:
         pytest.fail(f"The stack {name} has no scripted model; deploy one with `make deploy-scripted`", pytrace=False)
     stack = Stack.named(name)
-    if not stack.dynamodb.scan(TableName=stack.outputs.flights_table_name, Limit=1)["Items"]:
-        seed_flights(stack)
+    if not stack.dynamodb.scan(TableName=stack.output("FlightsTableName"), Limit=1)["Items"]:
+        load_sample().seed(stack)
     return stack
 
 

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from workflows.engines.template import load_template
-from workflows.machines import load_machine
+from turnstile_cli.engines.template import load_template
+from turnstile_cli.machines.definition import load_machine
 
 ROOT = Path(__file__).parents[2]
 CONVERSE = "arn:aws:states:::aws-sdk:bedrockruntime:converse"
@@ -31,8 +31,8 @@ FUNCTION: dict[str, Any] = {
         "Timeout": 30,
     },
 }
-PACKAGED = ("__init__.py", "scenarios.py", "scripted_model.py", "converse_rules.py", "agents")
-"""The parts of workflows/ that the function needs."""
+PACKAGED = ("__init__.py", "files.py", "models", "engines/__init__.py", "engines/casing.py")
+"""What the function needs of the command line's package."""
 
 
 def write_stack(folder: Path) -> Path:
@@ -66,15 +66,14 @@ def _redirect(properties: dict[str, Any], folder: Path) -> None:
 
 
 def _package_model(folder: Path) -> None:
-    source = ROOT / "workflows"
-    engines = folder / "workflows" / "engines"
-    engines.mkdir(parents=True)
+    package = folder / "turnstile_cli"
     for name in PACKAGED:
-        copy = shutil.copytree if (source / name).is_dir() else shutil.copy
-        copy(source / name, folder / "workflows" / name)
-    for name in ("__init__.py", "casing.py"):
-        shutil.copy(source / "engines" / name, engines / name)
-    shutil.copytree(ROOT / "functions" / "agent", folder / "agent")
+        source = ROOT / "workflows" / "turnstile_cli" / name
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, package / name)
+    shutil.copytree(ROOT / "workflows" / "agents", package / "project" / "workflows" / "agents")
+    shutil.copytree(ROOT / "functions" / "turnstile_agents", folder / "turnstile_agents")
     shutil.copy(Path(__file__).parent / "model" / "handler.py", folder / "handler.py")
     (folder / "requirements.txt").write_text("pydantic>=2.13,<3\npyyaml>=6.0.3,<7\n", "utf-8")
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.live.conftest import LiveWorld
 from tests.paths.test_scenarios import test_scenario as check_scenario
-from workflows.scenarios import Scenario, load_scenarios
+from turnstile_cli.models.scenarios import Scenario, load_scenarios
 
 pytestmark = [pytest.mark.live, pytest.mark.xdist_group("live")]
 

@@ -12,12 +12,12 @@ from tests.live.stack import CONVERSE, MODEL, OUTPUT, ROOT, write_stack
 from tests.paths.test_scenarios import test_scenario as check_scenario
 from tests.world import World
 from tests.world import scenario as named
-from workflows.client import Stack
-from workflows.engines.embedded import Embedded
-from workflows.engines.faults import Faults
-from workflows.engines.template import load_template
-from workflows.local import seed_flights
-from workflows.machines import load_machine
+from turnstile_cli.engines.embedded import Embedded
+from turnstile_cli.engines.faults import Faults
+from turnstile_cli.engines.template import load_template
+from turnstile_cli.machines.definition import load_machine
+from turnstile_cli.stack.client import Stack
+from turnstile_cli.stack.sample import load_sample
 
 pytestmark = pytest.mark.xdist_group("live")
 
@@ -30,7 +30,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         outputs = engine.deploy(template)
         assert outputs[OUTPUT]
         stack = Stack.embedded(engine)
-        seed_flights(stack)
+        load_sample().seed(stack)
         with within_limits(stack.stepfunctions):
             yield World(stack, Faults(tmp_path_factory.mktemp("none")), engine.client)
 

@@ -7,11 +7,11 @@ import pytest
 
 from tests.limits import within_limits
 from tests.world import World
-from workflows.chaos.plays import plays
-from workflows.chaos.tools import shorten
-from workflows.engines.faults import FOLDER, Faults
-from workflows.local import local_stack
-from workflows.scenarios import load_scenarios
+from turnstile_cli.chaos.plays import plays
+from turnstile_cli.chaos.tools import shorten
+from turnstile_cli.engines.faults import FOLDER, Faults
+from turnstile_cli.local.stack import local_stack
+from turnstile_cli.models.scenarios import load_scenarios
 
 TWO_WRITES = plays()["two_writes"].scenario
 """Two notes in one reply; the second note is written late."""

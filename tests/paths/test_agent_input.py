@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from agent.conversation import Item
-from agent.events import SOURCE, AgentStateUpdated
-from agent.record import FINISHED, Status, Verdict
 from tests.paths.test_agent_watch import change, fresh, standing
 from tests.world import World, scenario, waiting
-from workflows.engines.faults import Fault
+from turnstile_agents.conversation import Item
+from turnstile_agents.events import SOURCE, AgentStateUpdated
+from turnstile_agents.record import FINISHED, Status, Verdict
+from turnstile_cli.engines.faults import Fault
 
 WORKING = [Status.INITIATED, Status.PLANNING, Status.TOOL_EXECUTION_PENDING, Status.PLANNING_FAILED]
 WAITING = [status for status in Status if status.startswith("WAITING_")]

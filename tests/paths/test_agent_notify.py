@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from agent.record import FINISHED, Status, Verdict
 from tests.paths.test_agent_watch import ago, change, fresh, lose, standing, until_lost, watch
 from tests.world import World, scenario
-from workflows.engines.faults import Fault
+from turnstile_agents.record import FINISHED, Status, Verdict
+from turnstile_cli.engines.faults import Fault
 
 TOLD = [
     Status.WAITING_FOR_INPUT,

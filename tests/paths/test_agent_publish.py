@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from agent.events import EVENTS
 from tests.world import World, scenario
-from workflows.engines.faults import Fault
+from turnstile_agents.events import EVENTS
+from turnstile_cli.engines.faults import Fault
 
 
 @pytest.fixture

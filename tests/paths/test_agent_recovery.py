@@ -10,25 +10,25 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from agent.conversation import fold
-from agent.events import AgentRequested
-from agent.record import SETTLED, Status
 from tests.asl.support import MACHINES
 from tests.limits import within_limits
 from tests.paths.conftest import TWO_WRITES
 from tests.paths.test_agent_notify import operator
 from tests.paths.test_agent_watch import set_state, standing
 from tests.world import TRAVEL, World, scenario
-from workflows.chaos.plays import write_clerk
-from workflows.chaos.tools import acts, deploy_note, shorten
-from workflows.client import Stack
-from workflows.engines.embedded import Embedded
-from workflows.engines.faults import FOLDER, Fault, Faults
-from workflows.local import TEMPLATE
-from workflows.registry import register
-from workflows.scenarios import Scenario, load_scenarios
-from workflows.scripted_model import ScriptedModel
-from workflows.verify import findings
+from turnstile_agents.conversation import fold
+from turnstile_agents.events import AgentRequested
+from turnstile_agents.record import SETTLED, Status
+from turnstile_cli.chaos.plays import write_clerk
+from turnstile_cli.chaos.tools import acts, deploy_note, shorten
+from turnstile_cli.engines.embedded import Embedded
+from turnstile_cli.engines.faults import FOLDER, Fault, Faults
+from turnstile_cli.files import TEMPLATE
+from turnstile_cli.models.scenarios import Scenario, load_scenarios
+from turnstile_cli.models.scripted import ScriptedModel
+from turnstile_cli.stack.client import Stack
+from turnstile_cli.stack.registry import register
+from turnstile_cli.verify import findings
 
 told = operator
 """A function that returns the message about an agent from the operators' topic."""

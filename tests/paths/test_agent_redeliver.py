@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from agent.record import Status
 from tests.world import World
-from workflows.engines.faults import Fault
+from turnstile_agents.record import Status
+from turnstile_cli.engines.faults import Fault
 
 REQUEST = {"prompt": "Between which cities can you book flights?"}
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from agent.record import Status, child_id
 from tests.paths.test_agent_watch import standing
 from tests.world import World, waiting
-from workflows.client import UnknownAgent
-from workflows.engines.faults import Fault
+from turnstile_agents.record import Status, child_id
+from turnstile_cli.engines.faults import Fault
+from turnstile_cli.stack.client import UnknownAgent
 
 PARENT: dict[str, Any] = {"agentId": "agent-0", "step": "STEP#000002", "place": 0}
 MOON = "Book a flight from New York to the moon."

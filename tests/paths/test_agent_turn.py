@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from agent.events import AgentRequested
-from agent.record import SETTLED, Status
 from tests.world import TRAVEL, World, scenario, waiting
-from workflows.client import Stack
-from workflows.engines import template
-from workflows.engines.embedded import Embedded
-from workflows.engines.faults import Fault, Faults
-from workflows.local import TEMPLATE
-from workflows.registry import register
-from workflows.scenarios import load_scenarios
-from workflows.scripted_model import ScriptedModel
+from turnstile_agents.events import AgentRequested
+from turnstile_agents.record import SETTLED, Status
+from turnstile_cli.engines import template
+from turnstile_cli.engines.embedded import Embedded
+from turnstile_cli.engines.faults import Fault, Faults
+from turnstile_cli.files import TEMPLATE
+from turnstile_cli.models.scenarios import load_scenarios
+from turnstile_cli.models.scripted import ScriptedModel
+from turnstile_cli.stack.client import Stack
+from turnstile_cli.stack.registry import register
 
 WRITES = ["ClaimTurn", "CheckpointDecision", "ReserveEffect", "CommitEffect", "CheckpointResults", "CloseTurn"]
 BUSY = "DynamoDb.ProvisionedThroughputExceededException"

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from agent.conversation import Item
-from agent.events import AgentDecisionGiven
-from agent.operator import OPERATOR, OperatorDecision
-from agent.record import Status, Verdict
 from tests.world import World, scenario, waiting
-from workflows.engines.faults import Delivery, Fault, met_at
-from workflows.operator import decide
+from turnstile_agents.conversation import Item
+from turnstile_agents.events import AgentDecisionGiven
+from turnstile_agents.operator import OPERATOR, OperatorDecision
+from turnstile_agents.record import Status, Verdict
+from turnstile_cli.engines.faults import Delivery, Fault, met_at
+from turnstile_cli.stack.operator import decide
 
 LONG_AGO = "2026-01-01T00:00:00Z"
 

@@ -14,10 +14,10 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from agent.definition import definition_key
-from agent.record import Status, child_id
 from tests.world import World, scenario, waiting
-from workflows.engines.faults import Fault
+from turnstile_agents.definition import definition_key
+from turnstile_agents.record import Status, child_id
+from turnstile_cli.engines.faults import Fault
 
 pytestmark = pytest.mark.xdist_group("api")
 

@@ -13,9 +13,9 @@ import urllib3
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from workflows.engines.embedded import Embedded
-from workflows.engines.errors import EngineError
-from workflows.local import TEMPLATE
+from turnstile_cli.engines.embedded import Embedded
+from turnstile_cli.engines.errors import EngineError
+from turnstile_cli.files import TEMPLATE
 
 pytestmark = pytest.mark.xdist_group("api")
 

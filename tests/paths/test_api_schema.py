@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import ignored_auth
 
-from agent.record import Status
 from tests.paths.test_api import Door, new
 from tests.world import World, scenario
+from turnstile_agents.record import Status
 
 pytestmark = pytest.mark.xdist_group("api")
 

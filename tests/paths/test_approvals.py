@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from agent.conversation import Item
-from agent.record import Status
 from tests.world import World, scenario
-from workflows.engines.faults import Delivery, Fault
+from turnstile_agents.conversation import Item
+from turnstile_agents.record import Status
+from turnstile_cli.engines.faults import Delivery, Fault
 
 
 def fresh() -> str:

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from agent.conversation import Item
-from agent.events import AgentRequested
-from agent.record import Status
 from tests.world import World, scenario
-from workflows.chaos.plays import write_agents
-from workflows.engines.faults import Fault
-from workflows.registry import register
+from turnstile_agents.conversation import Item
+from turnstile_agents.events import AgentRequested
+from turnstile_agents.record import Status
+from turnstile_cli.chaos.plays import write_agents
+from turnstile_cli.engines.faults import Fault
+from turnstile_cli.stack.registry import register
 
 
 def fresh() -> str:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from agent.conversation import Item
-from agent.definition import Limits
-from agent.record import FINISHED, Status
 from tests.paths.test_agent_watch import change, standing
 from tests.world import World, scenario
-from workflows.engines.faults import Delivery, Fault
-from workflows.verify import Kind, verify
+from turnstile_agents.conversation import Item
+from turnstile_agents.definition import Limits
+from turnstile_agents.record import FINISHED, Status
+from turnstile_cli.engines.faults import Delivery, Fault
+from turnstile_cli.verify import Kind, verify
 
 PLAY = scenario("two_flights")
 

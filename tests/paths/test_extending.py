@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 import tools
-from agent.events import AgentRequested
-from agent.record import Status
 from tests.limits import within_limits
-from workflows.client import Stack
-from workflows.engines.embedded import FOLDER, Embedded
-from workflows.registry import register
-from workflows.scenarios import load_scenario
-from workflows.scripted_model import ScriptedModel
-from workflows.trace import visits
+from turnstile_agents.events import AgentRequested
+from turnstile_agents.record import Status
+from turnstile_cli.engines.embedded import FOLDER, Embedded
+from turnstile_cli.machines.trace import visits
+from turnstile_cli.models.scenarios import load_scenario
+from turnstile_cli.models.scripted import ScriptedModel
+from turnstile_cli.stack.client import Stack
+from turnstile_cli.stack.registry import register
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```\w+ file=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

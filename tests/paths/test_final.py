@@ -6,14 +6,14 @@ import uuid
 
 import pytest
 
-from agent.record import Status
 from tests.paths.test_agent_recovery import asked, decide, decisions
 from tests.paths.test_agent_watch import set_state
 from tests.world import World, scenario
-from workflows.client import StackError
-from workflows.engines.faults import Fault
-from workflows.settle import settle
-from workflows.verify import findings
+from turnstile_agents.record import Status
+from turnstile_cli.engines.faults import Fault
+from turnstile_cli.stack.client import StackError
+from turnstile_cli.stack.settle import settle
+from turnstile_cli.verify import findings
 
 
 def fresh() -> str:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from agent.record import Status
 from tests.paths.test_agent_start import assert_no_record
 from tests.paths.test_agent_turn import fresh
 from tests.world import World, scenario, waiting
-from workflows.engines.faults import Fault
+from turnstile_agents.record import Status
+from turnstile_cli.engines.faults import Fault
 
 HALF = "\ud83d"
 """Half of a surrogate pair: JSON can write it in plain ASCII, and UTF-8 cannot hold it."""

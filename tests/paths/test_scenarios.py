@@ -3,7 +3,7 @@
 import pytest
 
 from tests.world import World
-from workflows.scenarios import Scenario, load_scenarios
+from turnstile_cli.models.scenarios import Scenario, load_scenarios
 
 
 @pytest.mark.parametrize("scenario", load_scenarios(), ids=lambda scenario: scenario.name)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.record import Status
 from tests.world import World, scenario
+from turnstile_agents.record import Status
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 

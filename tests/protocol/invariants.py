@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterator
 
-from agent.events import AgentInputReceived
-from agent.record import FINISHED, FREE, EffectStatus, Status, undo_attempts, undoes
 from tests.protocol.steps import Step, Steps, undo_of
 from tests.protocol.world import AGENT, World
+from turnstile_agents.events import AgentInputReceived
+from turnstile_agents.record import FINISHED, FREE, EffectStatus, Status, undo_attempts, undoes
 
 ENDED = "An agent that has ended never moves again."
 LEASE = "No execution takes the lease from a running execution."

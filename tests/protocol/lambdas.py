@@ -5,19 +5,18 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from agent.conversation import Item
-from agent.definition import Definition
-from agent.errors import ContextTooLarge, EffectUncertain, InvalidRecord, LeaseLost
-from agent.turn import Asked, Claim
-from load_recovery.load import load_recovery
-from load_recovery.shapes import Asked as AskedRecovery
-from load_recovery.shapes import Operator
-from load_turn.load import load_turn
-from load_watch.load import Patience, find_stale
-from read_reply.read import read_reply
 from tests.protocol.machines import Failed
 from tests.protocol.table import plain
 from tests.protocol.text import data, text
+from turnstile_agents.conversation import Item
+from turnstile_agents.definition import Definition
+from turnstile_agents.errors import ContextTooLarge, EffectUncertain, InvalidRecord, LeaseLost
+from turnstile_agents.load_recovery.load import load_recovery
+from turnstile_agents.load_recovery.shapes import LoadRecoveryInput, OperatorQuestion
+from turnstile_agents.load_turn.load import load_turn
+from turnstile_agents.load_watch.load import Patience, find_stale
+from turnstile_agents.read_reply.read import read_reply
+from turnstile_agents.turn import Claim, ReadReplyInput
 
 Record = tuple[tuple[str, str], ...]
 """The items of the agent, in order of their `record`."""
@@ -63,13 +62,13 @@ class Lambdas:
         return load_turn(claim, items, self._read_definition, _no_items, _no_parent, "2026-11-24").dump()
 
     def _read_reply(self, payload: Any, _record: Record) -> Any:
-        return read_reply(Asked.model_validate(payload)).dump()
+        return read_reply(ReadReplyInput.model_validate(payload)).dump()
 
     def _load_recovery(self, payload: Any, record: Record) -> Any:
         items = [plain(item) for _, item in record]
-        operator = Operator(reminder_seconds=60, reminders=0)
+        operator = OperatorQuestion(reminder_seconds=60, reminders=0)
         return load_recovery(
-            AskedRecovery.model_validate(payload), items, self._read_definition, _no_parent, operator
+            LoadRecoveryInput.model_validate(payload), items, self._read_definition, _no_parent, operator
         ).dump()
 
     def _load_watch(self, _payload: Any, record: Record) -> Any:

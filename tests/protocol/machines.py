@@ -14,7 +14,7 @@ from ministack.services import stepfunctions
 
 from tests.protocol.text import data, text
 from tests.states.walk import missing
-from workflows.machines import SUBSTITUTION, Machine, State
+from turnstile_cli.machines.definition import SUBSTITUTION, Machine, State
 
 TIME = "2026-11-24T12:00:00Z"
 """The value of every timestamp: the model has no clock."""

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from agent.definition import Compensation, Definition, Limits, ModelSettings, Tool
 from tests.protocol.machines import TIME, Failed
 from tests.protocol.text import text
 from tests.protocol.world import AGENT
+from turnstile_agents.definition import Compensation, Definition, Limits, ModelSettings, Tool
 
 Reply = tuple[str, str | Failed]
 """A reply of Bedrock: its description, and Converse's answer as text, or an error."""

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
-from agent.record import Status
 from tests.asl.support import MACHINES
 from tests.protocol.lambdas import Lambdas
 from tests.protocol.machines import At, Ended, Failed, Over, Position, Program, Route
@@ -19,7 +18,8 @@ from tests.protocol.scenarios import FIND, REQUEST, SILENCE, UNDO, Scenario, eve
 from tests.protocol.table import Refused, carry_out, kept, writes
 from tests.protocol.text import data, text
 from tests.protocol.world import AGENT, Event, Left, Request, Run, World
-from workflows.machines import Machine, State
+from turnstile_agents.record import Status
+from turnstile_cli.machines.definition import Machine, State
 
 TIMED_OUT = Failed("States.Timeout")
 REFUSALS = {

@@ -14,7 +14,7 @@ from tests.protocol.missed import CAUGHT, CAUGHT_DEEPER
 from tests.protocol.mutations import Found, expected, mutations, search
 from tests.protocol.scenarios import SCENARIOS, Scenario
 from tests.protocol.steps import Steps
-from workflows.machines import Machine
+from turnstile_cli.machines.definition import Machine
 
 pytestmark = pytest.mark.xdist_group("protocol")
 NOT_FINISHED = "NOT #status IN (:completed, :failed, :cancelled)"

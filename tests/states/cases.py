@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tests.asl.support import MACHINES
 from tests.states.walk import named
-from workflows.machines import Machine, State
+from turnstile_cli.machines.definition import Machine, State
 
 WORKING = ("Task", "Map", "Parallel")
 """The types of states that do work, which can be mocked."""

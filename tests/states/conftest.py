@@ -10,7 +10,7 @@ from botocore.config import Config
 
 from tests.asl.support import MACHINES
 from tests.states.walk import Walk
-from workflows.engines.embedded import REGION, Embedded
+from turnstile_cli.engines.embedded import REGION, Embedded
 
 Walks = Callable[[str], Walk]
 

@@ -14,14 +14,14 @@ from botocore.model import ListShape, MapShape, Shape, StringShape, StructureSha
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from agent.events import EVENTS, ChildRequested
 from tests.asl import template
 from tests.asl.dynamodb import STATE, Request, writes
 from tests.asl.services import called
 from tests.asl.support import MACHINES
 from tests.asl.test_paths import ATTRIBUTES, ENVELOPE, GIVES, SOMETIMES
 from tools.flights import Booking, CallOutcome
-from workflows.machines import Machine, State
+from turnstile_agents.events import EVENTS, ChildRequested
+from turnstile_cli.machines.definition import Machine, State
 
 TEXT = "1"
 """A text that is also JSON and a number: a machine may read it as each of them."""

@@ -16,7 +16,7 @@ from tests.states import examples
 from tests.states.cases import Case, catches, every, others, results, retries, untested
 from tests.states.conftest import Walks
 from tests.states.walk import Walk, at, attempts, missing
-from workflows.machines import Machine
+from turnstile_cli.machines.definition import Machine
 
 pytestmark = pytest.mark.xdist_group("states")
 Check = Callable[[Walk, Case], None]

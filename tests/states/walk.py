@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import Any, Self
 
 from tests.states import examples
-from workflows.engines.template import NO_REDRIVE
-from workflows.machines import SUBSTITUTION, Machine, Scope, State
+from turnstile_cli.engines.template import NO_REDRIVE
+from turnstile_cli.machines.definition import SUBSTITUTION, Machine, Scope, State
 
 MAP_ITEM = "$$.Map.Item.Value"
 Answer = dict[str, Any]

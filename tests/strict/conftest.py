@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from agent.conversation import Item
-from agent.operator import OPERATOR
-from agent.record import FREE, Status
 from tests.engines.sample_stack import wait_for
 from tests.limits import within_limits
 from tests.world import World
-from workflows.engines import strict
-from workflows.engines.faults import FOLDER, Delivery, Faults, met_at
-from workflows.engines.start import Start, start_embedded
-from workflows.local import Local, local_stack
-from workflows.scenarios import Scenario, load_scenarios
-from workflows.stack_shapes import Execution
+from turnstile_agents.conversation import Item
+from turnstile_agents.operator import OPERATOR
+from turnstile_agents.record import FREE, Status
+from turnstile_cli.engines import strict
+from turnstile_cli.engines.faults import FOLDER, Delivery, Faults, met_at
+from turnstile_cli.engines.start import Start, start_embedded
+from turnstile_cli.local.stack import Local, local_stack
+from turnstile_cli.machines.trace import Execution
+from turnstile_cli.models.scenarios import Scenario, load_scenarios
 
 FAILURES = 3
 """The maximum number of failed executions in one scenario."""

@@ -14,8 +14,8 @@ from typing import Any
 from werkzeug.test import run_wsgi_app
 from werkzeug.wrappers import Response
 
-from workflows.engines import strict_child
-from workflows.engines.child import run
+from turnstile_cli.engines import strict_child
+from turnstile_cli.engines.child import run
 
 SYNTAX_ERROR = "Invalid State Machine Definition: 'Parse error: State Machine contained a syntax error.'"
 

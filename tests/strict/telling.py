@@ -8,8 +8,7 @@ from typing import Any
 
 from tests.strict.conftest import Observed
 from tests.world import in_order
-from workflows.stack_shapes import Execution
-from workflows.trace import visits
+from turnstile_cli.machines.trace import Execution, visits
 
 CHANGING = {
     "ID": re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),

@@ -8,12 +8,12 @@ from urllib.parse import quote
 import pytest
 
 from tests.strict.conftest import Both
-from workflows.engines.elsewhere import create, read_machines
-from workflows.engines.errors import EngineError
-from workflows.engines.listing import list_machines, told
-from workflows.engines.process import HOST
-from workflows.engines.start import Engine
-from workflows.local import TEMPLATE
+from turnstile_cli.engines.elsewhere import create, read_machines
+from turnstile_cli.engines.errors import EngineError
+from turnstile_cli.engines.listing import list_machines, told
+from turnstile_cli.engines.process import HOST
+from turnstile_cli.engines.start import Engine
+from turnstile_cli.files import TEMPLATE
 
 pytestmark = pytest.mark.xdist_group("strict")
 

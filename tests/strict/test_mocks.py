@@ -13,19 +13,19 @@ import boto3
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from agent.tool import ToolHandler
 from tests.asl.services import called
 from tests.limits import within_limits
 from tests.strict.conftest import Both
-from workflows.engines import strict
-from workflows.engines.casing import UnknownField, to_wire
-from workflows.engines.elsewhere import Registered, create, read_machines
-from workflows.engines.mocks import Answer, Case, cases, mock_config, on_mocks, run_mocked
-from workflows.engines.process import HOST, free_port
-from workflows.engines.template import load_template
-from workflows.local import TEMPLATE
-from workflows.machines import State
-from workflows.scenarios import load_scenarios
+from turnstile_agents.decorator import ToolHandler
+from turnstile_cli.engines import strict
+from turnstile_cli.engines.casing import UnknownField, to_wire
+from turnstile_cli.engines.elsewhere import Registered, create, read_machines
+from turnstile_cli.engines.process import HOST, free_port
+from turnstile_cli.engines.template import load_template
+from turnstile_cli.files import TEMPLATE
+from turnstile_cli.local.mocks import MockedAnswer, MockedCase, cases, mock_config, on_mocks, run_mocked
+from turnstile_cli.machines.definition import State
+from turnstile_cli.models.scenarios import load_scenarios
 
 pytestmark = pytest.mark.xdist_group("strict")
 
@@ -38,7 +38,7 @@ class Mocked:
 
     client: Any
     machines: dict[str, Registered]
-    cases: dict[str, list[Case]]
+    cases: dict[str, list[MockedCase]]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ class TestMocks:
                 assert_fits(states[answer.state], answer)
 
 
-def assert_fits(state: State, answer: Answer) -> None:
+def assert_fits(state: State, answer: MockedAnswer) -> None:
     """Check an answer against botocore's output shape, and a function's against the handler's own output model."""
     if answer.error:
         return
@@ -137,8 +137,8 @@ def output_model(function: str) -> type[BaseModel]:
 def test_an_answer_that_does_not_fit_is_noticed(mocked: Mocked) -> None:
     states = {state.name: state for machine in mocked.machines.values() for state in machine.machine.tasks()}
     with pytest.raises(pytest.fail.Exception, match="ClaimTurn: aws-sdk:dynamodb:updateItem answers no"):
-        assert_fits(states["ClaimTurn"], Answer("ClaimTurn", {"Atributes": {}}))
+        assert_fits(states["ClaimTurn"], MockedAnswer("ClaimTurn", {"Atributes": {}}))
     with pytest.raises(ValidationError):
-        assert_fits(states["LoadTurn"], Answer("LoadTurn", {"Payload": {}}))
+        assert_fits(states["LoadTurn"], MockedAnswer("LoadTurn", {"Payload": {}}))
     with pytest.raises(AssertionError):
-        assert_fits(states["CallReadTool"], Answer("CallReadTool", {"Payload": {"nothing": 1}}))
+        assert_fits(states["CallReadTool"], MockedAnswer("CallReadTool", {"Payload": {"nothing": 1}}))

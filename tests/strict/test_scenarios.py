@@ -5,14 +5,14 @@ Two independent interpreters must agree on the meaning of a definition.
 
 import pytest
 
-from agent.operator import OperatorDecision
-from agent.record import Status
 from tests.engines.sample_stack import wait_for
 from tests.strict.conftest import Both, await_question
 from tests.strict.telling import differences, told
 from tests.world import scenario
-from workflows.operator import decide, wait_for_decision
-from workflows.scenarios import Scenario, load_scenarios
+from turnstile_agents.operator import OperatorDecision
+from turnstile_agents.record import Status
+from turnstile_cli.models.scenarios import Scenario, load_scenarios
+from turnstile_cli.stack.operator import decide, wait_for_decision
 
 pytestmark = pytest.mark.xdist_group("strict")
 

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agent.events import AgentRequested
-from agent.record import Status
 from tests.limits import within_limits
 from tests.world import scenario
-from workflows.cli import app
-from workflows.client import RequestRefused
-from workflows.console import Lines
-from workflows.demo import play
-from workflows.engines import step_functions_local, strict
-from workflows.engines.errors import EngineError
-from workflows.engines.mocks import mock_config
-from workflows.engines.process import HOST, free_port
-from workflows.local import local_stack
+from turnstile_agents.events import AgentRequested
+from turnstile_agents.record import Status
+from turnstile_cli.cli import app
+from turnstile_cli.cli.console import Lines
+from turnstile_cli.cli.demo import play
+from turnstile_cli.engines import step_functions_local, strict
+from turnstile_cli.engines.errors import EngineError
+from turnstile_cli.engines.process import HOST, free_port
+from turnstile_cli.local.mocks import mock_config
+from turnstile_cli.local.stack import local_stack
+from turnstile_cli.stack.client import RequestRefused
 
 pytestmark = pytest.mark.xdist_group("step-functions-local")
 

@@ -3,11 +3,21 @@
 import json
 from typing import Any
 
-from agent.conversation import Item
-from agent.definition import Definition, Delegate, Limits, ModelSettings, Tool
-from agent.events import SOURCE
-from agent.record import Answer, Call, CallResult, Child, Decision, Outcome, Status, effect_record, step_record
-from agent.turn import Agent, Claim, Used
+from turnstile_agents.conversation import Item
+from turnstile_agents.definition import Definition, Delegate, Limits, ModelSettings, Tool
+from turnstile_agents.events import SOURCE
+from turnstile_agents.record import (
+    Answer,
+    Call,
+    CallResult,
+    Child,
+    Decision,
+    Outcome,
+    Status,
+    effect_record,
+    step_record,
+)
+from turnstile_agents.turn import Claim, TurnAgent, Used
 
 CLAIM = Claim(agent_id="a-1", owner="arn:execution#t", claimed_step=1)
 
@@ -42,7 +52,7 @@ def definition(protocol: Any = "tools", delegates: tuple[Delegate, ...] = (), **
     )
 
 
-def agent(**fields: Any) -> Agent:
+def agent(**fields: Any) -> TurnAgent:
     used = {"steps": 0, "tokens": 0, "cost_micro_usd": 0, "replans": 0, "wrong_replies": 0, "repeats": 0}
     common: dict[str, Any] = {
         **CLAIM.model_dump(),
@@ -59,7 +69,7 @@ def agent(**fields: Any) -> Agent:
         "depth": 0,
         "children": [],
     }
-    return Agent(**{**common, **fields, "used": Used(**{**used, **fields.get("used", {})})})
+    return TurnAgent(**{**common, **fields, "used": Used(**{**used, **fields.get("used", {})})})
 
 
 def state(**fields: str) -> Item:

@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 from moto import mock_aws
 
-from workflows.client import Stack
+from turnstile_cli.stack.client import Stack
 
 OUTPUTS = {
     "TableName": "AgentWorkflows",

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from workflows.engines.adapt import INVOKE_AND_WAIT, adapt, lacking
-from workflows.machines import Machine, load_machines
+from turnstile_cli.engines.adapt import INVOKE_AND_WAIT, adapt, lacking
+from turnstile_cli.machines.definition import Machine, load_machines
 
 FUNCTIONS = "arn:aws:lambda:us-east-1:000000000000:function:"
 MACHINES = load_machines(Path(__file__).parents[2] / "asl")

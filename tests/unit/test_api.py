@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from agent.events import AgentRequested, GivenId
-from agent.record import AGENT_ID, Model
-from api import agents, keys, record
-from api.handler import METHODS, handler
-from api.problems import Refused
-from api.shapes import Accepted, StartAgent
 from scripts import openapi
 from tests.asl.support import ROOT
-from workflows.engines.embedded import Connection, Running
-from workflows.engines.template import load_template
+from turnstile_agents.api import agents, keys, record
+from turnstile_agents.api.handler import METHODS, handler
+from turnstile_agents.api.problems import HttpRefusal
+from turnstile_agents.api.shapes import Accepted, StartAgent
+from turnstile_agents.events import AgentRequested, GivenId
+from turnstile_agents.record import AGENT_ID, Model
+from turnstile_cli.engines.embedded import Connection, Running
+from turnstile_cli.engines.template import load_template
 
 DOCUMENT = json.loads(openapi.DOCUMENT.read_text("utf-8"))
 RESOURCES = load_template(ROOT / "template.yaml")["Resources"]
@@ -91,7 +91,7 @@ def test_ids_are_what_the_events_take(key: str | None) -> None:
 # ---- Refusals
 
 
-@pytest.mark.parametrize("fault", [RuntimeError("the table burns"), Refused(418, "Teapot", "the table burns")])
+@pytest.mark.parametrize("fault", [RuntimeError("the table burns"), HttpRefusal(418, "Teapot", "the table burns")])
 def test_only_what_is_refused_tells_why(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
     def fail(*_arguments: Any) -> Accepted:
         raise fault
@@ -99,9 +99,9 @@ def test_only_what_is_refused_tells_why(monkeypatch: pytest.MonkeyPatch, fault: 
     monkeypatch.setattr(agents, "start", fail)
     status, body = answer(request("POST", "/agents", '{"prompt": "Hello"}'))
     assert body.keys() == {"error", "message"}
-    assert ("burns" in body["message"]) == isinstance(fault, Refused)
-    assert (status, body["error"]) == ((418, "Teapot") if isinstance(fault, Refused) else (500, "InternalError"))
-    assert isinstance(fault, Refused) or "request-7" in body["message"]
+    assert ("burns" in body["message"]) == isinstance(fault, HttpRefusal)
+    assert (status, body["error"]) == ((418, "Teapot") if isinstance(fault, HttpRefusal) else (500, "InternalError"))
+    assert isinstance(fault, HttpRefusal) or "request-7" in body["message"]
 
 
 def test_a_wrong_answer_is_our_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ def test_a_bus_that_takes_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     bus = SimpleNamespace(put_events=lambda **_: {"FailedEntryCount": 1, "Entries": entries})
     monkeypatch.setattr(record, "_events", lambda: bus)
     monkeypatch.setenv("BUS_NAME", "bus")
-    with pytest.raises(Refused, match="AgentRequested: ThrottlingException. Nothing was done") as refused:
+    with pytest.raises(HttpRefusal, match="AgentRequested: ThrottlingException. Nothing was done") as refused:
         record.put(AgentRequested(prompt="Hello"))
     assert refused.value.status == 503
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent.border import DEPTH, STORED_DEPTH, clean, cut, nests_deeper, plain, read_json, read_object
+from turnstile_agents.border import DEPTH, STORED_DEPTH, clean, cut, nests_deeper, plain, read_json, read_object
 
 HALF = "\ud83d"
 """Half of a surrogate pair: JSON can write it in plain ASCII, and UTF-8 cannot hold it."""

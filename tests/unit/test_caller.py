@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent.caller import Caller, caller_of, caller_of_input
+from turnstile_agents.caller import Caller, caller_of, caller_of_input
 
 
 @pytest.mark.parametrize(

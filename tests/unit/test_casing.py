@@ -6,7 +6,7 @@ from typing import Any
 import botocore.session
 import pytest
 
-from workflows.engines.casing import UnknownField, from_wire, to_wire
+from turnstile_cli.engines.casing import UnknownField, from_wire, to_wire
 
 SCHEMA = {"type": "object", "properties": {"fromCity": {"type": "string"}}, "Required": ["fromCity"]}
 INPUT = {"fromCity": "Oslo", "Via": [{"in_between": {"Deep": None}}]}

@@ -1,6 +1,8 @@
 """The commands that need no engine: an error is one line on stderr, and sets the exit status."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from agent.conversation import Item
-from agent.journal import Entry, read_entry, read_journal
-from agent.record import Model, PlanStep, Status
 from tests.unit.records import (
     COMMITTED,
     UNCERTAIN,
@@ -32,11 +31,14 @@ from tests.unit.records import (
     user,
 )
 from tests.unit.stacks import mock_stack, put
-from workflows import client
-from workflows.cli import agents, app, common
-from workflows.client import Stack, StackError
-from workflows.console import Lines, PlainConsole, Screen, print_json
-from workflows.stack_shapes import Change, Standing
+from turnstile_agents.conversation import Item
+from turnstile_agents.journal import Entry, read_entry, read_journal
+from turnstile_agents.record import Model, PlanStep, Status
+from turnstile_cli.cli import COMMANDS, agents, app, common, load_command
+from turnstile_cli.cli.console import Lines, PlainConsole, Screen, print_json
+from turnstile_cli.stack import client
+from turnstile_cli.stack.client import Stack, StackError
+from turnstile_cli.stack.shapes import Change, WatchedAgent
 
 
 @pytest.fixture(autouse=True)
@@ -443,7 +445,7 @@ def looking(monkeypatch: pytest.MonkeyPatch, *moves: Callable[[], None]) -> None
             raise KeyboardInterrupt
         move()
 
-    monkeypatch.setattr("workflows.client.time.sleep", sleep)
+    monkeypatch.setattr("turnstile_cli.stack.client.time.sleep", sleep)
 
 
 @pytest.fixture
@@ -487,7 +489,7 @@ def test_watching_all_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_table_of_all_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """Check that the columns that distinguish agents are complete, the others are cut, and each agent has one line."""
     name = f"child-{'0' * 32}"
-    agent = Standing(
+    agent = WatchedAgent(
         agent_id=name, status=Status.PLANNING, last_updated=NOON, agent="x", goal="Fly " * 40, step=7, waits_for="you"
     )
     console = PlainConsole(width=80)
@@ -600,3 +602,24 @@ def test_what_is_sent_is_cleaned(stack: Stack, command: list[str]) -> None:
     note = ["--note", HALF] if command[0] == "cancel" else []
     result = CliRunner().invoke(app, [*command, *note, "--no-wait"])
     assert (result.exit_code, result.exception) == (0, None)
+
+
+def test_the_help_imports_no_command() -> None:
+    heavy = ["boto3", "pydantic", "ministack", "jsonschema"]
+    code = (
+        "import sys; from typer.testing import CliRunner; from turnstile_cli.cli import app; "
+        "print(CliRunner().invoke(app, ['--help']).stdout); "
+        f"print('imported:', [name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "imported: []" in done.stdout
+    for name in COMMANDS:
+        assert f" {name} " in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_says_what_it_does(name: str) -> None:
+    result = CliRunner().invoke(app, [name, "--help"], terminal_width=200)
+    assert result.exit_code == 0
+    first = " ".join((load_command(name).help or "").split())
+    assert first and " ".join(result.stdout.split()).find(first[:40]) > 0

@@ -11,9 +11,6 @@ import boto3
 import pytest
 from botocore.stub import ANY, Stubber
 
-from agent.conversation import Item
-from agent.events import AgentRequested
-from agent.record import Decision, Status, Verdict
 from tests.unit.records import (
     COMMITTED,
     answered,
@@ -29,8 +26,11 @@ from tests.unit.records import (
     user,
 )
 from tests.unit.stacks import OUTPUTS, mock_stack, put
-from workflows import client
-from workflows.client import RequestRefused, Stack, StackError, TurnDied, UnknownAgent
+from turnstile_agents.conversation import Item
+from turnstile_agents.events import AgentRequested
+from turnstile_agents.record import Decision, Status, Verdict
+from turnstile_cli.stack import client
+from turnstile_cli.stack.client import RequestRefused, Stack, StackError, TurnDied, UnknownAgent
 
 DEFINITION = definition().model_dump_json(by_alias=True)
 TIMES = {
@@ -255,7 +255,7 @@ def test_the_refusal_of_another_event_is_ignored(stack: Stack, states: Stubber) 
 
 
 def test_an_event_that_nothing_comes_of(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workflows.client.CHECK_INTERVAL", 60)
+    monkeypatch.setattr("turnstile_cli.stack.client.CHECK_INTERVAL", 60)
     sent = stack.send_input("a-1", "hello")
     with pytest.raises(StackError, match=r"had no result within 0 seconds; look at the executions of .*AgentInput"):
         stack.wait_for(sent, timeout=0)

@@ -5,9 +5,6 @@ from typing import Any
 
 import pytest
 
-from agent.border import RESULT_LIMIT, STORED_DEPTH, nests_deeper
-from agent.conversation import Message, fold, known_result, pending_message, reason
-from agent.record import Answer, Call, CallResult, Outcome
 from tests.unit.records import (
     COMMITTED,
     UNCERTAIN,
@@ -25,6 +22,9 @@ from tests.unit.records import (
     use,
     user,
 )
+from turnstile_agents.border import RESULT_LIMIT, STORED_DEPTH, nests_deeper
+from turnstile_agents.conversation import Message, fold, known_result, pending_message, reason
+from turnstile_agents.record import Answer, Call, CallResult, Outcome
 
 KEY, ALTERNATIVE = "EFFECT#000002#0", "EFFECT#000002#0#ALT1"
 BOOKED = decided(2, decision("TOOL_USE", calls=[call("u1", "book")]), said(use("u1", "book")))

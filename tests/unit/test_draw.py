@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from workflows.cli import app
-from workflows.draw import ASL, DrawError, dot, mermaid, svg, way
-from workflows.graph import Box, Edge, Node, folded, graph, walked
-from workflows.machines import Machine, load_machines
-from workflows.stack_shapes import Execution, Run
-from workflows.trace import Visit
+from turnstile_cli.cli import app
+from turnstile_cli.files import ASL
+from turnstile_cli.machines.definition import Machine, load_machines
+from turnstile_cli.machines.draw import DrawError, dot, mermaid, svg, way
+from turnstile_cli.machines.graph import Box, Edge, Node, folded, graph, walked
+from turnstile_cli.machines.trace import Execution, Run, Visit
 
 MACHINES = load_machines(ASL)
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
@@ -314,7 +314,7 @@ def test_an_execution_of_an_unknown_machine_is_refused() -> None:
 
 
 def test_a_layout_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("workflows.draw.sysconfig.get_path", lambda _: str(tmp_path))
+    monkeypatch.setattr("turnstile_cli.machines.draw.sysconfig.get_path", lambda _: str(tmp_path))
     with pytest.raises(DrawError, match="could not be run: No such file"):
         svg([graph(SAMPLE)])
     program = tmp_path / "graphviz-pure"
@@ -350,7 +350,7 @@ def test_draw_of_an_unknown_machine_says_which_there_are() -> None:
 def test_trace_draws_the_way_of_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     turn = run("turnstile-AgentTurn", visit("ClaimTurn"), visit("LoadTurn", error="LeaseLost"), visit("TurnLost"))
     stack = SimpleNamespace(read_agent=lambda agent_id: [agent_id], executions=lambda items: items, run=lambda _: turn)
-    monkeypatch.setattr("workflows.cli.common.connect", lambda _: stack)
+    monkeypatch.setattr("turnstile_cli.cli.common.connect", lambda _: stack)
     file = tmp_path / "way.svg"
     result = CliRunner().invoke(app, ["trace", "agent-1", "--draw", str(file)])
     assert result.exit_code == 0, result.output

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from workflows.failure import failure
+from turnstile_cli.engines.failure import failure
 
 
 class History:

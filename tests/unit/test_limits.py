@@ -4,7 +4,7 @@ import datetime as dt
 import json
 from typing import Any
 
-from workflows.limits import EVENTS, EXPRESS_SECONDS, PAYLOAD, breaches, of_stack, uses
+from turnstile_cli.machines.limits import EVENTS, EXPRESS_SECONDS, PAYLOAD, breaches, of_stack, uses
 
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 LARGE = "x" * int(PAYLOAD * 0.81)

@@ -6,11 +6,6 @@ from typing import Any
 
 import pytest
 
-from agent.conversation import Item
-from agent.definition import TIMEOUT_MARGIN, Compensation, Definition
-from agent.errors import InvalidRecord, LeaseLost
-from load_recovery.load import LONGEST_BACK_OFF, load_recovery
-from load_recovery.shapes import Asked, Operator, Situation
 from tests.unit.records import (
     BOOK,
     CLAIM,
@@ -33,9 +28,14 @@ from tests.unit.records import (
     use,
     user,
 )
+from turnstile_agents.conversation import Item
+from turnstile_agents.definition import TIMEOUT_MARGIN, Compensation, Definition
+from turnstile_agents.errors import InvalidRecord, LeaseLost
+from turnstile_agents.load_recovery.load import LONGEST_BACK_OFF, load_recovery
+from turnstile_agents.load_recovery.shapes import LoadRecoveryInput, OperatorQuestion, Situation
 
 FIRST, SECOND, THIRD = "EFFECT#000002#0", "EFFECT#000002#1", "EFFECT#000004#0"
-TAKEN = Asked(agent_id="a-1", owner=CLAIM.owner, tried=False, order="", note="", by="", source="")
+TAKEN = LoadRecoveryInput(agent_id="a-1", owner=CLAIM.owner, tried=False, order="", note="", by="", source="")
 NOW = "2026-01-01T00:05:00Z"
 ASKED = {"record": "OPERATOR", "questionId": "4", "reminders": "1"}
 UNDO_BOOK = Compensation(tool="unbook", arguments={"booking": "id"})
@@ -57,7 +57,7 @@ def load(*items: Item, **fields: str) -> Situation:
 
 def hear(said: Any, *items: Item, **fields: str) -> Situation:
     """Load a record with an operator's answer."""
-    asked = Asked(**{**TAKEN.model_dump(exclude={"answer"}), "tried": True, "answer": said})
+    asked = LoadRecoveryInput(**{**TAKEN.model_dump(exclude={"answer"}), "tried": True, "answer": said})
     return load_asked(asked, definition_with_undo(), *items, **fields)
 
 
@@ -65,9 +65,9 @@ def load_with(found: Definition, *items: Item, **fields: str) -> Situation:
     return load_asked(TAKEN, found, *items, **fields)
 
 
-def load_asked(asked: Asked, found: Definition, *items: Item, **fields: str) -> Situation:
+def load_asked(asked: LoadRecoveryInput, found: Definition, *items: Item, **fields: str) -> Situation:
     failed = {"error": "TurnDied", "errorMessage": "It ended.", "lastUpdated": NOW, "step": "4", **fields}
-    operator = Operator(reminder_seconds=60, reminders=2)
+    operator = OperatorQuestion(reminder_seconds=60, reminders=2)
     above = {"ended": state(status="FAILED"), "works": state(status="PLANNING")}
     return load_recovery(asked, [*items, state(**failed)], lambda _, __: found, above.__getitem__, operator)
 
@@ -97,7 +97,7 @@ def test_an_agent_that_is_not_there() -> None:
             [],
             lambda _, __: definition(),
             dict[str, Item]().__getitem__,
-            Operator(reminder_seconds=1, reminders=0),
+            OperatorQuestion(reminder_seconds=1, reminders=0),
         )
 
 

@@ -7,13 +7,6 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from agent.conversation import Item
-from agent.definition import Definition
-from agent.errors import ContextTooLarge, EffectUncertain, InvalidRecord, LeaseLost
-from agent.record import CallResult, Outcome
-from agent.turn import Asked, Turn
-from load_turn.load import PAYLOAD_LIMIT, load_turn
-from read_reply.read import read_reply
 from tests.unit.records import (
     BOOK,
     CLAIM,
@@ -40,7 +33,14 @@ from tests.unit.records import (
     use,
     user,
 )
-from workflows.engines.casing import to_wire
+from turnstile_agents.conversation import Item
+from turnstile_agents.definition import Definition
+from turnstile_agents.errors import ContextTooLarge, EffectUncertain, InvalidRecord, LeaseLost
+from turnstile_agents.load_turn.load import PAYLOAD_LIMIT, load_turn
+from turnstile_agents.read_reply.read import read_reply
+from turnstile_agents.record import CallResult, Outcome
+from turnstile_agents.turn import ReadReplyInput, Turn
+from turnstile_cli.engines.casing import to_wire
 
 
 def load(
@@ -671,7 +671,7 @@ def hear(*words: str, journal: tuple[Item, ...] = ()) -> tuple[list[Item], list[
         assert turn.entry == "ASK_MODEL"
         assert len(json.dumps(turn.dump(), ensure_ascii=False).encode()) <= PAYLOAD_LIMIT
         reading = read_reply(
-            Asked(
+            ReadReplyInput(
                 agent=turn.agent,
                 tools=turn.tools,
                 delegates=turn.delegates,

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.record import Status
-from load_watch import load
-from load_watch.handler import handler
-from load_watch.load import Patience, Stale, Watch, count_run, find_stale
 from tests.unit.stacks import mock_stack, put
-from workflows.client import Stack
+from turnstile_agents.load_watch import load
+from turnstile_agents.load_watch.handler import handler
+from turnstile_agents.load_watch.load import Patience, Stale, Watch, count_run, find_stale
+from turnstile_agents.record import Status
+from turnstile_cli.stack.client import Stack
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 FREE = {
@@ -308,7 +308,7 @@ def test_the_longest_answer_fits_a_state(stack: Stack) -> None:
 def test_the_handler_reports_the_agents_that_wait_for_an_operator(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("load_watch.handler.reading_client", lambda: stack.dynamodb)
+    monkeypatch.setattr("turnstile_agents.load_watch.handler.reading_client", lambda: stack.dynamodb)
     monkeypatch.setenv("TABLE_NAME", stack.outputs.table_name)
     monkeypatch.setenv("STALE_MINUTES", "15")
     monkeypatch.setenv("APPROVAL_MINUTES", "60")

@@ -3,10 +3,10 @@
 from itertools import count
 from typing import Any
 
-from workflows.engines.adapt import Adapted
-from workflows.engines.elsewhere import Registered
-from workflows.engines.mocks import answers, on_mocks
-from workflows.machines import Machine
+from turnstile_cli.engines.adapt import Adapted
+from turnstile_cli.engines.elsewhere import Registered
+from turnstile_cli.local.mocks import answers, on_mocks
+from turnstile_cli.machines.definition import Machine
 
 
 class Told:

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterator
 
-from agent import errors
 from tests.asl.support import MACHINES, ROOT
-from workflows.engines.template import load_template
-from workflows.machines import State
+from turnstile_agents import errors
+from turnstile_cli.engines.template import load_template
+from turnstile_cli.machines.definition import State
 
 PAGE = (ROOT / "docs" / "operations.md").read_text("utf-8")
 

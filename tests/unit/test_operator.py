@@ -10,16 +10,17 @@ import pytest
 from botocore.stub import Stubber
 from typer.testing import CliRunner
 
-from agent.conversation import Item
-from agent.events import AgentError
-from agent.operator import EffectAnswer, OperatorDecision
-from agent.record import Status
 from tests.unit.records import definition, effect, state, user
 from tests.unit.stacks import OUTPUTS, mock_stack, put
-from workflows import cli, operator
-from workflows.cli import common
-from workflows.client import Stack, StackError, UnknownAgent
-from workflows.operator import Standing, decide, resume, wait_for_decision, wait_for_recovery
+from turnstile_agents.conversation import Item
+from turnstile_agents.events import AgentError
+from turnstile_agents.operator import EffectAnswer, OperatorDecision
+from turnstile_agents.record import Status
+from turnstile_cli import cli
+from turnstile_cli.cli import common
+from turnstile_cli.stack import operator
+from turnstile_cli.stack.client import Stack, StackError, UnknownAgent
+from turnstile_cli.stack.operator import Position, decide, resume, wait_for_decision, wait_for_recovery
 
 NOON, LATER = "2026-01-01T12:00:00Z", "2026-01-01T13:00:00Z"
 TURN, RECOVERY = "arn:turn", "arn:recovery"
@@ -30,7 +31,6 @@ BOOKED, MAILED = "EFFECT#000002#0", "EFFECT#000002#1"
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operator, "INTERVAL", 0.01)
     monkeypatch.setattr(operator, "CHECK_INTERVAL", 0.01)
-    monkeypatch.setattr("getpass.getuser", lambda: "ada")
 
 
 def stubbed(service: Any) -> Stubber:
@@ -77,7 +77,7 @@ def question(asked: str = NOON) -> Item:
 
 def answer(states: Stubber, decision: str, note: str = "", effects: list[dict[str, Any]] | None = None) -> None:
     """Let the waiting task accept this answer."""
-    by = {"by": "ada", "source": "com.agent.workflow"}
+    by = {"by": "ana", "source": "com.agent.workflow"}
     output = json.dumps({"decision": decision, "note": note, "effects": effects or [], **by}, ensure_ascii=False)
     states.add_response("send_task_success", {}, {"taskToken": f"token of {NOON}", "output": output})
 
@@ -104,7 +104,7 @@ def test_a_decision_answers_the_task_that_waits(stack: Stack, states: Stubber) -
     asking(stack)
     answer(states, "ABORT", "zu spät")
     before = decide(stack, "a-1", OperatorDecision.ABORT, "zu spät")
-    assert before == Standing(agent_id="a-1", step=1, updated=NOON, asked=NOON, execution=RECOVERY)
+    assert before == Position(agent_id="a-1", step=1, updated=NOON, asked=NOON, execution=RECOVERY)
 
 
 def uncertain(stack: Stack) -> None:
@@ -195,7 +195,7 @@ def test_a_decision_without_an_open_question(stack: Stack, states: Stubber) -> N
 
 
 def test_waiting_until_the_decision_is_in_the_journal(stack: Stack, states: Stubber) -> None:
-    before = Standing("a-1", step=1, updated=NOON, asked=NOON, execution=RECOVERY)
+    before = Position("a-1", step=1, updated=NOON, asked=NOON, execution=RECOVERY)
     asking(stack)
     for _ in range(2):
         owner_is(states, RECOVERY, "RUNNING")
@@ -215,7 +215,7 @@ def test_waiting_until_the_decision_is_in_the_journal(stack: Stack, states: Stub
 def test_an_operator_is_asked_again(stack: Stack) -> None:
     asking(stack)
     put(stack, question(LATER))
-    wait_for_decision(stack, Standing("a-1", step=1, updated=NOON, asked=NOON, execution=RECOVERY))
+    wait_for_decision(stack, Position("a-1", step=1, updated=NOON, asked=NOON, execution=RECOVERY))
 
 
 def test_a_recovery_that_dies_of_the_decision(stack: Stack, states: Stubber) -> None:
@@ -224,14 +224,14 @@ def test_a_recovery_that_dies_of_the_decision(stack: Stack, states: Stubber) -> 
     with pytest.raises(
         StackError, match=r"^Agent a-1 has not changed; its recovery arn:recovery failed. States.Runtime: no path$"
     ):
-        wait_for_decision(stack, Standing("a-1", step=1, updated=NOON, asked=NOON, execution=RECOVERY))
+        wait_for_decision(stack, Position("a-1", step=1, updated=NOON, asked=NOON, execution=RECOVERY))
 
 
 def test_waiting_is_bounded(stack: Stack, states: Stubber) -> None:
     asking(stack)
     owner_is(states, RECOVERY, "RUNNING")
     with pytest.raises(StackError, match="Recovery has not moved agent a-1 in 0 seconds; `turnstile trace a-1`"):
-        wait_for_decision(stack, Standing("a-1", step=1, updated=NOON, asked=NOON, execution=RECOVERY), timeout=0)
+        wait_for_decision(stack, Position("a-1", step=1, updated=NOON, asked=NOON, execution=RECOVERY), timeout=0)
 
 
 def test_the_command_follows_the_agent(stack: Stack, states: Stubber, monkeypatch: pytest.MonkeyPatch) -> None:

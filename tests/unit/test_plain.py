@@ -9,16 +9,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from agent.plain import visible, visible_json, visible_lines
-from agent.record import Call, Decision
-from load_recovery.texts import texts
 from tests.unit.records import call, came, decided, decision, effect, said, state, use, user
 from tests.unit.test_cli import NOON, bus, looking, nothing_runs_here, run, stack, standing, store
-from workflows.cli import agents, app
-from workflows.client import Stack, StackError
-from workflows.console import PlainConsole, Screen
-from workflows.stack_shapes import Execution, Run
-from workflows.trace import Visit
+from turnstile_agents.load_recovery.texts import texts
+from turnstile_agents.plain import visible, visible_json, visible_lines
+from turnstile_agents.record import Call, Decision
+from turnstile_cli.cli import agents, app
+from turnstile_cli.cli.console import PlainConsole, Screen
+from turnstile_cli.machines.trace import Execution, Run, Visit
+from turnstile_cli.stack.client import Stack, StackError
 
 __all__ = ["nothing_runs_here", "stack"]
 CONTROLS = [
@@ -103,7 +102,7 @@ def test_no_command_lets_a_control_character_through(
     bus(stack)
     looking(monkeypatch, lambda: None)
     monkeypatch.setattr(agents, "_somebody_is_there", lambda: True)
-    monkeypatch.setattr("workflows.verify.time.sleep", lambda _: None)
+    monkeypatch.setattr("turnstile_cli.verify.time.sleep", lambda _: None)
     result = run(*command, typed="n\n")
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert result.output

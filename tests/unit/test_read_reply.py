@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from agent.definition import Limits, Tool
-from agent.record import AGENT_ID, PlanStep, Status
-from agent.turn import Asked, Pending, Reading
-from read_reply.read import read_reply
 from tests.unit.records import BOOK, LOOK, agent, said, use
+from turnstile_agents.definition import Limits, Tool
+from turnstile_agents.read_reply.read import read_reply
+from turnstile_agents.record import AGENT_ID, PlanStep, Status
+from turnstile_agents.turn import Pending, Reading, ReadReplyInput
 
 
 def reply(*blocks: dict[str, Any], stop: str = "tool_use", tokens: tuple[int, int] = (100, 10)) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def read(
     **fields: Any,
 ) -> Reading:
     return read_reply(
-        Asked(
+        ReadReplyInput(
             agent=agent(**fields),
             tools=tools or [LOOK, BOOK],
             delegates=list(delegates),

@@ -4,12 +4,10 @@ import re
 import shlex
 
 import pytest
-import typer
-from typer.core import TyperGroup
 
 from scripts.readme import README, current, paths_table, picture
-from workflows.cli import app
-from workflows.scenarios import load_scenarios
+from turnstile_cli.cli import load_command
+from turnstile_cli.models.scenarios import load_scenarios
 
 ROOT = README.parent
 COMMAND = re.compile(r"`turnstile ([^`]+)`|^(?:\$ )?turnstile (.+)$", re.MULTILINE)
@@ -38,9 +36,7 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_what_a_page_says_to_type_is_understood(words: list[str]) -> None:
-    group = typer.main.get_command(app)
-    assert isinstance(group, TyperGroup)
     name, *arguments = words
-    command = group.commands[name]
+    command = load_command(name)
     if arguments and not any("|" in word for word in arguments):  # a name without arguments only mentions the command
         command.make_context(name, arguments)

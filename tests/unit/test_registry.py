@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.definition import Compensation, Definition, Limits
 from tests.unit.stacks import mock_stack
-from workflows.client import Stack, StackError
-from workflows.registry import AgentFileError, latest_definition, read_agent_file, register, settlings
-from workflows.scenarios import AGENTS
+from turnstile_agents.definition import Compensation, Definition, Limits
+from turnstile_cli.files import AGENTS
+from turnstile_cli.stack.client import Stack, StackError
+from turnstile_cli.stack.registry import AgentFileError, latest_definition, read_agent_file, register, settlings
 
 INLINE: dict[str, Any] = {
     "name": "look",
@@ -163,7 +163,7 @@ def test_two_registrations_at_once(stack: Stack, write: Write, monkeypatch: pyte
     path = write(FILE)
     register(stack, path)
     # The slower registration has read an older version than the table has now.
-    monkeypatch.setattr("workflows.registry.latest_definition", lambda *_: None)
+    monkeypatch.setattr("turnstile_cli.stack.registry.latest_definition", lambda *_: None)
     with pytest.raises(StackError, match="at the same time; nothing was written"):
         register(stack, write({**FILE, "instructions": "You look otherwise."}))
     assert stored(stack) == ["LATEST", "VERSION#000001"]
@@ -272,7 +272,7 @@ def test_a_tool_beside_the_file(stack: Stack, tmp_path: Path, write: Write, monk
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the file changes within one second
     source = """
 from pydantic import BaseModel
-from agent.tool import tool
+from turnstile_agents.decorator import tool
 
 class Place(BaseModel):
     {field}: str

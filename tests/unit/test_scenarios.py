@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.record import Status
-from workflows.scenarios import ScenarioError, load_scenario, load_scenarios
+from turnstile_agents.record import Status
+from turnstile_cli.models.scenarios import ScenarioError, load_scenario, load_scenarios
 
 GOOD = """
 title: Books a flight

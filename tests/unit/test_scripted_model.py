@@ -8,16 +8,23 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from agent.record import Status
-from workflows.scenarios import Child, Expected, Reply, Scenario, ToolCall, Usage
-from workflows.scripted_model import ScriptedModel
+from turnstile_agents.record import Status
+from turnstile_cli.models.scenarios import (
+    Expected,
+    Scenario,
+    ScenarioChild,
+    ScenarioReply,
+    ScenarioToolCall,
+    ScenarioUsage,
+)
+from turnstile_cli.models.scripted import ScriptedModel
 
 TOOLS = {"tools": [{"toolSpec": {"name": "book", "inputSchema": {"json": {"type": "object"}}}}]}
 USE = {"toolUse": {"toolUseId": "call-0-0", "name": "book", "input": {"fromCity": "Oslo"}}}
 HELLO = {"role": "user", "content": [{"text": "To Rome"}]}
 
 
-def scenario(name: str, prompt: str, *replies: Reply) -> Scenario:
+def scenario(name: str, prompt: str, *replies: ScenarioReply) -> Scenario:
     expected = Expected(status=Status.FAILED, states=["AskModel"])
     return Scenario(name=name, title=name, prompt=prompt, replies=list(replies), expect=expected)
 
@@ -27,17 +34,28 @@ def client() -> Iterator[Any]:
     rome = scenario(
         "rome",
         "To Rome",
-        Reply(
+        ScenarioReply(
             text="I book.",
-            tools=[ToolCall(name="book", input={"fromCity": "Oslo"}), ToolCall(name="book", input={"Via": {"a_B": 1}})],
-            usage=Usage(input_tokens=11, output_tokens=7),
+            tools=[
+                ScenarioToolCall(name="book", input={"fromCity": "Oslo"}),
+                ScenarioToolCall(name="book", input={"Via": {"a_B": 1}}),
+            ],
+            usage=ScenarioUsage(input_tokens=11, output_tokens=7),
         ),
-        Reply(text="Booked."),
-        Reply(text="", stop_reason="max_tokens"),
+        ScenarioReply(text="Booked."),
+        ScenarioReply(text="", stop_reason="max_tokens"),
     )
-    faults = scenario("faults", "Try", Reply(text="At last", faults=["throttle", "unavailable", "timeout", "rubbish"]))
+    faults = scenario(
+        "faults", "Try", ScenarioReply(text="At last", faults=["throttle", "unavailable", "timeout", "rubbish"])
+    )
     rome = rome.model_copy(
-        update={"children": [Child(prompt="Only the hotel", replies=[Reply(text="A room."), Reply(text="Taken.")])]}
+        update={
+            "children": [
+                ScenarioChild(
+                    prompt="Only the hotel", replies=[ScenarioReply(text="A room."), ScenarioReply(text="Taken.")]
+                )
+            ]
+        }
     )
     with ScriptedModel([rome, faults]) as model:
         yield boto3.client(

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 import pytest
 from typer.testing import CliRunner
 
-from agent.border import DEPTH, RESULT_LIMIT
-from agent.conversation import Item
-from agent.operator import RESULT_UNKNOWN
 from tests.unit.records import effect, state, user
 from tests.unit.stacks import mock_stack, put
-from workflows import cli, settle
-from workflows.cli import common
-from workflows.client import Stack, StackError, UnknownAgent
+from turnstile_agents.border import DEPTH, RESULT_LIMIT
+from turnstile_agents.conversation import Item
+from turnstile_agents.operator import RESULT_UNKNOWN
+from turnstile_cli import cli
+from turnstile_cli.cli import common
+from turnstile_cli.stack import settle
+from turnstile_cli.stack.client import Stack, StackError, UnknownAgent
 
 BOOKED, CANCELLED = "EFFECT#000002#0", "EFFECT#000002#0#UNDO#1"
 SAYS_YES = "An operator says that the call took effect, by ana (claimed)."

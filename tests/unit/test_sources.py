@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_document
 
-from agent.events import API_SOURCE, EVENTS, SOURCE
 from tests.asl.support import ROOT
-from workflows.engines.template import load_template
+from turnstile_agents.events import API_SOURCE, EVENTS, SOURCE
+from turnstile_cli.engines.template import load_template
 
 RESOURCES = load_template(ROOT / "template.yaml")["Resources"]
 BUS = "arn:aws:events:us-east-1:123456789012:event-bus/AgentWorkflowBus"

@@ -10,8 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
-from workflows.engines.errors import EngineError
-from workflows.engines.template import BUCKET, UNKNOWN_TYPES, load_template, package, without_unknown_types, zip_folder
+from turnstile_cli.engines.errors import EngineError
+from turnstile_cli.engines.template import (
+    BUCKET,
+    UNKNOWN_TYPES,
+    load_template,
+    package,
+    without_unknown_types,
+    zip_folder,
+)
 
 MACHINE = """
 StartAt: Only

@@ -16,12 +16,12 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from agent import once
-from agent import tool as module
-from agent.border import RESULT_LIMIT
-from agent.dynamodb import client
-from agent.errors import ToolOutcomeUnknown, ToolRejected, ToolUnavailable
-from agent.tool import ToolCall, tool
+from turnstile_agents import decorator as module
+from turnstile_agents import once
+from turnstile_agents.border import RESULT_LIMIT
+from turnstile_agents.decorator import ToolCall, tool
+from turnstile_agents.dynamodb import client
+from turnstile_agents.errors import ToolOutcomeUnknown, ToolRejected, ToolUnavailable
 
 FUNCTIONS = Path(module.__file__).parents[1]
 EVENT = {"agentId": "agent-1", "key": "agent-1#EFFECT#000002#0", "input": {"title": "hello"}}
@@ -224,7 +224,7 @@ def logged() -> io.StringIO:
 
 
 def test_a_tool_that_reads_does_not_pay_for_boto3() -> None:
-    code = "import sys, agent.tool; sys.exit('boto3' in sys.modules or 'aws_xray_sdk' in sys.modules)"
+    code = "import sys, turnstile_agents.decorator; sys.exit('boto3' in sys.modules or 'aws_xray_sdk' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(FUNCTIONS)}, check=True)
 
 

@@ -4,7 +4,7 @@ import datetime as dt
 import json
 from typing import Any
 
-from workflows.trace import Visit, transitions, visits
+from turnstile_cli.machines.trace import Visit, transitions, visits
 
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 

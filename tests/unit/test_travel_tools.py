@@ -8,9 +8,6 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
 from moto import mock_aws
 
-from agent import once
-from agent.dynamodb import client
-from agent.errors import ToolOutcomeUnknown, ToolRejected, ToolUnavailable
 from tools import inventory
 from tools.book_flight.handler import handler as book_flight
 from tools.book_flight_partner.handler import handler as book_flight_partner
@@ -18,6 +15,9 @@ from tools.cancel_flight.handler import handler as cancel_flight
 from tools.find_booking.handler import handler as find_booking
 from tools.flights import CITIES, SEATS, TIMETABLE, BookFlight, from_item, sample_flights
 from tools.get_flight_info.handler import handler as get_flight_info
+from turnstile_agents import once
+from turnstile_agents.dynamodb import client
+from turnstile_agents.errors import ToolOutcomeUnknown, ToolRejected, ToolUnavailable
 
 TODAY = dt.date(2026, 11, 23)
 TOMORROW = "2026-11-24"

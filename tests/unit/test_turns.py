@@ -7,11 +7,6 @@ from typing import Any
 import botocore.session
 import pytest
 
-from agent.conversation import Item
-from agent.record import CallResult, Decision, Outcome, Verdict
-from agent.turn import Agent, Asked, Turn
-from load_turn.load import load_turn
-from read_reply.read import read_reply
 from tests.unit.records import (
     BOOK,
     CLAIM,
@@ -32,8 +27,13 @@ from tests.unit.records import (
     use,
     user,
 )
-from workflows.converse_rules import refusal
-from workflows.engines.casing import to_wire
+from turnstile_agents.conversation import Item
+from turnstile_agents.load_turn.load import load_turn
+from turnstile_agents.read_reply.read import read_reply
+from turnstile_agents.record import CallResult, Decision, Outcome, Verdict
+from turnstile_agents.turn import ReadReplyInput, Turn, TurnAgent
+from turnstile_cli.engines.casing import to_wire
+from turnstile_cli.models.converse_rules import refusal
 
 SHAPE = botocore.session.get_session().get_service_model("bedrock-runtime").operation_model("Converse").input_shape
 TEXTS = [
@@ -101,7 +101,7 @@ class Play:
         self.inputs: list[Item] = []
         self.children: dict[str, str] = {}
         """The end of each child that was begun; empty while it works."""
-        self.foretold: Agent | None = None
+        self.foretold: TurnAgent | None = None
         self.seen: set[str] = set()
         """The kinds of turns that have come."""
 
@@ -169,7 +169,7 @@ class Play:
             "StopReason": self.rng.choice(["tool_use"] * 8 + ["max_tokens", "end_turn", "content_filtered"]),
             "Usage": {"InputTokens": self.rng.randrange(100), "OutputTokens": self.rng.randrange(10)},
         }
-        asked = Asked(
+        asked = ReadReplyInput(
             agent=turn.agent,
             tools=turn.tools,
             delegates=turn.delegates,

@@ -10,8 +10,7 @@ import pytest
 from botocore.stub import Stubber
 from typer.testing import CliRunner
 
-from agent.conversation import Item
-from agent.record import FINISHED, Answer, Call, CallResult, Decision, Outcome, Status
+from agents.travel.sample import inventory_findings
 from tests.unit.records import (
     COMMITTED,
     UNCERTAIN,
@@ -32,11 +31,13 @@ from tests.unit.records import (
     user,
 )
 from tests.unit.stacks import OUTPUTS, mock_stack, put
-from workflows import cli
-from workflows import verify as module
-from workflows.cli import common
-from workflows.client import Stack, UnknownAgent
-from workflows.verify import Kind, family_findings, findings, inventory_findings, verify
+from turnstile_agents.conversation import Item
+from turnstile_agents.record import FINISHED, Answer, Call, CallResult, Decision, Outcome, Status
+from turnstile_cli import cli
+from turnstile_cli import verify as module
+from turnstile_cli.cli import common
+from turnstile_cli.stack.client import Stack, UnknownAgent
+from turnstile_cli.verify import Kind, family_findings, findings, verify
 
 Record = dict[str, dict[str, str]]
 """An agent's items by `record`, for a test to break."""
@@ -349,7 +350,7 @@ def changed(items: Record, changes: Changes) -> Record:
 
 
 def told(items: Record, over: dict[str, str] | None = None) -> set[tuple[str, str]]:
-    return {(finding.kind.value, finding.record) for finding in findings(items.values(), over or {})}
+    return {(finding.kind, finding.record) for finding in findings(items.values(), over or {})}
 
 
 def results(*made: CallResult) -> dict[str, str]:
@@ -557,7 +558,7 @@ def test_two_kinds_of_doubt_about_an_alternative() -> None:
     """Check a call that may still take effect and that has an alternative: the alternative may be a second effect."""
     items = changed(failed_over(), {BOOKED: effect(BOOKED, "UNCERTAIN")})
     (found,) = findings(items.values())
-    assert found.kind is Kind.EFFECT_TWICE
+    assert found.kind == Kind.EFFECT_TWICE
     assert found.text.startswith("book is UNCERTAIN, but partner was tried after it. Check ")
 
 
@@ -595,7 +596,7 @@ def family(parent: Record, **children: tuple[str, str]) -> list[tuple[str, str, 
         for name, (status, updated) in children.items()
     }
     found = family_findings(parent.values(), lambda name, record: states.get(name) if record == "STATE" else None, NOW)
-    return [(each.agent_id, each.kind.value, each.record) for each in found]
+    return [(each.agent_id, each.kind, each.record) for each in found]
 
 
 LONG_AGO, JUST_NOW = "2026-01-01T11:00:00Z", "2026-01-01T11:59:30Z"
@@ -767,7 +768,7 @@ def test_the_inventory_and_the_ledger(
     flights: list[Item], bookings: list[Item], effects: list[Item], found: set[tuple[str, str, str]]
 ) -> None:
     made = inventory_findings(flights, bookings, effects)
-    assert {(each.agent_id, each.kind.value, each.record) for each in made} == found
+    assert {(each.agent_id, each.kind, each.record) for each in made} == found
 
 
 # ---- Reading
@@ -833,7 +834,7 @@ def test_a_dead_owner_and_a_foreign_booking(stack: Stack, states: Stubber, agent
     place(stack, "BookingsTableName", {**booking(CANCEL, number="BK-2", flight="TS2"), "key": f"b#{CANCEL}"})
     for _ in range(2):
         states.add_client_error("describe_execution", "ExecutionDoesNotExist")
-    found = {(each.agent_id, each.kind.value, each.record) for each in verify(stack, agent_id).findings}
+    found = {(each.agent_id, each.kind, each.record) for each in verify(stack, agent_id).findings}
     own = {("a-1", "LEASE_DEAD", "STATE"), ("a-1", "BOOKING_UNDECIDED", "BK-1")}
     others = {("b", "BOOKING_UNDECIDED", "BK-2"), ("", "SEATS_WRONG", "TS1"), ("", "SEATS_WRONG", "TS2")}
     assert found == own | (set() if agent_id else others)
@@ -858,7 +859,7 @@ def test_a_finding_that_a_second_look_does_not_confirm_is_not_told(
 ) -> None:
     """Check a record whose two items were read before and after a checkpoint."""
     store(stack, changed(finished(), {"STATE": {"step": "5", "modelCalls": "3"}}))
-    monkeypatch.setattr("workflows.verify.time.sleep", lambda _: store(stack, finished()))
+    monkeypatch.setattr("turnstile_cli.verify.time.sleep", lambda _: store(stack, finished()))
     assert verify(stack).findings == []
 
 

@@ -5,9 +5,6 @@ from typing import Any
 
 import pytest
 
-from agent.conversation import Item
-from agent.record import CallResult, Outcome
-from agent.view import AgentView, public_view
 from tests.unit.records import (
     COMMITTED,
     UNCERTAIN,
@@ -30,6 +27,9 @@ from tests.unit.records import (
     use,
     user,
 )
+from turnstile_agents.conversation import Item
+from turnstile_agents.record import CallResult, Outcome
+from turnstile_agents.view import AgentView, public_view
 
 REJECTED = CallResult(
     outcome=Outcome.REJECTED,

@@ -1,8 +1,8 @@
 """Lambda: the tool book_flight_partner, the alternative to book_flight."""
 
-from agent.tool import ToolCall, tool
 from tools.flights import BookFlight, Booking
 from tools.inventory import book
+from turnstile_agents import ToolCall, tool
 
 
 @tool(effect="write")

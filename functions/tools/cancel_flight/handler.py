@@ -1,8 +1,8 @@
 """Lambda: the tool cancel_flight, the compensation of book_flight."""
 
-from agent.tool import ToolCall, tool
 from tools.flights import Booking, CancelFlight
 from tools.inventory import cancel
+from turnstile_agents import ToolCall, tool
 
 
 @tool(effect="write")

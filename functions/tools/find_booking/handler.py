@@ -1,8 +1,8 @@
 """Lambda: the tool find_booking, the look-up for calls whose outcome is unknown."""
 
-from agent.tool import tool
 from tools.flights import CallLookUp, CallOutcome
 from tools.inventory import find_call
+from turnstile_agents import tool
 
 
 @tool(effect="read")

@@ -1,8 +1,8 @@
 """Lambda: the tool get_flight_info."""
 
-from agent.tool import tool
 from tools.flights import FlightInfo, Trip
 from tools.inventory import reject_past, sale
+from turnstile_agents import tool
 
 
 @tool(effect="read")

@@ -6,9 +6,9 @@ from typing import Any, NoReturn
 import botocore.session
 from botocore.model import Shape
 
-from workflows.engines.casing import from_wire, to_wire
-from workflows.scenarios import load_scenarios
-from workflows.scripted_model import Refused, Script
+from turnstile_cli.engines.casing import from_wire, to_wire
+from turnstile_cli.models.scenarios import load_scenarios
+from turnstile_cli.models.scripted import Script, ScriptedError
 
 
 def handler(event: dict[str, Any], _context: object) -> Any:
@@ -16,7 +16,7 @@ def handler(event: dict[str, Any], _context: object) -> Any:
     asked, answered = _shapes()
     try:
         return from_wire(_script().answer(to_wire(event, asked)), answered)
-    except Refused as refused:
+    except ScriptedError as refused:
         fail(f"BedrockRuntime.{refused.name}", str(refused))
 
 

@@ -1,1 +1,0 @@
-"""The code that the Lambdas share: the record, decisions, events, errors and the tool decorator."""

@@ -1,0 +1,174 @@
+"""The journal for people: one entry per step, with inputs, the model's texts, decisions and results."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from turnstile_agents.border import read_json, read_object
+from turnstile_agents.caller import Caller, caller_of, caller_of_input
+from turnstile_agents.conversation import SYSTEM_NOTE, Item, reason
+from turnstile_agents.record import CallResult, Decision, Model, Outcome, RecoveryAction, Status, Verdict
+from turnstile_agents.turn import Usage
+
+Role = Literal["user", "assistant", "tool_output"]
+_NOTHING: Mapping[str, Item] = MappingProxyType({})
+
+
+class Words(Model):
+    """A text that a user sent to the agent."""
+
+    text: str
+    caller: Annotated[Caller | None, Field(description="The caller, if the event named one")] = None
+
+
+class Ruling(Model):
+    """The decision about calls that waited for approval."""
+
+    decision: Verdict
+    note: str
+    caller: Annotated[Caller | None, Field(description="The caller, if the event named one")] = None
+
+    @property
+    def text(self) -> str:
+        """The decision and its note in one line."""
+        return f"{self.decision}: {self.note}" if self.note else str(self.decision)
+
+
+class Recovery(Model):
+    """The decision of a recovery."""
+
+    action: RecoveryAction
+    status: Annotated[Status, Field(description="The status that it left the agent in")]
+    reason: Annotated[str, Field(description="The error's name")]
+    note: Annotated[str, Field(description="The operator's note")]
+    by: Annotated[str, Field(description="The operator's name; empty if no operator decided")]
+    source: Annotated[str, Field(description="The Source of the operator's answer; empty if no operator decided")]
+    text: Annotated[str, Field(description="The text for the model")]
+    question: Annotated[str, Field(description="The question to the user")]
+
+
+class Entry(Model):
+    """One step of the journal."""
+
+    step: int
+    who: Literal["USER", "MODEL", "TOOLS", "RECOVERY"]
+    at: str
+    execution: Annotated[str, Field(description="The ARN of the execution that wrote it")]
+    heard: Annotated[list[Words], Field(description="The user's texts")] = []
+    ruling: Annotated[Ruling | None, Field(description="The decision about the calls before")] = None
+    reported: Annotated[list[str], Field(description="The reports of the agents that it delegated to")] = []
+    said: Annotated[list[str], Field(description="The model's texts beside its decision")] = []
+    uses: Annotated[
+        list[dict[str, Any]],
+        Field(description="The calls of the model, as {toolName, parameters}; empty in the JSON protocol"),
+    ] = []
+    decision: Decision | None = None
+    results: list[CallResult] = []
+    usage: Usage | None = None
+    recovery: Recovery | None = None
+
+
+def read_entry(item: Item, others: Mapping[str, Item] = _NOTHING) -> Entry:
+    """Read a STEP item. `others`: the agent's STATE and INPUT items by `record`, for the user's texts and the callers.
+
+    Raises ValueError, pydantic's own included, or KeyError if it is not a STEP item.
+    """
+    step, at, execution = int(item["record"].removeprefix("STEP#")), item["at"], item["execution"]
+    match item["who"]:
+        case "USER":
+            heard = [Words(text=item["text"], caller=caller_of(others["STATE"]) if "STATE" in others else None)]
+            return Entry(step=step, who="USER", at=at, execution=execution, heard=heard)
+        case "TOOLS":
+            return Entry(step=step, who="TOOLS", at=at, execution=execution, results=read_json(item["results"]))
+        case "MODEL":
+            messages = read_json(item["messages"])
+            inputs = [others[record] for record in read_json(item["inputs"]) if record in others]
+            heard = [
+                Words(text=read_object(each["detail"])["text"], caller=caller_of_input(each))
+                for each in inputs
+                if each["type"] == "AgentInputReceived"
+            ]
+            words = [each.text for each in heard]
+            told = [text for message in messages if message["Role"] == "user" for text in _texts(message["Content"])]
+            reported = any(each["type"] == "AgentStateUpdated" for each in inputs)
+            reply = [block for message in messages if message["Role"] == "assistant" for block in message["Content"]]
+            uses = [block["ToolUse"] for block in reply if "ToolUse" in block]
+            return Entry(
+                step=step,
+                who="MODEL",
+                at=at,
+                execution=execution,
+                heard=heard,
+                reported=[text.removeprefix(f"{SYSTEM_NOTE} ") for text in told if text not in words]
+                if reported
+                else [],
+                said=[block["Text"] for block in reply if "Text" in block],
+                uses=[{"toolName": use["Name"], "parameters": use["Input"]} for use in uses],
+                decision=Decision.model_validate(read_json(item["decision"])),
+                usage=Usage.model_validate(read_json(item["usage"])),
+            )
+        case "RECOVERY":
+            recovery = Recovery.model_validate({name: item[name] for name in Recovery.model_fields})
+            return Entry(step=step, who="RECOVERY", at=at, execution=execution, recovery=recovery)
+        case who:
+            raise ValueError(f"{item['record']} has who = {who!r}; known are USER, MODEL, TOOLS and RECOVERY")
+
+
+def read_journal(items: Iterable[Item]) -> list[Entry]:
+    """Read the entries among an agent's items, in order. STATE and INPUT items give the user's texts and callers."""
+    found = list(items)
+    others = {item["record"]: item for item in found if not item["record"].startswith("STEP#")}
+    entries = (read_entry(item, others) for item in found if item["record"].startswith("STEP#"))
+    inbox = [item for item in found if item["record"].startswith("INPUT#")]
+    return list(_with_rulings(sorted(entries, key=lambda entry: entry.step), _rulings(inbox)))
+
+
+def _rulings(inbox: Iterable[Item]) -> dict[str, Ruling]:
+    """Return the decisions by approval; the first decision about an approval counts."""
+    rulings: dict[str, Ruling] = {}
+    for item in sorted(inbox, key=lambda item: (item["time"], item["receivedAt"], item["record"])):
+        if item["type"] == "AgentDecisionGiven":
+            detail = read_object(item["detail"])
+            ruling = Ruling(decision=detail["decision"], note=detail.get("note", ""), caller=caller_of_input(item))
+            rulings.setdefault(detail["approvalId"], ruling)
+    return rulings
+
+
+def _with_rulings(entries: Iterable[Entry], rulings: Mapping[str, Ruling]) -> Iterator[Entry]:
+    """Yield the entries, each ruling with the entry that follows from it: results, or the model's reply to a refusal.
+
+    The entry that takes the input in comes after the results, which is too late for a reader.
+    """
+    asked = ""
+    for entry in entries:
+        if entry.recovery is None:
+            yield entry.model_copy(update={"ruling": rulings.get(asked)})
+            asked = entry.decision.waits_for if entry.decision and entry.decision.action == "ASK_APPROVAL" else ""
+        else:
+            yield entry
+
+
+def outcome_text(result: CallResult) -> str:
+    """Return the result of a call as text: its value as JSON, or its error."""
+    if result.outcome is Outcome.COMMITTED:
+        return json.dumps(result.value, ensure_ascii=False)
+    return f"{result.outcome}: {reason(result.message) or result.error}"
+
+
+def corrections(decision: Decision) -> list[str]:
+    """Return the texts that told the model what was wrong with its reply."""
+    wrong = [answer.text for answer in decision.answers if answer.error]
+    return wrong or ([decision.message] if decision.action == "INVALID" else [])
+
+
+def _texts(blocks: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the texts of a message, tool results included."""
+    for block in blocks:
+        for part in block.get("ToolResult", {}).get("Content", [block]):
+            if "Text" in part:
+                yield part["Text"]
+            elif "Json" in part:
+                yield json.dumps(part["Json"], ensure_ascii=False)

@@ -1,0 +1,15 @@
+"""ReadReply: turns the model's reply into a checked decision, or into a correction."""
+
+from typing import Any
+
+from turnstile_agents.log import logger
+from turnstile_agents.read_reply.read import read_reply
+from turnstile_agents.turn import ReadReplyInput
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
+    """Take an `Asked` and return a `Reading`. A wrong reply is not a failure: its decision says what was wrong."""
+    asked = ReadReplyInput.model_validate(event)
+    logger.append_keys(agentId=asked.agent.agent_id)
+    return read_reply(asked).dump()

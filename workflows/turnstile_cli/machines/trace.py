@@ -1,0 +1,141 @@
+"""Read an execution's history: which states it visited, with which data, for how long.
+
+Pure. Events have the shape of GetExecutionHistory. Iterations of a Map run side by side, so the events of different
+iterations alternate; `previousEventId` tells which events belong together.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from turnstile_agents.border import read_json
+from turnstile_agents.record import Model
+
+Event = Mapping[str, Any]
+
+_END_OF_MAP = ("MapStateSucceeded", "MapStateFailed", "MapStateAborted")
+_ATTEMPT = ("TaskScheduled", "LambdaFunctionScheduled", "ActivityScheduled")
+
+
+@dataclass
+class Visit:
+    """One visit of a state."""
+
+    state: str
+    kind: str
+    """Task, Map, Choice, …"""
+    entered: dt.datetime
+    input: Any
+    iteration: int | None = None
+    """The iteration of the Map around it, from 0; None outside a Map."""
+    seconds: float | None = None
+    """Its duration; None if the state was never left: it still runs, or the execution ended in it."""
+    output: Any = None
+    attempts: int = 0
+    """How often its task was tried."""
+    error: str = ""
+    """The last error in it, even if it was retried or caught."""
+    cause: str = ""
+
+    @property
+    def transitions(self) -> int:
+        """The number of its state transitions: a retry counts as one more."""
+        return max(self.attempts, 1)
+
+
+class Execution(Model):
+    """An execution of one of the stack's machines."""
+
+    arn: str
+    machine: str
+    status: str
+    started: dt.datetime
+    stopped: dt.datetime | None
+    input: Any
+    error: str
+    cause: str
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """The event that started it; empty if its input is no object."""
+        return self.input if isinstance(self.input, dict) else {}
+
+
+class Run(Model):
+    """An execution with the states that it visited."""
+
+    execution: Execution
+    visits: list[Visit]
+    transitions: Annotated[int, Field(description="State transitions, retries included")]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The place of an event in the machine."""
+
+    visit: Visit | None = None
+    """None between two states."""
+    iteration: int | None = None
+    around: "_Place | None" = None
+    """In an iteration: the place of its Map."""
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it is in a Map, but outside of the Map's iterations."""
+        return self.visit is not None and self.visit.kind == "Map"
+
+
+def visits(history: Iterable[Event]) -> list[Visit]:
+    """Return the visits of states in an execution, in the order in which the states were entered."""
+    found: list[Visit] = []
+    places = {0: _Place()}
+    for event in history:
+        kind, place = event["type"], places[event.get("previousEventId", 0)]
+        # In some engines, `previousEventId` of a Map's end, or of its next iteration, is an iteration's last state.
+        if kind in (*_END_OF_MAP, "MapIterationStarted") and place.around and not place.is_map:
+            place = place.around
+        if kind.endswith("StateEntered"):
+            details = event["stateEnteredEventDetails"]
+            visit = Visit(
+                state=details["name"],
+                kind=kind.removesuffix("StateEntered"),
+                entered=event["timestamp"],
+                input=json_value(details.get("input")),
+                iteration=place.iteration,
+            )
+            found.append(visit)
+            place = replace(place, visit=visit)
+        elif kind == "MapIterationStarted":
+            place = _Place(iteration=event["mapIterationStartedEventDetails"]["index"], around=place)
+        elif kind.startswith("MapIteration"):
+            place = place.around or place
+        elif place.visit:
+            _note(place.visit, event)
+            if kind.endswith("StateExited"):
+                place = replace(place, visit=None)
+        places[event["id"]] = place
+    return found
+
+
+def transitions(found: Iterable[Visit]) -> int:
+    """Return the number of state transitions that AWS would charge: states entered, retries included."""
+    return sum(visit.transitions for visit in found)
+
+
+def _note(visit: Visit, event: Event) -> None:
+    kind = event["type"]
+    visit.attempts += kind in _ATTEMPT
+    if kind.endswith("StateExited"):
+        visit.seconds = (event["timestamp"] - visit.entered).total_seconds()
+        visit.output = json_value(event["stateExitedEventDetails"].get("output"))
+    for name, details in event.items():
+        if name.endswith("EventDetails") and details.get("error"):
+            visit.error, visit.cause = details["error"], details.get("cause", "")
+
+
+def json_value(text: str | None) -> Any:
+    """Read the data of a state; None if the history was read without data."""
+    return None if text is None else read_json(text)

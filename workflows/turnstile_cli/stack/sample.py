@@ -1,0 +1,68 @@
+"""What the command line asks of the sample, besides its agents' files.
+
+The sample is a guest: `agents/travel/sample.py` does what `Sample` says, with its own tools and its own outputs of the
+stack. Nothing else here knows of flights.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol, cast
+
+from turnstile_agents.conversation import Item
+from turnstile_cli.files import ROOT
+from turnstile_cli.stack.client import Stack
+
+Held = dict[str, list[dict[str, Any]]]
+"""The rows of the sample's tables, by the table."""
+
+
+class Wrong(NamedTuple):
+    """What contradicts a ledger in the sample's tables."""
+
+    agent_id: str
+    """Empty if it belongs to no agent."""
+    kind: str
+    record: str
+    """The key of the item."""
+    text: str
+    """What is inconsistent, and what to do about it."""
+
+
+class Shown(NamedTuple):
+    """The sample's tables for a person."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    lines: list[str]
+    """Sentences below the table."""
+
+
+class Sample(Protocol):
+    """A sample: the world that its tools act on."""
+
+    def seed(self, stack: Stack, seats: int | None = None) -> None:
+        """Fill the tables of a new stack. `seats`: of every flight that has any; the sample's own number otherwise."""
+
+    def made_by(self, stack: Stack, agent_id: str) -> list[Item]:
+        """Return the items that the calls of an agent made."""
+
+    def wrong(self, stack: Stack, effects: Sequence[Item], agent_id: str | None) -> Iterator[Wrong]:
+        """Yield what contradicts the ledgers. With an agent's id, only what that agent made is compared."""
+
+    def held(self, stack: Stack) -> Held:
+        """Return what calls have made so far."""
+
+    def shown(self, held: Held) -> Shown:
+        """Lay out what `held` returned."""
+
+
+@cache
+def load_sample() -> Sample:
+    """Import the sample. Its modules come last in the search path, so that they hide no others."""
+    for folder in ("functions", "workflows"):
+        if (place := str(ROOT / folder)) not in sys.path:
+            sys.path.append(place)
+    return cast(Sample, import_module("agents.travel.sample"))
