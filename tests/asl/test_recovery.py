@@ -1,7 +1,6 @@
 """Routes of agent_recovery: each failure that may end a turn has a route."""
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from tests.asl.dynamodb import ENTRY, requests
 from tests.asl.services import called
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
 from turnstile_agents import errors
+from turnstile_agents.failures import FailureKind, kind_of
 from turnstile_agents.journal import Recovery
 from turnstile_agents.operator import OperatorDecision
 from turnstile_agents.record import FINISHED
@@ -97,9 +97,9 @@ def _states(machine: Machine, name: str) -> Iterator[State]:
 
 
 def _answer(classify: State, error: str) -> str:
-    """Return the state that an error's name leads to, without an operator's decision."""
+    """Return the state that an error leads to by its kind, without an operator's decision."""
     for rule in classify.fields["Choices"]:
-        if any(variable == "$.error" and fnmatchcase(error, text) for variable, text in _compared([rule])):
+        if ("$.kind", kind_of(error)) in _compared([rule]):
             return str(rule["Next"])
     return str(classify.fields["Default"])
 
@@ -154,29 +154,27 @@ def test_what_is_left_to_the_operator_is_a_failure_that_no_rule_names(
     assert list(failures_of_a_turn_are_classified(MACHINES["agent_recovery"])), "take it out of LEFT_TO_THE_OPERATOR"
 
 
-def _without(rule: int, *texts: str) -> Any:
-    """Return a change that takes comparisons with these texts out of one of ClassifyError's rules."""
+def _without(kind: FailureKind) -> Any:
+    """Return a change that takes the rule for a kind out of ClassifyError."""
 
     def change(state: dict[str, Any]) -> None:
-        parts = state["Choices"][rule]["Or"]
-        kept = [part for part in parts if not set(texts) & set(part.values())]
-        assert len(kept) == len(parts) - len(texts)
-        state["Choices"][rule]["Or"] = kept
+        kept = [rule for rule in state["Choices"] if rule.get("StringEquals") != kind]
+        assert len(kept) == len(state["Choices"]) - 1
+        state["Choices"] = kept
 
     return change
 
 
+def test_every_kind_has_a_rule_except_what_the_operator_decides() -> None:
+    [classify] = _states(MACHINES["agent_recovery"], "ClassifyError")
+    ruled = {text for variable, text in _compared(classify.fields["Choices"]) if variable == "$.kind"}
+    assert ruled == {*FailureKind} - {FailureKind.UNKNOWN}
+
+
 @catches(
-    Broken(failures_of_a_turn_are_classified, "agent_recovery", "ClassifyError", _without(8, "GivenUp")),
-    Broken(failures_of_a_turn_are_classified, "agent_recovery", "ClassifyError", _without(6, "EffectUncertain")),
-    Broken(what_may_pass_is_tried_again, "agent_recovery", "ClassifyError", _without(6, "Sandbox.*")),
-    Broken(what_may_pass_is_tried_again, "agent_recovery", "ClassifyError", _without(6, "EventBridge.*")),
-    Broken(
-        what_may_pass_is_tried_again,
-        "agent_recovery",
-        "ClassifyError",
-        _without(6, "BedrockRuntime.ThrottlingException"),
-    ),
+    Broken(failures_of_a_turn_are_classified, "agent_recovery", "ClassifyError", _without(FailureKind.FINAL)),
+    Broken(failures_of_a_turn_are_classified, "agent_recovery", "ClassifyError", _without(FailureKind.TOOL)),
+    Broken(what_may_pass_is_tried_again, "agent_recovery", "ClassifyError", _without(FailureKind.TRANSIENT)),
     Broken(
         decisions_are_routed,
         "agent_recovery",

@@ -10,6 +10,7 @@ from turnstile_agents.caller import caller_of_input
 from turnstile_agents.conversation import Item, is_words
 from turnstile_agents.definition import TIMEOUT_MARGIN, Definition, OnUnknown, ReadDefinition, Tool
 from turnstile_agents.errors import InvalidRecord, LeaseLost
+from turnstile_agents.failures import kind_of
 from turnstile_agents.family import ReadAbove, deserted
 from turnstile_agents.load_recovery.shapes import (
     LoadRecoveryInput,
@@ -99,6 +100,7 @@ def load_recovery(
     return Situation(
         agent=RecoveryAgent(**agent),
         error=visible(state["error"]),
+        kind=kind_of(state["error"]),
         record=step_record(int(state["step"]) + 1),
         # The cancellation is in the record, so a cancelled agent needs no valid answer.
         refused=bool(refusal) and not cancelled,

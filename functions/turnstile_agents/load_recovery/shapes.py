@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from turnstile_agents.definition import Limits, OnUnknown
+from turnstile_agents.failures import FailureKind
 from turnstile_agents.record import Model
 
 
@@ -113,6 +114,7 @@ class Situation(Model):
 
     agent: RecoveryAgent
     error: Annotated[str, Field(description="The error's name; a message to the operator carries it as an attribute")]
+    kind: Annotated[FailureKind, Field(description="The kind of that error")]
     record: Annotated[str, Field(description="The `record` of the entry that this recovery will write")]
     unsettled: list[Unsettled]
     calls_end_by: Annotated[str, Field(description="When no call of `unsettled` can be running any more, ISO 8601")]
