@@ -23,7 +23,7 @@ from turnstile_cli.engines.casing import UnknownField, from_wire, to_wire
 RESOURCE = "TURNSTILE_ADAPTER_RESOURCE"
 ENDPOINT = "TURNSTILE_ADAPTER_ENDPOINT"
 """The environment variable that names the service's URL; without it, boto3 finds the URL in the environment."""
-MODULE = "workflows/turnstile_cli/engines/adapters"
+MODULE = "turnstile_cli/engines/adapters"
 SERVICES = {"bedrockruntime": "bedrock-runtime", "sfn": "stepfunctions", "eventbridge": "events"}
 """boto3's names of the services whose name in Step Functions, that of the SDK for Java, is different."""
 PREFIXES = {
