@@ -84,7 +84,7 @@ $(SAM_READY):
 	@.venv-sam/bin/pip install --quiet "aws-sam-cli==$(SAM_VERSION)"
 	@touch $@
 
-# Renews both lock files: with it every package may be newer. What is deployed is what the tests run with.
+# Renews both lock files: every package may become newer. The functions get the versions that the tests run with.
 lock:
 	@test -d .venv-lock || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet "uv~=$(UV_VERSION).0"; }
 	$(LOCK) --upgrade pyproject.toml --group dev --output-file requirements.lock

@@ -189,7 +189,7 @@ def wait_for(stack: Stack, agent_id: str) -> dict[str, str]:
 
 def seats_for(stack: Stack, count: int) -> None:
     """Set the free seats of every flight that has any to `count`."""
-    table = stack.output("FlightsTableName")
+    table = stack.all_outputs["FlightsTableName"]
     pages = stack.dynamodb.get_paginator("scan").paginate(TableName=table)
     for flight in [item for page in pages for item in page["Items"] if item["seatsLeft"]["N"] != "0"]:
         stack.dynamodb.update_item(
@@ -202,7 +202,7 @@ def seats_for(stack: Stack, count: int) -> None:
 
 def count_bookings(stack: Stack) -> int:
     """Count the bookings that stand."""
-    pages = stack.dynamodb.get_paginator("scan").paginate(TableName=stack.output("BookingsTableName"))
+    pages = stack.dynamodb.get_paginator("scan").paginate(TableName=stack.all_outputs["BookingsTableName"])
     return sum(item["status"]["S"] == "BOOKED" for page in pages for item in page["Items"])
 
 

@@ -1,7 +1,7 @@
-"""Show the rooms of the two packages, and which imports which: `python scripts/rooms.py`. Exits with 1 on a wrong one.
+"""Show the rooms of the two packages, and which imports which. Exits with 1 on a wrong import.
 
-A room is a folder of a package, or the modules directly in it. FLOORS is the order: a room imports from rooms above it
-in the list, and modules import each other in no circle.
+A room is a folder of a package, or the modules directly in it. FLOORS lists the rooms from the lowest to the highest: a
+room imports only from lower ones. Modules import each other in no circle.
 """
 
 import ast

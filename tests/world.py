@@ -242,10 +242,10 @@ class World:
         bookings = self.scan("bookings")
         for booking in bookings:
             key = {"bookingId": {"S": booking["bookingId"]}}
-            self.stack.dynamodb.delete_item(TableName=self.stack.output("BookingsTableName"), Key=key)
+            self.stack.dynamodb.delete_item(TableName=self.stack.all_outputs["BookingsTableName"], Key=key)
         for flight_id in {booking["flightId"] for booking in bookings if booking["status"] != VOID}:
             self.stack.dynamodb.update_item(
-                TableName=self.stack.output("FlightsTableName"),
+                TableName=self.stack.all_outputs["FlightsTableName"],
                 Key={"flightId": {"S": flight_id}},
                 UpdateExpression="SET seatsLeft = seatsLeft + seatsSold, seatsSold = :none",
                 ExpressionAttributeValues={":none": {"N": "0"}},
@@ -253,7 +253,7 @@ class World:
 
     def scan(self, table: str, **only: Any) -> list[dict[str, str]]:
         """Return the items of `flights` or `bookings`, values as text."""
-        name = self.stack.output(f"{table.capitalize()}TableName")
+        name = self.stack.all_outputs[f"{table.capitalize()}TableName"]
         pages = self.stack.dynamodb.get_paginator("scan").paginate(TableName=name, **only)
         return [{k: str(next(iter(v.values()))) for k, v in item.items()} for page in pages for item in page["Items"]]
 

@@ -236,9 +236,7 @@ class Decision(Model):
     ends: Annotated[int, Field(description="1 if the agent ends when the turn closes on it, else 0")] = Field(
         default_factory=lambda decision: int(decision["closes_as"] in FINISHED)
     )
-    next_action: Annotated[Literal["NONE"], Field(description="NONE: no turn follows the one that closes on it")] = (
-        "NONE"
-    )
+    next_action: Annotated[Literal["NONE"], Field(description="NONE: no turn follows")] = "NONE"
     tool_use_id: Annotated[
         str, Field(description="The tool use of a built-in that is answered later; empty otherwise")
     ] = ""

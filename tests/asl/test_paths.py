@@ -103,7 +103,7 @@ def _result(task: State) -> Shape:
 
 
 def _item(request: Request) -> Shape:
-    """Return the shape of an existing item: all of its attributes, or those that the request asks for."""
+    """Return the shape of an existing item: all of its attributes, or the attributes that the request names."""
     attributes, models = ATTRIBUTES[request.record], SOMETIMES.get(request.record, {})
     if "ProjectionExpression" in request.fields:
         asked = {request.attribute(token) for token in request.tokens}

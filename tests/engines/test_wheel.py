@@ -11,7 +11,7 @@ import pytest
 from scripts.rooms import ROOT
 
 pytestmark = pytest.mark.xdist_group("engines")
-RUN = "import sys; from turnstile_cli.cli import app; app(args=sys.argv[1:])"
+TURNSTILE = "import sys; from turnstile_cli.cli import app; app(args=sys.argv[1:])"
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +26,11 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-def turnstile(site: Path, folder: Path, *arguments: str) -> str:
-    """Run the command from the wheel in a folder of its own; return what it prints."""
+def run(site: Path, folder: Path, code: str, *arguments: str) -> str:
+    """Run Python with the wheel's packages in a folder of its own; return what it prints."""
+    command = [sys.executable, "-c", code, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(site), "COLUMNS": "100"}
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -48,22 +42,17 @@ def test_it_holds_no_other_module(unpacked: Path) -> None:
 
 
 def test_its_command_is_its_own(unpacked: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(unpacked)}
     code = "import turnstile_agents as a, turnstile_cli.files as f; print(a.__file__, f.TEMPLATE, f.ASL, f.AGENTS)"
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    )
-    paths = [Path(each) for each in found.stdout.split()]
+    paths = [Path(each) for each in run(unpacked, tmp_path, code).split()]
     assert all(path.is_relative_to(unpacked) and path.exists() for path in paths)
-    assert " demo " in turnstile(unpacked, tmp_path, "--help")
-    assert "ClaimTurn" in turnstile(unpacked, tmp_path, "draw", "agent_turn")
+    assert " demo " in run(unpacked, tmp_path, TURNSTILE, "--help")
+    assert "ClaimTurn" in run(unpacked, tmp_path, TURNSTILE, "draw", "agent_turn")
 
 
 def test_its_demo_runs(unpacked: Path, tmp_path: Path) -> None:
-    assert "COMPLETED in " in turnstile(unpacked, tmp_path, "demo")
+    assert "COMPLETED in " in run(unpacked, tmp_path, TURNSTILE, "demo")
 
 
 def test_a_tool_imports_from_the_package(unpacked: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(unpacked)}
     code = "from turnstile_agents import ToolCall, ToolOutcomeUnknown, ToolRejected, ToolUnavailable, tool; print(tool)"
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert "function tool" in run(unpacked, tmp_path, code)

@@ -38,7 +38,7 @@ def live_stack() -> Stack:
     if OUTPUT not in {output["OutputKey"] for output in stacks[0].get("Outputs", [])}:
         pytest.fail(f"The stack {name} has no scripted model; deploy one with `make deploy-scripted`", pytrace=False)
     stack = Stack.named(name)
-    if not stack.dynamodb.scan(TableName=stack.output("FlightsTableName"), Limit=1)["Items"]:
+    if not stack.dynamodb.scan(TableName=stack.all_outputs["FlightsTableName"], Limit=1)["Items"]:
         load_sample().seed(stack)
     return stack
 

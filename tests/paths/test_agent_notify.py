@@ -123,7 +123,7 @@ def test_a_status_that_is_not_the_records_is_not_sent(world: World, status: Stat
 
 
 def test_a_message_about_an_unknown_agent_is_not_sent(world: World) -> None:
-    execution = world.run("agent_notify", changed(fresh("nobody"), Status.COMPLETED), kind="AgentStateUpdated")
+    execution = world.run("agent_notify", changed(fresh("unknown"), Status.COMPLETED), kind="AgentStateUpdated")
     assert states_of(world, execution) == ["ReadAgent", "RouteAgent", "NothingToTell"]
 
 

@@ -2,7 +2,8 @@
 
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -232,11 +233,7 @@ def test_a_second_call_that_is_rejected_is_told_in_the_tools_own_words(world: Wo
 
 def test_nothing_is_called_again_once_the_turns_failure_is_recorded(world: World, by_key: Scenario) -> None:
     name = fresh()
-    world.faults.put(Fault(agent_id=name, state="CallWriteTool", error="States.Timeout"))
-    request = AgentRequested(prompt=by_key.prompt, agent=by_key.agent, agent_id=name)
-    with world.faults.held(name, "ClaimEffect") as until_held:
-        world.stack.request(request)
-        until_held()
+    with recovery_held(world, by_key, name, "ClaimEffect"):
         late_failure(world, name)
     world.settle(name)
     assert (ledger(world, name), world.bookings(name)) == ([("000002#0", "book_flight", "FAILED")], [])
@@ -245,17 +242,23 @@ def test_nothing_is_called_again_once_the_turns_failure_is_recorded(world: World
 
 def test_the_turns_failure_counts_no_more_once_the_call_is_made_again(world: World, by_key: Scenario) -> None:
     name = fresh()
-    world.faults.put(Fault(agent_id=name, state="CallWriteTool", error="States.Timeout"))
-    request = AgentRequested(prompt=by_key.prompt, agent=by_key.agent, agent_id=name)
-    with world.faults.held(name, "CallAgain") as until_held:
-        world.stack.request(request)
-        until_held()
-        with pytest.raises(world.stack.dynamodb.exceptions.ConditionalCheckFailedException):
-            late_failure(world, name)
+    refused = world.stack.dynamodb.exceptions.ConditionalCheckFailedException
+    with recovery_held(world, by_key, name, "CallAgain"), pytest.raises(refused):
+        late_failure(world, name)
     world.settle(name, Status.COMPLETED)
     assert ledger(world, name) == [("000002#0", "book_flight", "COMMITTED")]
     assert len(world.bookings(name)) == 1
     world.assert_sound(name)
+
+
+@contextmanager
+def recovery_held(world: World, by: Scenario, name: str, state: str) -> Iterator[None]:
+    """Hold the recovery of an agent whose call timed out without effect at a state, while the context lasts."""
+    world.faults.put(Fault(agent_id=name, state="CallWriteTool", error="States.Timeout"))
+    with world.faults.held(name, state) as until_held:
+        world.stack.request(AgentRequested(prompt=by.prompt, agent=by.agent, agent_id=name))
+        until_held()
+        yield
 
 
 def late_failure(world: World, name: str) -> None:

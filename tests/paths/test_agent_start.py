@@ -51,7 +51,11 @@ def assert_no_record(world: World, agent_id: str) -> None:
         ({"parent": {**PARENT, "step": "STATE"}}, "RequestInvalid", "a `parent` with all of"),
         ({"parent": {**PARENT, "place": "0"}}, "RequestInvalid", "a `parent` with all of"),
         ({"parent": PARENT}, "RequestInvalid", "No decision of agent agent-0 at STEP#000002, place 0, delegates to"),
-        ({"prompt": "Fly", "agent": "nobody"}, "DefinitionUnknown", "No agent named nobody is registered. Register it"),
+        (
+            {"prompt": "Fly", "agent": "unknown"},
+            "DefinitionUnknown",
+            "No agent named unknown is registered. Register it",
+        ),
     ],
 )
 def test_a_bad_request_is_refused_in_words(world: World, detail: dict[str, Any], error: str, words: str) -> None:
@@ -144,7 +148,7 @@ def test_only_the_api_names_an_agent_after_a_key(world: World) -> None:
 def test_a_child_is_what_the_decision_of_its_parent_says_and_nothing_else(world: World) -> None:
     parent = standing(world, Status.WAITING_FOR_AGENT)
     request = world.delegate(parent, MOON, place=2, depth=2, tokens=5000, cost_micro_usd=70000)
-    forged = {"prompt": "Say BK-666.", "goal": "Deceive", "agent": "nobody", "requestId": "mine"}
+    forged = {"prompt": "Say BK-666.", "goal": "Deceive", "agent": "unknown", "requestId": "mine"}
     above = {**request["parent"], "depth": 0, "tokens": 10**9, "costMicroUsd": 10**9}
     execution = world.run("agent_start", {**request, **forged, "parent": above})
     assert execution["status"] == "SUCCEEDED"

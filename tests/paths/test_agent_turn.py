@@ -71,7 +71,7 @@ def test_a_redriven_execution_calls_no_tool_that_writes(tmp_path: Path) -> None:
         ({"step": 99}, "StepAhead"),
         ({"step": 3}, "AgentFinished"),
         ({"step": 3, "nextAction": "NONE"}, "AgentFinished"),
-        ({"agentId": "nobody", "step": 1}, "AgentUnknown"),
+        ({"agentId": "unknown", "step": 1}, "AgentUnknown"),
         ({"step": "two"}, "DynamoDb.ValidationException"),
     ],
 )

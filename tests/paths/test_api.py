@@ -120,7 +120,7 @@ def test_an_agent_without_an_id_gets_one(world: World, door: Door) -> None:
 def test_the_definition_is_the_one_that_was_named(world: World, door: Door) -> None:
     named = door.send("POST", "/agents", {"prompt": ANSWER, "agent": "travel"})
     assert world.wait(named.body["agentId"], bool)["agent"] == "travel"
-    unknown = new("nobody")
+    unknown = new("unknown")
     answer = door.send("POST", "/agents", {"prompt": ANSWER, "agent": unknown})
     assert_refused(answer, 404, "DefinitionUnknown", unknown, "turnstile register")
     assert world.stack.item(definition_key(unknown), "LATEST") is None
@@ -142,7 +142,7 @@ def test_an_id_that_only_turnstile_gives_is_refused(door: Door, agent_id: str) -
 
 @pytest.mark.parametrize("path", ["", "/journal"])
 def test_an_unknown_agent_cannot_be_read(door: Door, path: str) -> None:
-    assert_refused(door.send("GET", f"/agents/nobody{path}"), 404, "AgentUnknown", "nobody")
+    assert_refused(door.send("GET", f"/agents/unknown{path}"), 404, "AgentUnknown", "unknown")
 
 
 # ---- Invalid requests
@@ -360,7 +360,7 @@ def test_an_agent_that_waits_for_something_else_takes_no_input(
     ],
 )
 def test_an_unknown_agent_takes_nothing(door: Door, method: str, path: str, body: Any) -> None:
-    assert_refused(door.send(method, f"/agents/nobody{path}", body), 404, "AgentUnknown", "nobody")
+    assert_refused(door.send(method, f"/agents/unknown{path}", body), 404, "AgentUnknown", "unknown")
 
 
 # ---- Decisions

@@ -89,7 +89,7 @@ def status(engine: Embedded, authorization: str = "", path: str = "/agents") -> 
 
 def test_a_token_opens(engine: Embedded, issuer: str) -> None:
     assert status(engine, f"Bearer {token(issuer)}") == 200
-    assert status(engine, f"Bearer {token(issuer)}", "/agents/nobody") == 404
+    assert status(engine, f"Bearer {token(issuer)}", "/agents/unknown") == 404
 
 
 @pytest.mark.parametrize("path", ["/agents", "/agents/some", "/agents/some/journal", "/anything/else"])
@@ -123,9 +123,9 @@ APPROVE = {"decision": "APPROVE", "approvalId": "3"}
 @pytest.mark.parametrize(
     ("scope", "method", "path", "body"),
     [
-        ("agents/decide", "POST", "/agents/nobody/decisions", APPROVE),
-        ("agents/decide", "POST", "/agents/nobody/decisions", {"decision": "ABORT", "questionId": "1"}),
-        ("agents/cancel", "DELETE", "/agents/nobody", None),
+        ("agents/decide", "POST", "/agents/unknown/decisions", APPROVE),
+        ("agents/decide", "POST", "/agents/unknown/decisions", {"decision": "ABORT", "questionId": "1"}),
+        ("agents/cancel", "DELETE", "/agents/unknown", None),
     ],
 )
 def test_only_a_token_with_the_scope_decides_or_cancels(
@@ -139,8 +139,8 @@ def test_only_a_token_with_the_scope_decides_or_cancels(
 
 
 def test_start_and_input_need_no_scope(engine: Embedded, issuer: str) -> None:
-    assert send(engine, token(issuer), "POST", "/agents/nobody/input", {"text": "Hello"})[0] == 404
-    assert send(engine, token(issuer), "POST", "/agents", {"prompt": "Hello", "agent": "nobody"})[0] == 404
+    assert send(engine, token(issuer), "POST", "/agents/unknown/input", {"text": "Hello"})[0] == 404
+    assert send(engine, token(issuer), "POST", "/agents", {"prompt": "Hello", "agent": "unknown"})[0] == 404
 
 
 # ---- The caller

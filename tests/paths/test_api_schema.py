@@ -53,7 +53,7 @@ def check(case: Any, world: World) -> None:
     """Send a request and compare the answer with the document."""
     if isinstance(case.body, dict) and "prompt" in case.body:
         # No agent starts here: the scripted model does not know these prompts.
-        case.body["agent"] = "nobody"
+        case.body["agent"] = "unknown"
     if isinstance(case.query, dict):
         case.query.pop("nextToken", None)  # a valid token cannot be guessed
     # The embedded engine does not verify a signature; test_api.py shows that it must be present.

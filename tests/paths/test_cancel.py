@@ -158,4 +158,4 @@ def test_a_finished_agent_is_not_cancelled(world: World) -> None:
 
 
 def test_an_unknown_agent_is_not_cancelled(world: World) -> None:
-    assert cancel(world, "nobody")["error"] == "AgentUnknown"
+    assert cancel(world, "unknown")["error"] == "AgentUnknown"

@@ -40,7 +40,7 @@ def key(agent_id: str) -> dict[str, Any]:
             "aws-sdk-dynamodb-updateItem",
             {
                 "TableName": "AgentWorkflows",
-                "Key": key("nobody"),
+                "Key": key("unknown"),
                 "UpdateExpression": "SET a = :a",
                 "ConditionExpression": "attribute_exists(agentId)",
                 "ExpressionAttributeValues": {":a": {"S": "a"}},

@@ -52,8 +52,8 @@ def test_a_scenario_from_the_event_to_the_end(docker: Path, tmp_path: Path) -> N
         local.stack.wait_for(sent)
         *_, last = local.stack.watch(sent.agent_id)
         assert last.status is Status.COMPLETED
-        refused = local.stack.request(AgentRequested(prompt=found.prompt, agent="nobody"))
-        with pytest.raises(RequestRefused, match="nobody"):
+        refused = local.stack.request(AgentRequested(prompt=found.prompt, agent="unknown"))
+        with pytest.raises(RequestRefused, match="unknown"):
             local.stack.wait_for(refused)
     started, ended = [line for line in docker.read_text().splitlines() if line.startswith(("run", "rm"))]
     assert "--env DYNAMODB_ENDPOINT=http://127.0.0.2:" in started

@@ -275,8 +275,8 @@ def test_agents_by_status(stack: Stack) -> None:
 
 def test_an_unknown_agent(stack: Stack, states: Stubber) -> None:
     states.add_response("list_executions", {"executions": []})
-    with pytest.raises(UnknownAgent, match="There is no agent nobody in the stack turnstile"):
-        stack.read_agent("nobody")
+    with pytest.raises(UnknownAgent, match="There is no agent unknown in the stack turnstile"):
+        stack.read_agent("unknown")
     refuse(states, {"id": "e-1", "detail": {"agentId": "mine"}}, "DefinitionUnknown", "No agent named x is registered.")
     with pytest.raises(UnknownAgent, match=r"its request was refused. DefinitionUnknown: No agent named x"):
         stack.read_agent("mine")
@@ -434,4 +434,4 @@ def test_watching_is_bounded(stack: Stack) -> None:
 def test_watching_an_unknown_agent(stack: Stack, states: Stubber) -> None:
     states.add_response("list_executions", {"executions": []})
     with pytest.raises(UnknownAgent):
-        list(stack.watch("nobody"))
+        list(stack.watch("unknown"))

@@ -497,9 +497,9 @@ def test_what_is_left_is_shared_out_and_the_parent_keeps_a_share() -> None:
     ("use_", "fields", "words"),
     [
         (
-            use("u1", "delegate", **PART | {"agent": "nobody"}),
+            use("u1", "delegate", **PART | {"agent": "unknown"}),
             {},
-            "no agent nobody to delegate to. Agents: helper, other.",
+            "no agent unknown to delegate to. Agents: helper, other.",
         ),
         (use("u1", "delegate", agent="helper"), {}, "goal: Field required; prompt: Field required"),
         (use("u1", "delegate", **PART | {"goal": "x" * 1001}), {}, "goal: String should have at most 1000 characters"),

@@ -2,11 +2,10 @@
 
 import ast
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 
-from scripts.rooms import FLOORS, SOURCES, arrows, circle, imports, modules, room, upward
+from scripts.rooms import FLOORS, arrows, circle, imports, modules, room, upward
 
 KNOWN = modules()
 FOUND = imports(KNOWN)
@@ -30,11 +29,6 @@ def test_no_import_goes_in_a_circle() -> None:
 def test_the_sample_is_a_guest(word: str) -> None:
     files = [file for file in KNOWN.values() if word in file.read_text("utf-8")]
     assert files == [] and len(KNOWN) > 90
-
-
-def test_the_packages_stand_in_their_sources() -> None:
-    assert [source.name for source in SOURCES] == ["functions", "workflows"]
-    assert all(isinstance(file, Path) and file.is_file() for file in KNOWN.values())
 
 
 def test_a_type_has_a_name_of_its_own() -> None:

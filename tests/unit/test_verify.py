@@ -863,10 +863,18 @@ def test_a_finding_that_a_second_look_does_not_confirm_is_not_told(
     assert verify(stack).findings == []
 
 
+def test_a_stack_without_the_sample(stack: Stack) -> None:
+    store(stack, finished())
+    place(stack, "BookingsTableName", booking(CANCEL))
+    assert verify(stack).findings != []
+    del stack.all_outputs["BookingsTableName"]
+    assert verify(stack).findings == []
+
+
 def test_an_unknown_agent(stack: Stack, states: Stubber) -> None:
     states.add_response("list_executions", {"executions": []})
     with pytest.raises(UnknownAgent):
-        verify(stack, "nobody")
+        verify(stack, "unknown")
 
 
 def test_the_command_finds_nothing(stack: Stack) -> None:

@@ -13,7 +13,7 @@ from turnstile_agents.store import read_above, read_agent, read_definition
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
-    """Take an `Asked` and return a `Situation`. Raises LeaseLost if another execution owns the agent."""
+    """Take a `LoadRecoveryInput` and return a `Situation`. Raises LeaseLost if another execution owns the agent."""
     taken = LoadRecoveryInput.model_validate(event)
     logger.append_keys(agentId=taken.agent_id)
     operator = OperatorQuestion(

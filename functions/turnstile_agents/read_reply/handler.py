@@ -9,7 +9,7 @@ from turnstile_agents.turn import ReadReplyInput
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
-    """Take an `Asked` and return a `Reading`. A wrong reply is not a failure: its decision says what was wrong."""
+    """Take a `ReadReplyInput` and return a `Reading`. The decision of a wrong reply says what was wrong."""
     asked = ReadReplyInput.model_validate(event)
     logger.append_keys(agentId=asked.agent.agent_id)
     return read_reply(asked).dump()

@@ -15,13 +15,13 @@ from turnstile_agents.border import plain
 from turnstile_agents.conversation import Item
 from turnstile_agents.record import EffectStatus
 from turnstile_cli.stack.client import Stack
-from turnstile_cli.stack.sample import Held, Shown, Wrong
+from turnstile_cli.stack.sample import Inconsistency, Layout, Rows
 
 M = TypeVar("M", bound=BaseModel)
+FLIGHTS, BOOKINGS = "FlightsTableName", "BookingsTableName"
+"""The outputs of the template that name the tables."""
 DAYS = 30
 """For how many days there are flights."""
-BATCH = 25
-"""Items in one BatchWriteItem at most."""
 BOOKING_TOOLS = frozenset({"book_flight", "book_flight_partner"})
 CANCELLING_TOOL = "cancel_flight"
 HAPPENED = frozenset({EffectStatus.COMMITTED, EffectStatus.COMPENSATING, EffectStatus.COMPENSATED})
@@ -37,39 +37,33 @@ def seed(stack: Stack, seats: int | None = None) -> None:
     items = sample_flights(utc_today(), DAYS)
     if seats is not None:
         items = [{**item, "seatsLeft": {"N": str(seats)}} if item["seatsLeft"]["N"] != "0" else item for item in items]
-    table = flights_table(stack)
-    for start in range(0, len(items), BATCH):
-        requests: Any = [{"PutRequest": {"Item": item}} for item in items[start : start + BATCH]]
-        while requests:
-            requests = stack.dynamodb.batch_write_item(RequestItems={table: requests})["UnprocessedItems"].get(table)
-
-
-def flights_table(stack: Stack) -> str:
-    """Return the name of the table Flights."""
-    return stack.output("FlightsTableName")
-
-
-def bookings_table(stack: Stack) -> str:
-    """Return the name of the table Bookings."""
-    return stack.output("BookingsTableName")
+    stack.write_batches(stack.all_outputs[FLIGHTS], [{"PutRequest": {"Item": item}} for item in items])
 
 
 def made_by(stack: Stack, agent_id: str) -> list[Item]:
-    """Return the bookings that an agent's calls made, and what stands in the place of those that were never made."""
-    return [booking for booking in _scan(stack, bookings_table(stack)) if booking["key"].startswith(f"{agent_id}#")]
+    """Return the bookings of an agent, VOID items included."""
+    return _scan(
+        stack,
+        BOOKINGS,
+        FilterExpression="begins_with(#key, :agent)",
+        ExpressionAttributeNames={"#key": "key"},
+        ExpressionAttributeValues={":agent": {"S": f"{agent_id}#"}},
+    )
 
 
-def wrong(stack: Stack, effects: Sequence[Item], agent_id: str | None) -> Iterator[Wrong]:
-    """Yield what contradicts the ledgers: of all agents and flights, or of one agent's bookings."""
+def inconsistencies(stack: Stack, effects: Sequence[Item], agent_id: str | None) -> Iterator[Inconsistency]:
+    """Yield the contradictions between bookings and ledgers: of all agents and flights, or of one agent."""
+    if BOOKINGS not in stack.all_outputs:
+        return
     if agent_id:
         yield from booking_findings(made_by(stack, agent_id), effects)
     else:
-        yield from inventory_findings(_scan(stack, flights_table(stack)), _scan(stack, bookings_table(stack)), effects)
+        yield from inventory_findings(_scan(stack, FLIGHTS), _scan(stack, BOOKINGS), effects)
 
 
-def held(stack: Stack) -> Held:
+def rows(stack: Stack) -> Rows:
     """Return the bookings and their flights."""
-    pages = stack.dynamodb.get_paginator("scan").paginate(TableName=bookings_table(stack), ConsistentRead=True)
+    pages = stack.dynamodb.get_paginator("scan").paginate(TableName=stack.all_outputs[BOOKINGS], ConsistentRead=True)
     items = [item for page in pages for item in page["Items"] if item["status"]["S"] != VOID]
     bookings = [_known(Booking, item) for item in items]
     flights = [_flight(stack, flight_id) for flight_id in sorted({booking.flight_id for booking in bookings})]
@@ -79,11 +73,11 @@ def held(stack: Stack) -> Held:
     }
 
 
-def shown(held: Held) -> Shown:
-    """Lay out bookings as a table, and say how many seats their flights have left."""
-    bookings = [Booking.model_validate(row) for row in held["bookings"]]
-    flights = [Flight.model_validate(row) for row in held["flights"]]
-    return Shown(
+def layout(rows: Rows) -> Layout:
+    """Lay out bookings as a table, with a sentence for each flight on the seats that it has left."""
+    bookings = [Booking.model_validate(row) for row in rows["bookings"]]
+    flights = [Flight.model_validate(row) for row in rows["flights"]]
+    return Layout(
         title="What the tables Bookings and Flights hold",
         columns=("Booking", "Status", "Flight", "Seats", "Price"),
         rows=[
@@ -104,7 +98,9 @@ def shown(held: Held) -> Shown:
     )
 
 
-def inventory_findings(flights: Iterable[Item], bookings: Iterable[Item], effects: Iterable[Item]) -> list[Wrong]:
+def inventory_findings(
+    flights: Iterable[Item], bookings: Iterable[Item], effects: Iterable[Item]
+) -> list[Inconsistency]:
     """Find the inconsistencies between all flights, all bookings and the ledgers of all agents. Pure."""
     booked, ledger = _made(bookings), list(effects)
     return [
@@ -114,7 +110,7 @@ def inventory_findings(flights: Iterable[Item], bookings: Iterable[Item], effect
     ]
 
 
-def booking_findings(bookings: Iterable[Item], effects: Iterable[Item]) -> list[Wrong]:
+def booking_findings(bookings: Iterable[Item], effects: Iterable[Item]) -> list[Inconsistency]:
     """Find the inconsistencies between bookings and the ledgers of the agents that made them. Pure."""
     booked, ledger = _made(bookings), list(effects)
     return [*_bookings(booked, ledger), *_booking_effects(booked, ledger)]
@@ -125,7 +121,7 @@ def _made(bookings: Iterable[Item]) -> list[Item]:
     return [booking for booking in bookings if booking["status"] != VOID]
 
 
-def _seats(flights: Iterable[Item], bookings: list[Item]) -> Iterator[Wrong]:
+def _seats(flights: Iterable[Item], bookings: list[Item]) -> Iterator[Inconsistency]:
     sold = {flight["flightId"]: int(flight["seatsSold"]) for flight in flights}
     standing: Counter[str] = Counter()
     for booking in bookings:
@@ -134,13 +130,13 @@ def _seats(flights: Iterable[Item], bookings: list[Item]) -> Iterator[Wrong]:
     for flight in sorted(sold.keys() | standing.keys()):
         if flight not in sold:
             what = f"{standing[flight]} seats are booked, but there is no flight"
-            yield _wrong("", _SEATS_WRONG, flight, what)
+            yield _inconsistency("", _SEATS_WRONG, flight, what)
         elif sold[flight] != standing[flight]:
             what = f"{sold[flight]} seats are sold, but the bookings that stand have {standing[flight]}"
-            yield _wrong("", _SEATS_WRONG, flight, what)
+            yield _inconsistency("", _SEATS_WRONG, flight, what)
 
 
-def _bookings(bookings: list[Item], effects: list[Item]) -> Iterator[Wrong]:
+def _bookings(bookings: list[Item], effects: list[Item]) -> Iterator[Inconsistency]:
     """Check that each booking has a ledger entry that agrees with it."""
     ledger = {_full_key(effect): effect for effect in effects if effect["tool"] in BOOKING_TOOLS}
     for booking in bookings:
@@ -148,16 +144,16 @@ def _bookings(bookings: list[Item], effects: list[Item]) -> Iterator[Wrong]:
         effect = ledger.get(booking["key"])
         if effect is None:
             what = f"It was made by the call {booking['key']}, but the ledger has no such booking"
-            yield _wrong(agent_id, _UNDECIDED, booking_id, what)
+            yield _inconsistency(agent_id, _UNDECIDED, booking_id, what)
         elif effect["status"] == EffectStatus.FAILED:
             what = f"It is {status}, but {booking['key']} is FAILED: nothing happened"
-            yield _wrong(agent_id, _CONTRADICTED, booking_id, what)
+            yield _inconsistency(agent_id, _CONTRADICTED, booking_id, what)
         elif effect["status"] == EffectStatus.COMPENSATED and status != "CANCELLED":
             what = f"It is {status}, but {booking['key']} is COMPENSATED"
-            yield _wrong(agent_id, _CONTRADICTED, booking_id, what)
+            yield _inconsistency(agent_id, _CONTRADICTED, booking_id, what)
 
 
-def _booking_effects(bookings: list[Item], effects: list[Item]) -> Iterator[Wrong]:
+def _booking_effects(bookings: list[Item], effects: list[Item]) -> Iterator[Inconsistency]:
     """Check that each effect that happened, by the ledger, is in the inventory."""
     by_key: defaultdict[str, list[Item]] = defaultdict(list)
     for booking in bookings:
@@ -169,15 +165,15 @@ def _booking_effects(bookings: list[Item], effects: list[Item]) -> Iterator[Wron
             made = by_key[_full_key(effect)]
             if len(made) != 1:
                 what = f"{effect['tool']} is {effect['status']}, but it has {len(made)} bookings"
-                yield _wrong(agent_id, _MISSING, record, what)
+                yield _inconsistency(agent_id, _MISSING, record, what)
         elif effect["tool"] == CANCELLING_TOOL and effect["status"] == EffectStatus.COMMITTED:
             cancelled = by_id.get(_cancels(effect))
             if cancelled and cancelled["status"] != "CANCELLED":
                 what = f"{CANCELLING_TOOL} is COMMITTED, but {cancelled['bookingId']} is {cancelled['status']}"
-                yield _wrong(agent_id, _CONTRADICTED, record, what)
+                yield _inconsistency(agent_id, _CONTRADICTED, record, what)
 
 
-def _cancelled_without_a_call(bookings: list[Item], effects: list[Item]) -> Iterator[Wrong]:
+def _cancelled_without_a_call(bookings: list[Item], effects: list[Item]) -> Iterator[Inconsistency]:
     cancels = {
         _cancels(effect)
         for effect in effects
@@ -187,7 +183,7 @@ def _cancelled_without_a_call(bookings: list[Item], effects: list[Item]) -> Iter
         if booking["status"] == "CANCELLED" and booking["bookingId"] not in cancels:
             agent_id = booking["key"].partition("#")[0]
             what = "It is CANCELLED, but no call in the ledger has cancelled it"
-            yield _wrong(agent_id, _UNDECIDED, booking["bookingId"], what)
+            yield _inconsistency(agent_id, _UNDECIDED, booking["bookingId"], what)
 
 
 def _full_key(effect: Item) -> str:
@@ -198,14 +194,16 @@ def _cancels(effect: Item) -> str:
     return str(json.loads(effect["input"])["booking_id"])
 
 
-def _wrong(agent_id: str, kind: tuple[str, str], record: str, what: str) -> Wrong:
+def _inconsistency(agent_id: str, kind: tuple[str, str], record: str, what: str) -> Inconsistency:
     name, advice = kind
-    return Wrong(agent_id, name, record, f"{what}. {advice}")
+    return Inconsistency(agent_id, name, record, f"{what}. {advice}")
 
 
 def _flight(stack: Stack, flight_id: str) -> Flight:
     key = to_item({"flight_id": flight_id})
-    return _known(Flight, stack.dynamodb.get_item(TableName=flights_table(stack), Key=key, ConsistentRead=True)["Item"])
+    return _known(
+        Flight, stack.dynamodb.get_item(TableName=stack.all_outputs[FLIGHTS], Key=key, ConsistentRead=True)["Item"]
+    )
 
 
 def _known(model: type[M], item: Mapping[str, Any]) -> M:
@@ -213,6 +211,7 @@ def _known(model: type[M], item: Mapping[str, Any]) -> M:
     return model.model_validate({name: text for name, text in from_item(item).items() if name in model.model_fields})
 
 
-def _scan(stack: Stack, table: str) -> list[Item]:
-    pages = stack.dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
+def _scan(stack: Stack, output: str, **only: Any) -> list[Item]:
+    table = stack.all_outputs[output]
+    pages = stack.dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True, **only)
     return [plain(item) for page in pages for item in page["Items"]]

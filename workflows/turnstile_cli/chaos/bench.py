@@ -37,8 +37,6 @@ from turnstile_cli.stack.registry import register
 from turnstile_cli.stack.sample import load_sample
 
 LONG_AGO = "2026-01-01T00:00:00Z"
-BATCH = 25
-"""Items in one BatchWriteItem at most."""
 SEATS = 1_000_000
 """The free seats of each flight that has any: enough that no case takes the last seat from another."""
 DIES_WITHIN = 30
@@ -147,10 +145,7 @@ class Bench:
         self._write(items, lambda item: {"DeleteRequest": {"Key": {name: {"S": item[name]} for name in key}}})
 
     def _write(self, items: Sequence[Item], request: Callable[[Item], Any]) -> None:
-        table = self.stack.outputs.table_name
-        for start in range(0, len(items), BATCH):
-            requests = [request(item) for item in items[start : start + BATCH]]
-            self.stack.dynamodb.batch_write_item(RequestItems={table: requests})
+        self.stack.write_batches(self.stack.outputs.table_name, [request(item) for item in items])
 
     def status(self, arn: str) -> str:
         """Return the status of an execution."""

@@ -534,8 +534,8 @@ class Life:
                 yield f"{finding.kind} at {finding.record} of {finding.agent_id}: {finding.text}"
         for agent_id in self._family():
             own = [effect for effect in effects if effect["agentId"] == agent_id]
-            for wrong in load_sample().wrong(self._bench.stack, own, agent_id):
-                yield f"{wrong.kind} at {wrong.record}: {wrong.text}"
+            for found in load_sample().inconsistencies(self._bench.stack, own, agent_id):
+                yield f"{found.kind} at {found.record}: {found.text}"
         if self._play.agent == CLERK["name"]:
             # For `SHORT` seconds, a call that the ledger has settled may still act.
             time.sleep(SHORT)

@@ -6,12 +6,13 @@ A command's module is imported when the command is used, so that `turnstile --he
 import ast
 import io
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 COMMANDS = {
     "demo": "development.demo",
@@ -44,11 +45,26 @@ def load_command(name: str) -> Any:
     return typer.main.get_command(single)
 
 
+def _helps() -> Iterator[tuple[str, str]]:
+    """Read each command's docstring from its source, for importing it takes longer."""
+    docstrings = {
+        f"{file.stem}.{node.name}": ast.get_docstring(node) or ""
+        for file in Path(__file__).parent.glob("*.py")
+        for node in ast.parse(file.read_text("utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    return ((name, docstrings[where]) for name, where in COMMANDS.items())
+
+
 class Commands(TyperGroup):
     """Imports the command that is used, and tells an expected error in one line on stderr; the exit status is 1."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {name: TyperCommand(name, help=text) for name, text in _helps()}
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command itself for what stands for it in the help."""
+        """Return the command with its options, in the place of the entry in the help."""
         name, found, rest = super().resolve_command(ctx, args)
         return name, load_command(name) if name else found, rest
 
@@ -60,35 +76,14 @@ class Commands(TyperGroup):
                 stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
-        # Read only if there is an exception: what raises it has been imported by then.
-        except _expected_errors() as error:
-            from turnstile_agents.plain import visible
+        except Exception as error:
+            from turnstile_cli.cli.errors import explain
 
-            typer.echo(visible(f"turnstile: {_told(error)}"), err=True)
+            message = explain(error)
+            if message is None:
+                raise
+            typer.echo(f"turnstile: {message}", err=True)
             raise typer.Exit(1) from None
-
-
-def _expected_errors() -> tuple[type[Exception], ...]:
-    from botocore.exceptions import BotoCoreError, ClientError
-    from pydantic import ValidationError
-
-    from turnstile_cli.chaos.cases import UnknownCase
-    from turnstile_cli.engines.errors import EngineError
-    from turnstile_cli.machines.draw import DrawError
-    from turnstile_cli.models.scenarios import ScenarioError
-    from turnstile_cli.stack.client import StackError
-
-    ours = (DrawError, EngineError, ScenarioError, StackError, UnknownCase)
-    return (*ours, ValidationError, BotoCoreError, ClientError)
-
-
-def _told(error: Exception) -> str:
-    from botocore.exceptions import BotoCoreError, ClientError
-    from pydantic import ValidationError
-
-    if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-    return f"AWS: {error}" if isinstance(error, (BotoCoreError, ClientError)) else str(error)
 
 
 app = typer.Typer(
@@ -100,20 +95,6 @@ app = typer.Typer(
 )
 
 
-def _stand_in() -> None:
-    """Stand in the help for a command that is not imported."""
-
-
-def _register() -> None:
-    modules = {where.partition(".")[0] for where in COMMANDS.values()}
-    helps = {
-        f"{module}.{node.name}": ast.get_docstring(node)
-        for module in modules
-        for node in ast.parse((Path(__file__).parent / f"{module}.py").read_text("utf-8")).body
-        if isinstance(node, ast.FunctionDef)
-    }
-    for name, where in COMMANDS.items():
-        app.command(name, help=helps[where])(_stand_in)
-
-
-_register()
+@app.callback()
+def _root() -> None:
+    """Make a group of the application, which has no commands until it runs."""

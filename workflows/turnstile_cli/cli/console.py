@@ -22,7 +22,7 @@ from turnstile_agents.plain import visible, visible_json, visible_lines
 from turnstile_agents.record import FINISHED, SETTLED, Call, Outcome, PlanStep, Status, Verdict
 from turnstile_agents.view import AgentView, ApprovalView
 from turnstile_cli.machines.trace import Run, Visit
-from turnstile_cli.stack.sample import Shown
+from turnstile_cli.stack.sample import Layout
 from turnstile_cli.stack.shapes import Change, ListedAgent, WatchedAgent
 from turnstile_cli.verify import VerifyReport
 
@@ -308,15 +308,15 @@ class Screen:
         self.console.print(Padding(Text(f"{run.execution.machine}  {run.execution.status}", style=style), (0, 0, 0, 2)))
         self.console.print(Padding(Text(states, style="dim"), (0, 0, 0, 4)))
 
-    def sample(self, shown: Shown) -> None:
+    def sample(self, layout: Layout) -> None:
         """Show what the sample's tables hold."""
-        self.title(shown.title)
-        table = _table(*shown.columns)
-        for row in shown.rows:
+        self.title(layout.title)
+        table = _table(*layout.columns)
+        for row in layout.rows:
             table.add_row(*row)
         self.console.print(Padding(table, (0, 0, 0, 2), expand=False))
         self.line()
-        for line in shown.lines:
+        for line in layout.lines:
             self.line(f"  {line}")
 
     def approval(self, approval: ApprovalView) -> None:

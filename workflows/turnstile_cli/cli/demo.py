@@ -24,7 +24,7 @@ from turnstile_cli.local.stack import local_stack
 from turnstile_cli.machines.trace import Run, visits
 from turnstile_cli.models.scenarios import Scenario, ScenarioError, load_scenarios
 from turnstile_cli.stack.client import Stack, StackError
-from turnstile_cli.stack.sample import Held, load_sample
+from turnstile_cli.stack.sample import Rows, load_sample
 from turnstile_cli.stack.shapes import Change, Sent
 
 END_SECONDS = 15
@@ -39,7 +39,7 @@ class DemoReport(Model):
     scenario: str
     agent: AgentView
     children: Annotated[list[AgentView], Field(description="The agents below it: its children, and their children")]
-    sample: Annotated[Held, Field(description="What the calls made in the sample's tables")]
+    sample: Annotated[Rows, Field(description="The rows that the calls made in the sample's tables")]
     runs: list[Run]
     transitions: int
     seconds: float
@@ -78,14 +78,14 @@ def _play(stack: Stack, scenario: Scenario, others: list[str], reporter: Reporte
     family = _Family(stack, scenario, reporter)
     family.live(sent)
     seconds = time.monotonic() - begun
-    held = load_sample().held(stack)
+    rows = load_sample().rows(stack)
     runs = list(_finished_runs(stack))
     family.states[sent.agent_id].tell(reporter)
     return DemoReport(
         scenario=scenario.name,
         agent=stack.view(sent.agent_id),
         children=[stack.view(agent_id) for agent_id in family.states if agent_id != sent.agent_id],
-        sample=held,
+        sample=rows,
         runs=runs,
         transitions=sum(run.transitions for run in runs),
         seconds=round(seconds, 2),
@@ -101,7 +101,7 @@ def show_report(report: DemoReport, screen: Screen) -> None:
         screen.line()
         screen.agent(child)
     if any(report.sample.values()):
-        screen.sample(load_sample().shown(report.sample))
+        screen.sample(load_sample().layout(report.sample))
     screen.title("Which states were visited")
     for run in report.runs:
         screen.visited(run)

@@ -4,7 +4,7 @@ import datetime as dt
 import getpass
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 INTERVAL = 0.2
 """Seconds between two looks at an agent."""
+_BATCH = 25
+"""The largest number of requests in one BatchWriteItem."""
 CHECK_INTERVAL = 1.0
 """Seconds between two looks at an execution; AWS throttles this call sooner than reads of the table."""
 STATUS_INDEX = "ByStatus"
@@ -84,19 +86,14 @@ class Stack:
                 f"The stack {name} has no output {missing}; it was not deployed from this template.yaml"
             ) from error
         self.name = name
-        self._outputs = outputs
+        self.all_outputs = dict(outputs)
+        """Every output of the template by its name, the sample's included."""
         self.by = user_name()
         """The name under which this client starts agents, speaks to them and decides; unverified, shown as a claim."""
         self.dynamodb: DynamoDBClient = client("dynamodb")
         self.events: EventBridgeClient = client("events")
         self.lambdas: LambdaClient = client("lambda")
         self.stepfunctions: SFNClient = client("stepfunctions")
-
-    def output(self, name: str) -> str:
-        """Return an output of the template that only the sample reads. Raises StackError if there is none."""
-        if name not in self._outputs:
-            raise StackError(f"The stack {self.name} has no output {name}; deploy it from a template.yaml that has it")
-        return self._outputs[name]
 
     @classmethod
     def embedded(cls, connection: Connection) -> "Stack":
@@ -282,6 +279,13 @@ class Stack:
         return plain(answer["Item"]) if "Item" in answer else None
 
     # ---- Executions
+
+    def write_batches(self, table: str, requests: Sequence[Any]) -> None:
+        """Send put and delete requests to a table, until it has taken all of them."""
+        for start in range(0, len(requests), _BATCH):
+            left: Any = requests[start : start + _BATCH]
+            while left:
+                left = self.dynamodb.batch_write_item(RequestItems={table: left})["UnprocessedItems"].get(table)
 
     def executions(self, items: Iterable[Item]) -> list[Execution]:
         """Return the executions that an agent's items name, in order of their start.

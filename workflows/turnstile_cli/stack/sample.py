@@ -14,12 +14,12 @@ from turnstile_agents.conversation import Item
 from turnstile_cli.files import ROOT
 from turnstile_cli.stack.client import Stack
 
-Held = dict[str, list[dict[str, Any]]]
-"""The rows of the sample's tables, by the table."""
+Rows = dict[str, list[dict[str, Any]]]
+"""The rows of the sample's tables, by the table's name."""
 
 
-class Wrong(NamedTuple):
-    """What contradicts a ledger in the sample's tables."""
+class Inconsistency(NamedTuple):
+    """A contradiction between the sample's tables and a ledger."""
 
     agent_id: str
     """Empty if it belongs to no agent."""
@@ -27,17 +27,16 @@ class Wrong(NamedTuple):
     record: str
     """The key of the item."""
     text: str
-    """What is inconsistent, and what to do about it."""
+    """The contradiction, and the remedy."""
 
 
-class Shown(NamedTuple):
-    """The sample's tables for a person."""
+class Layout(NamedTuple):
+    """The sample's rows as a person reads them: a table, and sentences below it."""
 
     title: str
     columns: tuple[str, ...]
     rows: list[tuple[str, ...]]
     lines: list[str]
-    """Sentences below the table."""
 
 
 class Sample(Protocol):
@@ -49,14 +48,17 @@ class Sample(Protocol):
     def made_by(self, stack: Stack, agent_id: str) -> list[Item]:
         """Return the items that the calls of an agent made."""
 
-    def wrong(self, stack: Stack, effects: Sequence[Item], agent_id: str | None) -> Iterator[Wrong]:
-        """Yield what contradicts the ledgers. With an agent's id, only what that agent made is compared."""
+    def inconsistencies(self, stack: Stack, effects: Sequence[Item], agent_id: str | None) -> Iterator[Inconsistency]:
+        """Yield the contradictions between the tables and the ledgers, or only those of an agent.
 
-    def held(self, stack: Stack) -> Held:
-        """Return what calls have made so far."""
+        Yield nothing for a stack without the sample's tables.
+        """
 
-    def shown(self, held: Held) -> Shown:
-        """Lay out what `held` returned."""
+    def rows(self, stack: Stack) -> Rows:
+        """Return the rows that calls have made so far."""
+
+    def layout(self, rows: Rows) -> Layout:
+        """Lay out the rows."""
 
 
 @cache

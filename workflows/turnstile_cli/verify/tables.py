@@ -33,7 +33,7 @@ def look(stack: Stack, agent_id: str | None) -> VerifyReport:
     for record in records:
         found += family_findings(record, read, now)
     effects = [item for item in items if item["record"].startswith("EFFECT#")]
-    found += [Finding(**each._asdict()) for each in load_sample().wrong(stack, effects, agent_id)]
+    found += [Finding(**each._asdict()) for each in load_sample().inconsistencies(stack, effects, agent_id)]
     return VerifyReport(agents=len(records), findings=found)
 
 
