@@ -133,7 +133,7 @@ def play(stack: Stack, scenario: Scenario) -> list[Visit]:
     sent = stack.request(AgentRequested(prompt=scenario.prompt))
     stack.wait_for(sent)
     *_, last = stack.watch(sent.agent_id)
-    turn = last.state["lastUpdatedBy"]
+    turn = last.state.last_updated_by
     while stack.stepfunctions.describe_execution(executionArn=turn)["status"] == "RUNNING":
         time.sleep(0.05)
     return visits(stack.history(turn))

@@ -28,6 +28,7 @@ from botocore.credentials import Credentials
 from rich.console import Console
 from rich.table import Table
 
+from turnstile_agents.items import AgentState
 from turnstile_agents.record import FINISHED, Status
 from turnstile_cli.local.stack import Local, local_stack
 from turnstile_cli.models.scenarios import Scenario, load_scenarios
@@ -111,9 +112,9 @@ def over_the_api(local: Local, scenario: Scenario, count: int) -> tuple[Load, Co
     since = time.time()
     at_once(start, range(count))
     states = [wait_for(local.stack, f"load-{number}") for number in range(count)]
-    ended = {state["agentId"]: dt.datetime.fromisoformat(state["lastUpdated"]).timestamp() for state in states}
+    ended = {state.agent_id: dt.datetime.fromisoformat(state.last_updated).timestamp() for state in states}
     seconds = [ended[agent_id] - begun[agent_id] for agent_id in ended]
-    return Load(seconds, max(ended.values()) - since), Counter(state["status"] for state in states)
+    return Load(seconds, max(ended.values()) - since), Counter(state.status for state in states)
 
 
 def empty_tasks(local: Local, count: int) -> Load:
@@ -175,13 +176,13 @@ def at_once(act: Callable[[int], None], numbers: Sequence[int]) -> None:
         list(pool.map(act, numbers))
 
 
-def wait_for(stack: Stack, agent_id: str) -> dict[str, str]:
+def wait_for(stack: Stack, agent_id: str) -> AgentState:
     """Wait until an agent has ended, and return its STATE. Raise SystemExit after `TIMEOUT` seconds."""
     deadline = time.monotonic() + TIMEOUT
     while True:
-        state = stack.item(agent_id, "STATE")
-        if state and state["status"] in FINISHED:
-            return dict(state)
+        state = stack.table.state(agent_id)
+        if state and state.status in FINISHED:
+            return state
         if time.monotonic() > deadline:
             raise SystemExit(f"{agent_id} has not ended within {TIMEOUT} seconds: {state}")
         time.sleep(0.2)

@@ -120,18 +120,18 @@ def settle(stack: Stack, scenario: Scenario) -> str:
     while True:
         stack.wait_for(sent)
         for change in stack.watch(sent.agent_id, since=step):
-            step = int(change.state["step"])
+            step = change.state.step
         if change.status is Status.WAITING_FOR_INPUT and (text := next(texts, "")):
             sent = stack.send_input(sent.agent_id, text)
         elif change.status is Status.WAITING_FOR_APPROVAL and (ruling := next(rulings, None)):
-            approval = change.state["waitsFor"]
+            approval = change.state.waits_for
             sent = stack.decide_approval(sent.agent_id, approval, ruling.decision, ruling.note)
         else:
             break
     if change.status is not scenario.expect.status:
         raise StackError(f"{scenario.name} ended as {change.status}; expected was {scenario.expect.status}")
     while change.status is not Status.WAITING_FOR_OPERATOR and any(
-        execution.status == "RUNNING" for execution in stack.executions(stack.read_agent(sent.agent_id))
+        execution.status == "RUNNING" for execution in stack.executions(stack.read_agent(sent.agent_id)[1])
     ):
         time.sleep(0.05)
     return sent.agent_id

@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 
 import yaml
 
+from tests.unit.records import decided
 from tools.flights import VOID
-from turnstile_agents.conversation import Item
 from turnstile_agents.events import SOURCE, AgentRequested
+from turnstile_agents.items import Attributes, item_of, stored
 from turnstile_agents.record import FINISHED, SETTLED, Child, Decision, Status, child_id, step_record
 from turnstile_cli.chaos.tools import shortened
 from turnstile_cli.engines.faults import Faults
@@ -82,22 +83,22 @@ class World:
                 return agent_id
             self.hears(agent_id, before)
 
-    def hears(self, agent_id: str, before: Item) -> None:
+    def hears(self, agent_id: str, before: Attributes) -> None:
         """Wait until the agent has a new input."""
         self.wait(agent_id, lambda state: state["inbox"] != before["inbox"])
 
-    def settle(self, agent_id: str, *statuses: Status) -> Item:
+    def settle(self, agent_id: str, *statuses: Status) -> Attributes:
         """Wait until the agent's status stays the same and its turn's execution is over; return STATE."""
         state = self.wait(agent_id, lambda state: state["status"] in (statuses or SETTLED))
         if state["status"] != Status.WAITING_FOR_OPERATOR:
             self.ended(state["lastUpdatedBy"])
         return state
 
-    def wait(self, agent_id: str, condition: Callable[[Item], bool], seconds: float = 40) -> Item:
+    def wait(self, agent_id: str, condition: Callable[[Attributes], bool], seconds: float = 40) -> Attributes:
         """Wait until STATE fulfils the condition; return STATE."""
         deadline = time.monotonic() + seconds
         while True:
-            state = self.stack.item(agent_id, "STATE")
+            state = self.item(agent_id, "STATE")
             if state and condition(state):
                 return state
             if time.monotonic() > deadline:
@@ -170,31 +171,28 @@ class World:
             children=children,
             results_record=step_record(step + 1),
         )
-        self.stack.dynamodb.put_item(
-            TableName=self.stack.outputs.table_name,
-            Item={
-                "agentId": {"S": parent},
-                "record": {"S": step_record(step)},
-                "who": {"S": "MODEL"},
-                "decision": {"S": json.dumps(decision.dump())},
-            },
-        )
+        item = item_of({**decided(step, decision), "agentId": parent})
+        self.stack.dynamodb.put_item(TableName=self.stack.outputs.table_name, Item=stored(item))
         asked = children[place]
         named = {"agentId": parent, "step": asked.step, "place": place}
         return {"agentId": asked.agent_id, "requestId": asked.agent_id, "parent": named}
 
     def visited(self, agent_id: str) -> list[Visit]:
         """Return every visit of a state in the agent's turns; the iterations of a Map one after the other."""
-        turns = [e for e in self.stack.executions(self.items(agent_id)) if e.machine.endswith("AgentTurn")]
+        turns = [e for e in self.stack.executions(self.stack.table.record(agent_id)) if e.machine.endswith("AgentTurn")]
         return [visit for turn in turns for visit in self.history(turn.arn)]
 
     def history(self, arn: str) -> list[Visit]:
         """Return the visits of an execution; the iterations of a Map one after the other."""
         return in_order(visits(self.stack.history(arn)))
 
-    def items(self, agent_id: str, kind: str = "") -> list[Item]:
+    def items(self, agent_id: str, kind: str = "") -> list[Attributes]:
         """Return the agent's items, or only the items of one kind (`STEP`, `EFFECT`, `INPUT`)."""
-        return [item for item in self.stack.read_agent(agent_id) if item["record"].startswith(kind)]
+        return [item for item in self.stack.table.attributes(agent_id) if item["record"].startswith(kind)]
+
+    def item(self, agent_id: str, record: str) -> Attributes | None:
+        """Return one item as text; None if it does not exist."""
+        return self.stack.table.item_attributes(agent_id, record)
 
     def children(self, agent_id: str) -> list[str]:
         """Return the ids of the agents that it has delegated to."""

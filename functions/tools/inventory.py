@@ -7,7 +7,6 @@ A booking's id is made from the call's key: a call that comes twice finds its bo
 import base64
 import datetime as dt
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,10 +34,24 @@ from tools.flights import (
     utc_today,
 )
 from turnstile_agents.dynamodb import client
+from turnstile_agents.environment import Environment
 from turnstile_agents.errors import ToolOutcomeUnknown, ToolRejected, ToolUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
+
+
+class FlightsEnvironment(Environment):
+    """The variables of a tool that reads or takes seats."""
+
+    flights_table: str
+
+
+class BookingsEnvironment(FlightsEnvironment):
+    """The variables of a tool that reads or writes bookings too."""
+
+    bookings_table: str
+
 
 OTHER_DAYS = 3
 """Number of following days that are read for other dates with seats."""
@@ -80,7 +93,7 @@ def sale(trip: Trip, carrier: Carrier, passengers: int = 1) -> Sale:
     ]
     dates = [trip.date + dt.timedelta(days=day) for day in range(OTHER_DAYS + 1)]
     keys = [to_item({"flight_id": flight_id(number, date)}) for date in dates for number in numbers]
-    table = os.environ["FLIGHTS_TABLE"]
+    table = FlightsEnvironment.read().flights_table
     with _reading():
         answer = client().batch_get_item(RequestItems={table: {"Keys": keys, "ConsistentRead": True}})
     if answer["UnprocessedKeys"]:
@@ -128,7 +141,7 @@ def book(request: BookFlight, carrier: Carrier, key: str) -> Booking:
     values = booking.model_dump(mode="json") | {"key": key, "booked_at": _now()}
     put: TransactWriteItemTypeDef = {
         "Put": {
-            "TableName": os.environ["BOOKINGS_TABLE"],
+            "TableName": BookingsEnvironment.read().bookings_table,
             "Item": to_item(values),
             "ConditionExpression": "attribute_not_exists(bookingId)",
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
@@ -162,7 +175,7 @@ def cancel(booking_id: str, key: str) -> Booking:
         raise ToolRejected(f"There is no booking {booking_id!r}; booking_id is what the booking returned")
     mark: TransactWriteItemTypeDef = {
         "Update": {
-            "TableName": os.environ["BOOKINGS_TABLE"],
+            "TableName": BookingsEnvironment.read().bookings_table,
             "Key": to_item({"booking_id": booking_id}),
             "UpdateExpression": "SET #status = :cancelled, cancelledAt = :now",
             "ConditionExpression": "#status = :booked",
@@ -178,7 +191,7 @@ def cancel(booking_id: str, key: str) -> Booking:
     give_back = _move_seats(booking.flight_id, booking.passengers, "seatsSold", "seatsLeft")
     not_denied: TransactWriteItemTypeDef = {
         "ConditionCheck": {
-            "TableName": os.environ["BOOKINGS_TABLE"],
+            "TableName": BookingsEnvironment.read().bookings_table,
             "Key": to_item({"booking_id": _booking_id(key)}),
             "ConditionExpression": "attribute_not_exists(bookingId)",
         }
@@ -220,7 +233,7 @@ def _find_or_void(key: str) -> Booking | None:
     with _reading():
         try:
             client().put_item(
-                TableName=os.environ["BOOKINGS_TABLE"],
+                TableName=BookingsEnvironment.read().bookings_table,
                 Item=to_item({"booking_id": booking_id, "key": key, "status": VOID}),
                 ConditionExpression="attribute_not_exists(bookingId)",
             )
@@ -256,7 +269,9 @@ def _now() -> str:
 def _find(booking_id: str) -> Booking | None:
     with _reading():
         answer = client().get_item(
-            TableName=os.environ["BOOKINGS_TABLE"], Key=to_item({"booking_id": booking_id}), ConsistentRead=True
+            TableName=BookingsEnvironment.read().bookings_table,
+            Key=to_item({"booking_id": booking_id}),
+            ConsistentRead=True,
         )
     item = from_item(answer.get("Item", {}))
     return Booking.model_validate(item) if item and item["status"] != VOID else None
@@ -273,7 +288,7 @@ def _look_up(booking_id: str) -> Booking | None:
 def _move_seats(flight: str, seats: int, source: str, target: str) -> "TransactWriteItemTypeDef":
     return {
         "Update": {
-            "TableName": os.environ["FLIGHTS_TABLE"],
+            "TableName": FlightsEnvironment.read().flights_table,
             "Key": to_item({"flight_id": flight}),
             "UpdateExpression": f"SET {source} = {source} - :seats, {target} = {target} + :seats",
             "ConditionExpression": f"{source} >= :seats",

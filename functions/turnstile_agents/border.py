@@ -2,14 +2,13 @@
 
 A model, a tool or a sender may give anything that JSON allows: half of a surrogate pair (`"\\ud83d"`), lists 300 levels
 deep, numbers that no double holds. Python, pydantic, DynamoDB and Step Functions each fail on some of it. Such data is
-cleaned before it is stored (`clean`). Data that a machine has stored unchecked is cleaned when it is read (`read_json`,
-`plain`).
+cleaned before it is stored (`clean`). Data that a machine has stored unchecked is cleaned when it is read
+(`read_json`, `items.attributes_of`).
 """
 
 import json
 import math
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BeforeValidator
@@ -76,11 +75,6 @@ def read_object(text: str) -> dict[str, Any]:
     """Read a JSON object like `read_json`; return {} for any other text."""
     value = read_json(text)
     return value if isinstance(value, dict) else {}
-
-
-def plain(item: Mapping[str, Any]) -> dict[str, str]:
-    """Return a DynamoDB item with its attributes as text, cleaned; numbers are text too."""
-    return {name: clean_text(value.get("S", value.get("N", ""))) for name, value in item.items()}
 
 
 def cut(text: str, limit: int) -> str:

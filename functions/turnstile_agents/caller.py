@@ -4,9 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from turnstile_agents.border import read_object
-from turnstile_agents.conversation import Item
 from turnstile_agents.events import API_SOURCE
+from turnstile_agents.items import InputItem
 from turnstile_agents.record import BY_LIMIT, Model
 
 
@@ -25,18 +24,14 @@ class Caller(Model):
         return f"by {self.by}" if self.verified else f"by {self.by} (claimed)"
 
 
-def caller_of(item: Item) -> Caller | None:
-    """Read the caller of an item that names one: STATE, or an operator's RECOVERY. None if no caller was named."""
-    return _caller(item["by"], item["source"])
+def caller_of_input(item: InputItem) -> Caller | None:
+    """Read the caller of an input, which keeps the event's detail as it came. None if no caller was named."""
+    by = item.fields.get("by", "")
+    return caller_of(by if isinstance(by, str) else "", item.source)
 
 
-def caller_of_input(item: Item) -> Caller | None:
-    """Read the caller of an INPUT item, which keeps the event's detail as it came. None if no caller was named."""
-    by = read_object(item["detail"]).get("by", "")
-    return _caller(by if isinstance(by, str) else "", item["source"])
-
-
-def _caller(by: str, source: str) -> Caller | None:
+def caller_of(by: str, source: str) -> Caller | None:
+    """Name the caller that STATE or a recovery holds as `by` and `source`. None if no caller was named."""
     if not by:
         return None
     # A sender on the bus may write a longer name. It is cut where it is shown.

@@ -5,18 +5,23 @@ them is answered by exactly one tool result in the message that follows; Bedrock
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from turnstile_agents.border import RESULT_LIMIT, cut, read_json
-from turnstile_agents.events import AgentInputReceived
+from turnstile_agents.items import (
+    Effect,
+    InputItem,
+    Ledger,
+    ModelStep,
+    RecoveryStep,
+    StepItem,
+    ToolsStep,
+    UserStep,
+)
 from turnstile_agents.record import Answer, Call, CallResult, Decision, EffectStatus, Outcome
 
-Item = Mapping[str, str]
-"""An item of the table with its attributes as text, numbers too."""
-Ledger = Mapping[str, Item]
-"""Ledger entries by `record`."""
 Message = dict[str, Any]
 Block = dict[str, Any]
 
@@ -104,35 +109,27 @@ class Conversation:
 
 
 def fold(
-    steps: Iterable[Item], effects: Iterable[Item] = (), inputs: Iterable[Item] = (), since: int = 0
+    steps: Iterable[StepItem], effects: Iterable[Effect] = (), inputs: Iterable[InputItem] = (), since: int = 0
 ) -> Conversation:
     """Fold the journal, in order of its steps, with the ledger and the inbox.
 
     A result that is uncertain in the journal, but settled in the ledger, is taken from the ledger. `since`: count only
-    the decisions after this step.
+    the decisions after this step. Raises ValueError if a decision or its results cannot be read.
     """
     conversation = Conversation()
-    ledger = {item["record"]: item for item in effects}
-    words = {item["record"] for item in inputs if is_words(item)}
-    for item in steps:
-        match item["who"]:
-            case "USER":
-                long = len(item["text"].encode()) > _PROMPT_LIMIT
-                conversation.add("user", [_words(shortened(item["text"]) if long else item["text"])])
-            case "MODEL":
-                _fold_decision(conversation, item, words, since)
-            case "TOOLS":
-                _fold_results(conversation, item, ledger)
-            case "RECOVERY":
-                _fold_recovery(conversation, item, ledger)
-            case who:
-                raise ValueError(f"{item['record']} has who = {who!r}; known are USER, MODEL, TOOLS and RECOVERY")
+    ledger = {effect.record: effect for effect in effects}
+    words = {each.record for each in inputs if each.is_text}
+    for step in steps:
+        match step:
+            case UserStep(text=text):
+                conversation.add("user", [_words(shortened(text) if len(text.encode()) > _PROMPT_LIMIT else text)])
+            case ModelStep():
+                _fold_decision(conversation, step, words, since)
+            case ToolsStep():
+                _fold_results(conversation, step, ledger)
+            case RecoveryStep():
+                _fold_recovery(conversation, step, ledger)
     return conversation
-
-
-def is_words(item: Item) -> bool:
-    """Return whether an input is a text of the user."""
-    return item["type"] == AgentInputReceived.__name__
 
 
 def pending_message(
@@ -177,16 +174,16 @@ def _note(text: str) -> Block:
     return {"Text": f"{SYSTEM_NOTE} {text}"}
 
 
-def _fold_decision(conversation: Conversation, item: Item, words: set[str], since: int) -> None:
-    decision = Decision.model_validate(read_json(item["decision"]))
-    for message in read_json(item["messages"]):
+def _fold_decision(conversation: Conversation, step: ModelStep, words: set[str], since: int) -> None:
+    decision = step.read_decision()
+    for message in step.read_messages():
         conversation.add(message["Role"], message["Content"])
-    inputs = set(json.loads(item["inputs"]))
+    inputs = set(step.inputs)
     conversation.folded |= inputs
     if inputs & words:
         conversation.failed.clear()
     conversation.doubted = decision.doubted
-    conversation.decisions += int(item["record"].removeprefix("STEP#")) > since
+    conversation.decisions += step.step > since
     conversation.uncertain = []
     conversation.last = decision
     if decision.action == "INVALID":
@@ -214,14 +211,13 @@ def answer_blocks(decision: Decision) -> list[Block]:
     return blocks
 
 
-def _fold_results(conversation: Conversation, item: Item, ledger: Ledger) -> None:
+def _fold_results(conversation: Conversation, step: ToolsStep, ledger: Ledger) -> None:
     decision = conversation.last
     if decision is None:
-        raise ValueError(f"{item['record']} holds results, but no calls come before it")
-    found = [CallResult.model_validate(result) for result in read_json(item["results"])]
+        raise ValueError(f"{step.record} holds results, but no calls come before it")
     pairs = [
         (call, _settled(call, result, ledger) if result.outcome is Outcome.UNCERTAIN else result)
-        for call, result in zip(decision.calls, found, strict=True)
+        for call, result in zip(decision.calls, step.read_results(), strict=True)
     ]
     conversation.add("user", [*(_result(call, result) for call, result in pairs), *answer_blocks(decision)])
     _fold_outcomes(conversation, pairs)
@@ -263,9 +259,9 @@ def _settled(call: Call, result: CallResult, ledger: Ledger) -> CallResult:
     return (known_result(call, ledger) or result) if call.key in ledger else NOT_CARRIED_OUT
 
 
-def _fold_recovery(conversation: Conversation, item: Item, ledger: Ledger) -> None:
+def _fold_recovery(conversation: Conversation, step: RecoveryStep, ledger: Ledger) -> None:
     conversation.wrong_replies = conversation.repeats = 0
-    if not item["text"]:
+    if not step.text:
         return
     # The recovery has a text for the model, so answer the open calls first: from the ledger, or as not carried out.
     decision = conversation.last
@@ -281,7 +277,7 @@ def _fold_recovery(conversation: Conversation, item: Item, ledger: Ledger) -> No
             blocks.append(_tool_result(decision.tool_use_id, [{"Text": "Not closed."}]))
         conversation.add("user", blocks)
         _fold_outcomes(conversation, results)
-    conversation.add("user", [_note(item["text"])])
+    conversation.add("user", [_note(step.text)])
     conversation.last = None
 
 
@@ -290,13 +286,13 @@ def known_result(call: Call, ledger: Ledger) -> CallResult | None:
     known = None
     tried: Call | None = call
     while tried and (entry := ledger.get(tried.key)):
-        match EffectStatus(entry["status"]):
+        match entry.status:
             case EffectStatus.COMMITTED | EffectStatus.COMPENSATING | EffectStatus.COMPENSATED:
-                return CallResult(outcome=Outcome.COMMITTED, value=read_json(entry["result"]))
+                return CallResult(outcome=Outcome.COMMITTED, value=read_json(entry.result))
             case EffectStatus.FAILED:
-                refused = entry["error"] == "ToolRejected"
+                refused = entry.error == "ToolRejected"
                 outcome = Outcome.REJECTED if refused else Outcome.UNAVAILABLE
-                known = CallResult(outcome=outcome, error=entry["error"], message=entry["errorMessage"])
+                known = CallResult(outcome=outcome, error=entry.error, message=entry.error_message)
             case EffectStatus.RESERVED | EffectStatus.UNCERTAIN:
                 return None
         tried = tried.alternative

@@ -29,5 +29,9 @@ class InvalidRecord(Exception):
     """The agent's record cannot be worked on; the message says why. Never retried: the agent ends FAILED."""
 
 
+class RecordTooNew(Exception):
+    """A newer version wrote the record: the stack is being updated. Never retried: a recovery starts another turn."""
+
+
 class EffectUncertain(Exception):
     """The outcome of a call that writes is unknown. Never retried: the turn stops until it is settled."""

@@ -30,6 +30,7 @@ class FailureKind(StrEnum):
 ERRORS: dict[FailureKind, tuple[str, ...]] = {
     FailureKind.TRANSIENT: (
         "TurnDied",
+        "RecordTooNew",
         "States.Timeout",
         "BedrockRuntime.InternalServerException",
         "BedrockRuntime.ModelErrorException",

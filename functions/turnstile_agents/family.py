@@ -2,28 +2,29 @@
 
 from collections.abc import Callable
 
-from turnstile_agents.conversation import Item
+from turnstile_agents.items import AgentState
 from turnstile_agents.record import FINISHED
 
-ReadAbove = Callable[[str], Item]
-"""Reads `status` and `parent` of an agent by its id; empty if there is no such agent."""
+ReadState = Callable[[str], AgentState | None]
+"""Reads an agent by its id; None if there is no such agent."""
 
 
-def deserted(state: Item, read_above: ReadAbove) -> str:
+def deserted(state: AgentState, read_state: ReadState) -> str:
     """Say why no agent needs a child any more: its parent, or an agent further up, has ended or does not exist. Empty
     if all of them go on, or if the agent has no parent.
 
     An agent that ends cancels its children; this finds children whose cancellation was lost, or that did not
     exist yet.
     """
-    above, seen = state, set[str]()
+    parent, seen = state.parent, set[str]()
     # No agent is above itself, unless another program has written to the table.
-    while (parent := above.get("parent")) and parent not in seen:
+    while parent and parent not in seen:
         seen.add(parent)
-        above = read_above(parent)
-        who = f"Its parent {parent}" if len(seen) == 1 else f"{parent}, which is above its parent,"
-        if not above:
-            return f"{who} does not exist."
-        if above.get("status") in FINISHED:
-            return f"{who} is {above['status']}."
+        above = read_state(parent)
+        name = f"Its parent {parent}" if len(seen) == 1 else f"{parent}, which is above its parent,"
+        if above is None:
+            return f"{name} does not exist."
+        if above.status in FINISHED:
+            return f"{name} is {above.status}."
+        parent = above.parent
     return ""

@@ -2,19 +2,16 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from turnstile_agents.border import read_json, read_object
 from turnstile_agents.caller import Caller, caller_of, caller_of_input
-from turnstile_agents.conversation import SYSTEM_NOTE, Item, reason
-from turnstile_agents.record import CallResult, Decision, Model, Outcome, RecoveryAction, Status, Verdict
-from turnstile_agents.turn import Usage
+from turnstile_agents.conversation import SYSTEM_NOTE, reason
+from turnstile_agents.items import InputItem, ModelStep, Record, RecoveryStep, StepItem, ToolsStep, UserStep
+from turnstile_agents.record import CallResult, Decision, Model, Outcome, RecoveryAction, Status, Usage, Verdict
 
 Role = Literal["user", "assistant", "tool_output"]
-_NOTHING: Mapping[str, Item] = MappingProxyType({})
 
 
 class Words(Model):
@@ -71,67 +68,57 @@ class Entry(Model):
     recovery: Recovery | None = None
 
 
-def read_entry(item: Item, others: Mapping[str, Item] = _NOTHING) -> Entry:
-    """Read a STEP item. `others`: the agent's STATE and INPUT items by `record`, for the user's texts and the callers.
+def read_entry(step: StepItem, record: Record) -> Entry:
+    """Read a step. `record` gives the texts and callers of the user's inputs; of them, only those that it holds.
 
-    Raises ValueError, pydantic's own included, or KeyError if it is not a STEP item.
+    Raises ValueError if a decision, its results or its messages cannot be read.
     """
-    step, at, execution = int(item["record"].removeprefix("STEP#")), item["at"], item["execution"]
-    match item["who"]:
-        case "USER":
-            heard = [Words(text=item["text"], caller=caller_of(others["STATE"]) if "STATE" in others else None)]
-            return Entry(step=step, who="USER", at=at, execution=execution, heard=heard)
-        case "TOOLS":
-            return Entry(step=step, who="TOOLS", at=at, execution=execution, results=read_json(item["results"]))
-        case "MODEL":
-            messages = read_json(item["messages"])
-            inputs = [others[record] for record in read_json(item["inputs"]) if record in others]
-            heard = [
-                Words(text=read_object(each["detail"])["text"], caller=caller_of_input(each))
-                for each in inputs
-                if each["type"] == "AgentInputReceived"
-            ]
-            words = [each.text for each in heard]
-            told = [text for message in messages if message["Role"] == "user" for text in _texts(message["Content"])]
-            reported = any(each["type"] == "AgentStateUpdated" for each in inputs)
-            reply = [block for message in messages if message["Role"] == "assistant" for block in message["Content"]]
-            uses = [block["ToolUse"] for block in reply if "ToolUse" in block]
-            return Entry(
-                step=step,
-                who="MODEL",
-                at=at,
-                execution=execution,
-                heard=heard,
-                reported=[text.removeprefix(f"{SYSTEM_NOTE} ") for text in told if text not in words]
-                if reported
-                else [],
-                said=[block["Text"] for block in reply if "Text" in block],
-                uses=[{"toolName": use["Name"], "parameters": use["Input"]} for use in uses],
-                decision=Decision.model_validate(read_json(item["decision"])),
-                usage=Usage.model_validate(read_json(item["usage"])),
-            )
-        case "RECOVERY":
-            recovery = Recovery.model_validate({name: item[name] for name in Recovery.model_fields})
-            return Entry(step=step, who="RECOVERY", at=at, execution=execution, recovery=recovery)
-        case who:
-            raise ValueError(f"{item['record']} has who = {who!r}; known are USER, MODEL, TOOLS and RECOVERY")
+    common: dict[str, Any] = {"step": step.step, "who": step.who, "at": step.at, "execution": step.execution}
+    match step:
+        case UserStep(text=text):
+            caller = caller_of(record.state.by, record.state.source) if record.state else None
+            return Entry(**common, heard=[Words(text=text, caller=caller)])
+        case ToolsStep():
+            return Entry(**common, results=step.read_results())
+        case ModelStep():
+            return Entry(**common, **_of_model(step, [each for each in record.inputs if each.record in step.inputs]))
+        case RecoveryStep():
+            known = step.model_dump(include=set(Recovery.model_fields))
+            return Entry(**common, recovery=Recovery.model_validate(known))
 
 
-def read_journal(items: Iterable[Item]) -> list[Entry]:
-    """Read the entries among an agent's items, in order. STATE and INPUT items give the user's texts and callers."""
-    found = list(items)
-    others = {item["record"]: item for item in found if not item["record"].startswith("STEP#")}
-    entries = (read_entry(item, others) for item in found if item["record"].startswith("STEP#"))
-    inbox = [item for item in found if item["record"].startswith("INPUT#")]
-    return list(_with_rulings(sorted(entries, key=lambda entry: entry.step), _rulings(inbox)))
+def _of_model(step: ModelStep, inputs: list[InputItem]) -> dict[str, Any]:
+    """Return the fields of an entry that a decision and its inputs give."""
+    messages = step.read_messages()
+    inputs = sorted(inputs, key=lambda each: step.inputs.index(each.record))
+    heard = [Words(text=each.fields["text"], caller=caller_of_input(each)) for each in inputs if each.is_text]
+    words = [each.text for each in heard]
+    told = [text for message in messages if message["Role"] == "user" for text in _texts(message["Content"])]
+    reported = any(each.type == "AgentStateUpdated" for each in inputs)
+    reply = [block for message in messages if message["Role"] == "assistant" for block in message["Content"]]
+    uses = [block["ToolUse"] for block in reply if "ToolUse" in block]
+    return {
+        "heard": heard,
+        "reported": [text.removeprefix(f"{SYSTEM_NOTE} ") for text in told if text not in words] if reported else [],
+        "said": [block["Text"] for block in reply if "Text" in block],
+        "uses": [{"toolName": use["Name"], "parameters": use["Input"]} for use in uses],
+        "decision": step.read_decision(),
+        "usage": step.read_usage(),
+    }
 
 
-def _rulings(inbox: Iterable[Item]) -> dict[str, Ruling]:
+def read_journal(record: Record) -> list[Entry]:
+    """Read the entries of a record, in order. STATE and the inputs give the user's texts and callers."""
+    entries = (read_entry(step, record) for step in record.steps)
+    return list(_with_rulings(sorted(entries, key=lambda entry: entry.step), _rulings(record.inputs)))
+
+
+def _rulings(inbox: Iterable[InputItem]) -> dict[str, Ruling]:
     """Return the decisions by approval; the first decision about an approval counts."""
     rulings: dict[str, Ruling] = {}
-    for item in sorted(inbox, key=lambda item: (item["time"], item["receivedAt"], item["record"])):
-        if item["type"] == "AgentDecisionGiven":
-            detail = read_object(item["detail"])
+    for item in sorted(inbox, key=lambda item: item.order):
+        if item.type == "AgentDecisionGiven":
+            detail = item.fields
             ruling = Ruling(decision=detail["decision"], note=detail.get("note", ""), caller=caller_of_input(item))
             rulings.setdefault(detail["approvalId"], ruling)
     return rulings

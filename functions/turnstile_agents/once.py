@@ -4,7 +4,6 @@ It is the second guard, behind the ledger. A record is `INPROGRESS` before the t
 and is deleted only if the tool promises that nothing happened.
 """
 
-import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -21,6 +20,7 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
 from botocore.exceptions import BotoCoreError, ClientError
 
 from turnstile_agents.dynamodb import client
+from turnstile_agents.environment import ToolEnvironment
 from turnstile_agents.errors import ToolOutcomeUnknown, ToolRejected, ToolUnavailable
 from turnstile_agents.log import logger
 from turnstile_agents.record import KEY_KNOWN_DAYS
@@ -70,7 +70,7 @@ def once(tool: str, key: str, act: Callable[[], dict[str, Any]]) -> dict[str, An
     guarded = idempotent_function(
         attempt,
         data_keyword_argument="key",
-        persistence_store=_store(os.environ["IDEMPOTENCY_TABLE"]),
+        persistence_store=_store(ToolEnvironment.read().idempotency_table),
         config=IdempotencyConfig(expires_after_seconds=RETENTION_SECONDS),
         key_prefix=tool,
     )

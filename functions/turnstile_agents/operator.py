@@ -12,11 +12,9 @@ from typing import Annotated, Any, Self
 from pydantic import ConfigDict, Field, StrictBool, ValidationError, model_validator
 
 from turnstile_agents.border import DEPTH, RESULT_LIMIT, clean, nests_deeper
-from turnstile_agents.conversation import Item
-from turnstile_agents.record import BY_LIMIT, EffectStatus, Model
+from turnstile_agents.items import Effect
+from turnstile_agents.record import BY_LIMIT, Model
 
-OPERATOR = "OPERATOR"
-"""The `record` that holds the question, and the token of the task that waits for the answer."""
 NOTE_LIMIT = 4000
 """Characters of a note."""
 EFFECTS_LIMIT = 50
@@ -76,8 +74,8 @@ class AnswerRefused(ValueError):
     """An answer cannot be carried out; the message says what is wrong or missing."""
 
 
-def read_answer(answer: Any, items: Iterable[Item]) -> OperatorAnswer:
-    """Check an answer against an agent's items. Raises AnswerRefused."""
+def read_answer(answer: Any, ledger: Iterable[Effect]) -> OperatorAnswer:
+    """Check an answer against an agent's ledger. Raises AnswerRefused."""
     if not isinstance(answer, dict):
         raise AnswerRefused("it is no JSON object")
     if nests_deeper(answer):
@@ -90,44 +88,35 @@ def read_answer(answer: Any, items: Iterable[Item]) -> OperatorAnswer:
         read = OperatorAnswer.model_validate(cleaned)
     except ValidationError as error:
         raise AnswerRefused("; ".join(_complaint(each) for each in error.errors()[:COMPLAINTS])) from error
-    check_effects(read.decision, read.effects, items)
+    check_effects(read.decision, read.effects, ledger)
     return read
 
 
-def check_effects(decision: OperatorDecision, effects: Iterable[EffectAnswer], items: Iterable[Item]) -> None:
+def check_effects(decision: OperatorDecision, effects: Iterable[EffectAnswer], ledger: Iterable[Effect]) -> None:
     """Check that a decision names only effects of this agent, and each uncertain one unless it is ABORT.
 
     An answer may name an effect that was settled since the question was asked: the ledger's status counts.
     Raises AnswerRefused.
     """
-    ledger = {item["record"]: item for item in items if item["record"].startswith("EFFECT#")}
+    known = {effect.record: effect for effect in ledger}
     named = [effect.key for effect in effects]
     if twice := sorted({key for key in named if named.count(key) > 1}):
         raise AnswerRefused(f"it names {', '.join(twice)} twice")
-    if unknown := [key for key in named if key not in ledger]:
+    if unknown := [key for key in named if key not in known]:
         raise AnswerRefused(f"this agent has no effect {', '.join(unknown)}")
-    open_effects = [item for item in unsettled(ledger.values()) if item["record"] not in named]
+    open_effects = [effect for effect in known.values() if effect.unsettled and effect.record not in named]
     if open_effects and decision is not OperatorDecision.ABORT:
-        missing = "; ".join(describe(item) for item in open_effects)
+        missing = "; ".join(map(describe, open_effects))
         raise AnswerRefused(
             f"{decision} needs to know of each uncertain effect whether it happened. Missing: {missing}"
         )
 
 
-def unsettled(items: Iterable[Item]) -> list[Item]:
-    """Return the entries of the ledger whose end is unknown."""
-    return [
-        item
-        for item in items
-        if item["record"].startswith("EFFECT#") and item["status"] in (EffectStatus.RESERVED, EffectStatus.UNCERTAIN)
-    ]
-
-
-def describe(item: Item) -> str:
+def describe(effect: Effect) -> str:
     """Describe a ledger entry in one line: its key, its call, and when the call began."""
-    text = item["input"]
+    text = effect.input
     arguments = text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
-    return f"{item['record']}, {item['tool']} {arguments}, since {item['reservedAt']}"
+    return f"{effect.record}, {effect.tool} {arguments}, since {effect.reserved_at}"
 
 
 def _complaint(error: Any) -> str:

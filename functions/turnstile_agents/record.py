@@ -260,3 +260,12 @@ class CallResult(Model):
     value: Annotated[Any, Field(description="The tool's output, when COMMITTED")] = None
     error: Annotated[str, Field(description="The error's name, unless COMMITTED")] = ""
     message: Annotated[str, Field(description="The error's cause as the machine caught it")] = ""
+
+
+class Usage(Model):
+    """The tokens and the cost of one reply."""
+
+    input_tokens: Annotated[int, Field(ge=0)] = 0
+    output_tokens: Annotated[int, Field(ge=0)] = 0
+    cost_micro_usd: Annotated[int, Field(ge=0)] = 0
+    model_id: Annotated[str, Field(description="The model that replied")]

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_serializer
 from pydantic.alias_generators import to_pascal
 
 from turnstile_agents.definition import Limits, Prices, Tool
-from turnstile_agents.record import Decision, Model, PlanStep
+from turnstile_agents.record import Decision, Model, PlanStep, Usage
 
 Entry = Literal["ASK_MODEL", "ASK_MODEL_WITHOUT_TOOLS", "CARRY_OUT", "START_CHILDREN", "CLOSE"]
 """The next action of a turn: ask the model, carry out a pending decision, or close on a decision."""
@@ -109,15 +109,6 @@ class ReadReplyInput(BaseModel):
     pending: Pending
     reply: Any
     model_id: Annotated[str, Field(alias="modelId", description="The model that replied")]
-
-
-class Usage(Model):
-    """The tokens and the cost of one reply."""
-
-    input_tokens: Annotated[int, Field(ge=0)] = 0
-    output_tokens: Annotated[int, Field(ge=0)] = 0
-    cost_micro_usd: Annotated[int, Field(ge=0)] = 0
-    model_id: Annotated[str, Field(description="The model that replied")]
 
 
 class Step(Model):

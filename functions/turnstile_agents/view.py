@@ -1,18 +1,17 @@
 """The public view of an agent, made from the items of its record."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from turnstile_agents.border import read_object
 from turnstile_agents.caller import Caller, caller_of, caller_of_input
-from turnstile_agents.conversation import NOT_CARRIED_OUT, Item, Ledger, known_result, reason
+from turnstile_agents.conversation import NOT_CARRIED_OUT, known_result, reason
 from turnstile_agents.definition import Definition
+from turnstile_agents.items import AgentState, Effect, Ledger, Record
 from turnstile_agents.journal import Entry, Role, Ruling, corrections, outcome_text, read_journal
-from turnstile_agents.operator import OPERATOR, unsettled
 from turnstile_agents.record import (
     Call,
     CallResult,
@@ -20,7 +19,6 @@ from turnstile_agents.record import (
     EffectStatus,
     Model,
     Outcome,
-    PlanStep,
     Status,
     Verdict,
     undo_attempts,
@@ -180,52 +178,44 @@ class AgentView(_Sparse):
     metadata: Metadata
 
 
-def public_view(items: Iterable[Item], definition: Definition) -> AgentView:
-    """Make the view of an agent from its items; `definition` is the version that it started with.
-
-    Raises ValueError if STATE is not among the items.
-    """
-    items = list(items)
-    state = next((item for item in items if item["record"] == "STATE"), None)
-    if state is None:
-        raise ValueError("The record has no STATE")
-    ledger = {item["record"]: item for item in items if item["record"].startswith("EFFECT#")}
-    journal = list(_settled(read_journal(items), ledger))
+def public_view(state: AgentState, record: Record, definition: Definition) -> AgentView:
+    """Make the view of an agent from its STATE and its record; `definition` is the version that it started with."""
+    ledger = record.ledger
+    journal = list(_settled(read_journal(record), ledger))
     decision = next((entry.decision for entry in reversed(journal) if entry.decision), None)
     message = decision.message if decision else None
-    planned = [PlanStep.model_validate(step) for step in json.loads(state["plan"])]
     return AgentView(
-        agent_id=state["agentId"],
-        agent=state["agent"],
-        definition_version=int(state["definitionVersion"]),
-        status=Status(state["status"]),
-        goal=state["goal"],
-        caller=caller_of(state),
-        result=message if state["status"] == Status.COMPLETED else None,
-        question=_question(journal) if state["status"] == Status.WAITING_FOR_INPUT else None,
-        approval=_approval(decision, state["waitsFor"]) if state["status"] == Status.WAITING_FOR_APPROVAL else None,
-        operator=_operator(items) if state["status"] == Status.WAITING_FOR_OPERATOR else None,
-        error=Failure(name=state["error"], message=reason(state["errorMessage"])) if state["error"] else None,
-        parent=state["parent"] or None,
-        children=json.loads(state["children"]) or None,
-        context=Context(conversation_history=[*_conversation(journal), *_cancelled(state, items)]),
+        agent_id=state.agent_id,
+        agent=state.agent,
+        definition_version=state.definition_version,
+        status=state.status,
+        goal=state.goal,
+        caller=caller_of(state.by, state.source),
+        result=message if state.status is Status.COMPLETED else None,
+        question=_question(journal) if state.status is Status.WAITING_FOR_INPUT else None,
+        approval=_approval(decision, state.waits_for) if state.status is Status.WAITING_FOR_APPROVAL else None,
+        operator=_operator(record) if state.status is Status.WAITING_FOR_OPERATOR else None,
+        error=Failure(name=state.error, message=reason(state.error_message)) if state.error else None,
+        parent=state.parent or None,
+        children=state.children or None,
+        context=Context(conversation_history=[*_conversation(journal), *_cancelled(state, record)]),
         plan=[
-            *(PlanEntry(step=step.step, action=step.action, status=step.status) for step in planned),
-            *_calls(journal, ledger, after=max((step.step for step in planned), default=0)),
+            *(PlanEntry(step=step.step, action=step.action, status=step.status) for step in state.plan),
+            *_calls(journal, ledger, after=max((step.step for step in state.plan), default=0)),
         ],
         tools=[ToolView(name=tool.name, description=tool.description, effect=tool.effect) for tool in definition.tools],
         metadata=Metadata(
-            created_at=state["createdAt"],
-            last_updated=state["lastUpdated"],
-            last_updated_by=state["lastUpdatedBy"],
-            last_plan_generated_at=state["lastPlanGeneratedAt"] or None,
-            last_tool_execution_at=state["lastToolExecutionAt"] or None,
-            invocation_count=int(state["invocationCount"]),
-            error_count=int(state["errorCount"]),
-            model_calls=int(state["modelCalls"]),
-            tool_calls=int(state["toolCalls"]),
-            tokens=Tokens(input=int(state["inputTokens"]), output=int(state["outputTokens"])),
-            cost_usd=int(state["costMicroUsd"]) / 1_000_000,
+            created_at=state.created_at,
+            last_updated=state.last_updated,
+            last_updated_by=state.last_updated_by,
+            last_plan_generated_at=state.last_plan_generated_at or None,
+            last_tool_execution_at=state.last_tool_execution_at or None,
+            invocation_count=state.invocation_count,
+            error_count=state.error_count,
+            model_calls=state.model_calls,
+            tool_calls=state.tool_calls,
+            tokens=Tokens(input=state.input_tokens, output=state.output_tokens),
+            cost_usd=state.cost_micro_usd / 1_000_000,
         ),
     )
 
@@ -249,21 +239,16 @@ def _approval(decision: Decision | None, approval_id: str) -> ApprovalView | Non
     return ApprovalView(approval_id=approval_id, calls=calls)
 
 
-def _operator(items: list[Item]) -> OperatorView | None:
+def _operator(record: Record) -> OperatorView | None:
     """Return the question to the operator; None if the recovery has not put it yet."""
-    asked = next((item for item in items if item["record"] == OPERATOR), None)
+    asked = record.question
     if asked is None:
         return None
     uncertain = [
-        UncertainEffect(
-            key=item["record"],
-            tool_name=item["tool"],
-            parameters=read_object(item["input"]),
-            since=item["reservedAt"],
-        )
-        for item in unsettled(items)
+        UncertainEffect(key=effect.record, tool_name=effect.tool, parameters=effect.arguments, since=effect.reserved_at)
+        for effect in record.unsettled
     ]
-    return OperatorView(question_id=asked["questionId"], text=asked["question"], uncertain=uncertain)
+    return OperatorView(question_id=asked.question_id, text=asked.question, uncertain=uncertain)
 
 
 def _settled(journal: list[Entry], ledger: Ledger) -> Iterator[Entry]:
@@ -299,16 +284,16 @@ def _conversation(journal: list[Entry]) -> Iterator[Message]:
             yield Message(role="assistant", content=entry.recovery.question)
 
 
-def _cancelled(state: Item, items: list[Item]) -> Iterator[Message]:
+def _cancelled(state: AgentState, record: Record) -> Iterator[Message]:
     """Yield the messages that cancelled the agent: no entry of the journal takes them in."""
-    if state["status"] != Status.CANCELLED:
+    if state.status is not Status.CANCELLED:
         return
-    requests = [i for i in items if i["record"].startswith("INPUT#") and i["type"] == "AgentCancelRequested"]
+    requests = [item for item in record.inputs if item.type == "AgentCancelRequested"]
     for item in requests:
-        note = read_object(item["detail"]).get("note", "")
-        yield Message(role="user", content=f"CANCEL: {note}" if note else "CANCEL", caller=caller_of_input(item))
-    if not requests and state["parent"]:
-        yield Message(role="user", content=f"CANCEL: {state['parent']}, or an agent above it, has ended.")
+        content = f"CANCEL: {item.note}" if item.note else "CANCEL"
+        yield Message(role="user", content=content, caller=caller_of_input(item))
+    if not requests and state.parent:
+        yield Message(role="user", content=f"CANCEL: {state.parent}, or an agent above it, has ended.")
 
 
 def _spoken(entry: Entry) -> list[str]:
@@ -345,7 +330,7 @@ def _begun(call: Call, ledger: Ledger) -> str:
     """Return the status of a call without a result. A recovery may have marked it UNCERTAIN in the ledger only."""
     tried: Call | None = call
     while tried:
-        if ledger.get(tried.key, {}).get("status", "") == EffectStatus.UNCERTAIN:
+        if (effect := ledger.get(tried.key)) and effect.status is EffectStatus.UNCERTAIN:
             return Outcome.UNCERTAIN
         tried = tried.alternative
     return "PENDING"
@@ -355,35 +340,35 @@ def _undoing(call: Call, ledger: Ledger) -> str:
     """Return COMPENSATING or COMPENSATED for a call whose effect, or its alternative's, is being undone; else empty."""
     tried: Call | None = call
     while tried:
-        status = ledger.get(tried.key, {}).get("status", "")
-        if status in (EffectStatus.COMPENSATING, EffectStatus.COMPENSATED):
-            return status
+        effect = ledger.get(tried.key)
+        if effect and effect.status in (EffectStatus.COMPENSATING, EffectStatus.COMPENSATED):
+            return effect.status
         tried = tried.alternative
     return ""
 
 
-def _unsettled(call: Call, ledger: Ledger, attempts: Mapping[str, list[Item]]) -> str | None:
+def _unsettled(call: Call, ledger: Ledger, attempts: Mapping[str, list[Effect]]) -> str | None:
     """Return the key of the call, of its alternative or of an undo whose end is not known; None if there is none."""
     tried: Call | None = call
     while tried:
         entries = [ledger[tried.key], *attempts.get(tried.key, [])] if tried.key in ledger else []
         for entry in entries:
-            if entry["status"] == EffectStatus.UNCERTAIN:
-                return entry["record"]
+            if entry.status is EffectStatus.UNCERTAIN:
+                return entry.record
         tried = tried.alternative
     return None
 
 
-def _undo_error(call: Call, attempts: Mapping[str, list[Item]]) -> str | None:
+def _undo_error(call: Call, attempts: Mapping[str, list[Effect]]) -> str | None:
     """Say why the effect of a call, or of its alternative, is not undone; None if no undo was tried, or it worked."""
     tried: Call | None = call
     while tried:
-        last = attempts[tried.key][-1] if tried.key in attempts else {}
-        why = f": {last['error']}: {reason(last['errorMessage'])}" if last.get("error") else ""
-        if last.get("status") == EffectStatus.FAILED:
-            return f"{last['tool']} did not undo it{why}"
-        if last.get("status") == EffectStatus.UNCERTAIN:
-            return f"It is not known whether {last['tool']} undid it{why}"
+        for last in attempts.get(tried.key, [])[-1:]:
+            why = f": {last.error}: {reason(last.error_message)}" if last.error else ""
+            if last.status is EffectStatus.FAILED:
+                return f"{last.tool} did not undo it{why}"
+            if last.status is EffectStatus.UNCERTAIN:
+                return f"It is not known whether {last.tool} undid it{why}"
         tried = tried.alternative
     return None
 

@@ -29,7 +29,10 @@ from turnstile_agents.turn import Turn
 from turnstile_cli.machines.definition import Machine, State
 
 OURS = {name for name, value in vars(errors).items() if isinstance(value, type)}
-LEFT_TO_ALL = {"ToolOutcomeUnknown": "like any other error of a call that writes, it makes the call UNCERTAIN"}
+LEFT_TO_ALL = {
+    "RecordTooNew": "like any other error of LoadTurn, it ends the turn; its kind is in failures.ERRORS",
+    "ToolOutcomeUnknown": "like any other error of a call that writes, it makes the call UNCERTAIN",
+}
 """Errors of ours that no machine names, because States.ALL handles them correctly."""
 OF_STEP_FUNCTIONS = {"States.ALL", "States.DataLimitExceeded", "States.Timeout"}
 OF_ANY_SDK = {"SdkClientException": "the service did not answer", "ThrottlingException": "any API may throttle"}

@@ -11,7 +11,7 @@ import pytest
 
 from tests.live.stack import OUTPUT
 from tests.world import World
-from turnstile_agents.conversation import Item
+from turnstile_agents.items import Attributes
 from turnstile_cli.engines.faults import Faults
 from turnstile_cli.stack.client import Stack
 from turnstile_cli.stack.sample import load_sample
@@ -23,7 +23,7 @@ STACK = "TURNSTILE_STACK"
 class LiveWorld(World):
     """A stack in AWS. Its waits and retries take their real time."""
 
-    def wait(self, agent_id: str, condition: Callable[[Item], bool], seconds: float = 600) -> Item:
+    def wait(self, agent_id: str, condition: Callable[[Attributes], bool], seconds: float = 600) -> Attributes:
         """Wait until STATE fulfils the condition; return STATE."""
         return super().wait(agent_id, condition, seconds)
 

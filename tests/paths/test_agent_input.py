@@ -9,8 +9,8 @@ import pytest
 
 from tests.paths.test_agent_watch import change, fresh, standing
 from tests.world import World, scenario, waiting
-from turnstile_agents.conversation import Item
 from turnstile_agents.events import SOURCE, AgentStateUpdated
+from turnstile_agents.items import Attributes
 from turnstile_agents.record import FINISHED, Status, Verdict
 from turnstile_cli.engines.faults import Fault
 
@@ -39,11 +39,11 @@ def child_of(world: World, parent: str, status: Status = Status.COMPLETED) -> st
     return standing(world, status, fresh("below"), parent=parent, **used)
 
 
-def state_of(world: World, agent_id: str) -> Item:
+def state_of(world: World, agent_id: str) -> Attributes:
     return world.items(agent_id, "STATE")[0]
 
 
-def assert_kept(world: World, agent_id: str, kind: str, detail: dict[str, Any]) -> Item:
+def assert_kept(world: World, agent_id: str, kind: str, detail: dict[str, Any]) -> Attributes:
     """Check that this is the only input."""
     [item] = world.items(agent_id, "INPUT#")
     assert (item["type"], json.loads(item["detail"])) == (kind, detail)

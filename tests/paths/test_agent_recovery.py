@@ -57,8 +57,8 @@ def decide(world: World, agent_id: str, decision: str, note: str = "", effects: 
 
 def answer(world: World, agent_id: str, output: Any) -> None:
     """Answer the operator's question with any value."""
-    state = world.stack.item(agent_id, "STATE")
-    question = world.stack.item(agent_id, "OPERATOR")
+    state = world.item(agent_id, "STATE")
+    question = world.item(agent_id, "OPERATOR")
     assert state and state["status"] == Status.WAITING_FOR_OPERATOR
     assert question
     world.stack.stepfunctions.send_task_success(taskToken=question["token"], output=json.dumps(output))
@@ -66,11 +66,11 @@ def answer(world: World, agent_id: str, output: Any) -> None:
 
 def refused(world: World, agent_id: str, output: Any) -> str:
     """Give an answer that is refused; return the next question."""
-    before = world.stack.item(agent_id, "OPERATOR")
+    before = world.item(agent_id, "OPERATOR")
     assert before
     answer(world, agent_id, output)
-    world.wait(agent_id, lambda _: world.stack.item(agent_id, "OPERATOR") != before)
-    after = world.stack.item(agent_id, "OPERATOR")
+    world.wait(agent_id, lambda _: world.item(agent_id, "OPERATOR") != before)
+    after = world.item(agent_id, "OPERATOR")
     assert after
     assert int(after["questionId"]) == int(before["questionId"]) + 1
     return after["question"]
@@ -79,8 +79,8 @@ def refused(world: World, agent_id: str, output: Any) -> str:
 def asked(world: World, agent_id: str) -> str:
     """Wait until an operator is asked; return the question."""
     world.settle(agent_id, Status.WAITING_FOR_OPERATOR)
-    world.wait(agent_id, lambda _: world.stack.item(agent_id, "OPERATOR") is not None)
-    question = world.stack.item(agent_id, "OPERATOR")
+    world.wait(agent_id, lambda _: world.item(agent_id, "OPERATOR") is not None)
+    question = world.item(agent_id, "OPERATOR")
     assert question
     return question["question"]
 
@@ -307,7 +307,9 @@ def test_nothing_is_waited_for_if_the_end_of_the_call_was_seen(world: World) -> 
     name = fresh()
     world.faults.put(Fault(agent_id=name, state="CallWriteTool", when="after", error="States.Timeout"))
     world.play(scenario("straight_booking"), name)
-    [recovery] = [e for e in world.stack.executions(world.items(name)) if e.machine.endswith("AgentRecovery")]
+    [recovery] = [
+        e for e in world.stack.executions(world.stack.table.record(name)) if e.machine.endswith("AgentRecovery")
+    ]
     [wait] = [visit for visit in world.history(recovery.arn) if visit.state == "WaitForCalls"]
     assert datetime.fromisoformat(wait.input["callsEndBy"]) <= wait.entered + timedelta(seconds=1)
 
@@ -481,7 +483,8 @@ def booked(world: World, name: str) -> dict[str, Any]:
 
 def told_the_model(world: World, name: str) -> str:
     """Return the conversation as the model reads it."""
-    return json.dumps(fold(world.items(name, "STEP#"), world.items(name, "EFFECT#")).messages)
+    record = world.stack.table.record(name)
+    return json.dumps(fold(record.steps, record.effects).messages)
 
 
 def calls(world: World, name: str) -> int:
@@ -595,10 +598,10 @@ def test_an_answer_that_is_lost_on_its_way_is_asked_for_again(world: World) -> N
 
 def refused_by_fault(world: World, name: str) -> str:
     """Answer, and return the question that is asked again because the answer could not be read."""
-    before = world.stack.item(name, "OPERATOR")
+    before = world.item(name, "OPERATOR")
     answer(world, name, {"decision": "RETRY", "effects": [happened(KEY)]})
-    world.wait(name, lambda _: world.stack.item(name, "OPERATOR") != before)
-    after = world.stack.item(name, "OPERATOR")
+    world.wait(name, lambda _: world.item(name, "OPERATOR") != before)
+    after = world.item(name, "OPERATOR")
     assert after
     return after["question"]
 
@@ -611,10 +614,10 @@ def test_an_invalid_answer_is_asked_for_again(world: World, output: str) -> None
     world.faults.put(Fault(agent_id=name, state="ReadReply", error="AccessDenied"))
     world.start(scenario("straight_booking"), name)
     asked(world, name)
-    first = world.stack.item(name, "OPERATOR")
+    first = world.item(name, "OPERATOR")
     assert first
     world.stack.stepfunctions.send_task_success(taskToken=first["token"], output=output)
-    world.wait(name, lambda _: world.stack.item(name, "OPERATOR") != first)
+    world.wait(name, lambda _: world.item(name, "OPERATOR") != first)
     decide(world, name, "RETRY")
     assert world.settle(name)["status"] == Status.COMPLETED
     assert decisions(world, name) == [("RETRY", "AccessDenied")]
@@ -630,7 +633,7 @@ def test_no_operator_is_asked_about_an_agent_with_a_cancellation(world: World) -
         assert cancel["status"] == "SUCCEEDED"
     assert world.settle(name)["status"] == Status.CANCELLED
     assert decisions(world, name) == [("CANCEL", "AccessDenied")]
-    assert world.stack.item(name, "OPERATOR") is None
+    assert world.item(name, "OPERATOR") is None
     world.assert_sound(name)
 
 
@@ -684,7 +687,7 @@ def test_a_question_goes_out_by_the_topic_and_without_the_token(
     message = told(name)
     attributes = {key: value["Value"] for key, value in message["MessageAttributes"].items()}
     assert attributes == {"agentId": name, "error": "AccessDenied"}
-    token = world.stack.item(name, "OPERATOR")
+    token = world.item(name, "OPERATOR")
     assert token and token["token"] not in json.dumps(message)
 
 
@@ -731,6 +734,6 @@ def test_the_lease_is_not_taken_from_a_running_turn(world: World) -> None:
         }
         execution = world.run("agent_recovery", detail)
         assert execution["status"] == "SUCCEEDED"
-        assert world.stack.item(name, "STATE") == state
+        assert world.item(name, "STATE") == state
     assert world.settle(name)["status"] == Status.COMPLETED
     assert decisions(world, name) == []

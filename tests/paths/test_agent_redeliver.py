@@ -56,7 +56,7 @@ def test_a_request_that_keeps_dying_is_reported_as_lost(world: World) -> None:
     died = json.loads(execution["input"])["detail"]["executionArn"]
     assert died != first and died in execution["cause"]
     assert json.loads(sfn.describe_execution(executionArn=died)["input"])["attempt"] == 3
-    assert world.stack.item(name, "STATE") is None
+    assert world.item(name, "STATE") is None
 
 
 @pytest.mark.parametrize("machine", ["agent_start", "agent_input", "agent_notify"])

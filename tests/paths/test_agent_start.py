@@ -10,7 +10,6 @@ from tests.paths.test_agent_watch import standing
 from tests.world import World, waiting
 from turnstile_agents.record import Status, child_id
 from turnstile_cli.engines.faults import Fault
-from turnstile_cli.stack.client import UnknownAgent
 
 PARENT: dict[str, Any] = {"agentId": "agent-0", "step": "STEP#000002", "place": 0}
 MOON = "Book a flight from New York to the moon."
@@ -21,8 +20,7 @@ def fresh() -> str:
 
 
 def assert_no_record(world: World, agent_id: str) -> None:
-    with pytest.raises(UnknownAgent):
-        world.stack.read_agent(agent_id)
+    assert world.items(agent_id) == []
 
 
 @pytest.mark.parametrize(
@@ -69,7 +67,7 @@ def test_a_bad_request_is_refused_in_words(world: World, detail: dict[str, Any],
 def test_an_id_cannot_reach_into_the_definitions(world: World) -> None:
     execution = world.run("agent_start", {"prompt": "Fly", "agentId": "DEFINITION#travel"})
     assert execution["error"] == "RequestInvalid"
-    assert world.stack.item("DEFINITION#travel", "STATE") is None
+    assert world.item("DEFINITION#travel", "STATE") is None
 
 
 def test_a_request_delivered_twice_makes_one_agent(world: World) -> None:
@@ -209,7 +207,7 @@ def test_an_id_that_is_taken_is_refused(world: World) -> None:
     execution = world.run("agent_start", {**detail, "prompt": "Something else"})
     assert execution["error"] == "AgentExists"
     assert f"Agent {agent_id} exists already" in execution["cause"]
-    assert world.stack.item(agent_id, "STATE") == before
+    assert world.item(agent_id, "STATE") == before
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

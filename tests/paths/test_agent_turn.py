@@ -299,7 +299,7 @@ def test_an_agent_keeps_the_definition_that_it_began_with(world: World) -> None:
     agent_id = waiting(world)
     version = world.items(agent_id, "STATE")[0]["definitionVersion"]
     world.play(scenario("out_of_tokens"))  # registers another version
-    latest = world.stack.item("DEFINITION#travel", "LATEST")
+    latest = world.item("DEFINITION#travel", "LATEST")
     assert latest and latest["version"] != version
     world.run("agent_input", {"agentId": agent_id, "text": "Tomorrow."})
     assert world.settle(agent_id, Status.COMPLETED)["definitionVersion"] == version

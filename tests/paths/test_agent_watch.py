@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.unit import records
 from tests.world import World, scenario, waiting
-from turnstile_agents.conversation import Item
 from turnstile_agents.events import AgentDecisionGiven
-from turnstile_agents.operator import OPERATOR, OperatorDecision
+from turnstile_agents.items import OPERATOR, Attributes, item_of, stored
+from turnstile_agents.operator import OperatorDecision
 from turnstile_agents.record import Status, Verdict
 from turnstile_cli.engines.faults import Delivery, Fault, met_at
 from turnstile_cli.stack.operator import decide
@@ -34,7 +35,7 @@ def until_lost(*events: Path) -> None:
         time.sleep(0.05)
 
 
-def change(world: World, agent_id: str, **values: str | int) -> Item:
+def change(world: World, agent_id: str, **values: str | int) -> Attributes:
     """Change STATE without an event on the bus."""
     world.stack.dynamodb.update_item(
         TableName=world.stack.outputs.table_name,
@@ -48,7 +49,7 @@ def change(world: World, agent_id: str, **values: str | int) -> Item:
     return world.items(agent_id, "STATE")[0]
 
 
-def set_state(world: World, agent_id: str, **values: str | int) -> Item:
+def set_state(world: World, agent_id: str, **values: str | int) -> Attributes:
     """Change STATE in the same way, with a last change that is long ago."""
     return change(world, agent_id, **({"lastUpdated": LONG_AGO} | values))
 
@@ -249,9 +250,9 @@ def ago(**time_ago: float) -> str:
 def family(world: World, *children: str) -> str:
     """Put a parent that has waited for these children for long."""
     parent = standing(world, Status.WAITING_FOR_AGENT, fresh("parent"), waitsFor="4", children=json.dumps(children))
-    decision = json.dumps({"children": [{"agentId": child} for child in children]})
-    step = {"agentId": {"S": parent}, "record": {"S": "STEP#000004"}, "decision": {"S": decision}}
-    world.stack.dynamodb.put_item(TableName=world.stack.outputs.table_name, Item=step)
+    asked = records.decision("DELEGATE", children=[records.child("u1", child) for child in children])
+    step = item_of({**records.decided(4, asked), "agentId": parent})
+    world.stack.dynamodb.put_item(TableName=world.stack.outputs.table_name, Item=stored(step))
     set_state(world, parent)
     return parent
 

@@ -14,8 +14,10 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from tests.unit.records import effect, state
 from tests.world import World, scenario, waiting
 from turnstile_agents.definition import definition_key
+from turnstile_agents.items import Attributes, item_of, stored
 from turnstile_agents.record import Status, child_id
 from turnstile_cli.engines.faults import Fault
 
@@ -123,7 +125,7 @@ def test_the_definition_is_the_one_that_was_named(world: World, door: Door) -> N
     unknown = new("unknown")
     answer = door.send("POST", "/agents", {"prompt": ANSWER, "agent": unknown})
     assert_refused(answer, 404, "DefinitionUnknown", unknown, "turnstile register")
-    assert world.stack.item(definition_key(unknown), "LATEST") is None
+    assert world.item(definition_key(unknown), "LATEST") is None
 
 
 def test_an_id_is_given_once(world: World, door: Door) -> None:
@@ -405,7 +407,7 @@ def test_a_call_is_approved(world: World, door: Door) -> None:
 def test_an_operator_decides_once(world: World, door: Door) -> None:
     agent_id = world.play(scenario("done_in_words_only"))
     world.settle(agent_id, Status.WAITING_FOR_OPERATOR)
-    world.wait(agent_id, lambda _: world.stack.item(agent_id, "OPERATOR") is not None)
+    world.wait(agent_id, lambda _: world.item(agent_id, "OPERATOR") is not None)
     asked = door.send("GET", f"/agents/{agent_id}").body["operator"]
     assert (asked["questionId"], asked["uncertain"]) == ("1", [])
     assert f"Agent {agent_id} needs a decision" in asked["text"]
@@ -428,7 +430,8 @@ def test_a_stale_question_cannot_be_answered(world: World, door: Door) -> None:
     put_state(world, agent_id, Status.WAITING_FOR_OPERATOR)
     path, decision = f"/agents/{agent_id}/decisions", {"questionId": "7", "decision": "RETRY"}
     assert_refused(door.send("POST", path, decision), 409, "DecisionRefused", "in a moment")
-    put(world, agentId=agent_id, record="OPERATOR", token="used up long ago", questionId="7")
+    asked = {"questionId": "7", "question": "?", "askedAt": "2026-01-01T00:00:00Z", "reminders": "0"}
+    put(world, {"agentId": agent_id, "record": "OPERATOR", "token": "used up long ago", **asked})
     assert_refused(door.send("POST", path, decision), 409, "DecisionRefused", "Nothing was changed")
 
 
@@ -438,7 +441,7 @@ def test_an_operator_says_of_each_uncertain_effect_whether_it_happened(world: Wo
     world.faults.put(Fault(agent_id=agent_id, state="LookUp", error="AccessDenied"))
     world.start(scenario("straight_booking"), agent_id)
     world.settle(agent_id, Status.WAITING_FOR_OPERATOR)
-    world.wait(agent_id, lambda _: world.stack.item(agent_id, "OPERATOR") is not None)
+    world.wait(agent_id, lambda _: world.item(agent_id, "OPERATOR") is not None)
     asked = door.send("GET", f"/agents/{agent_id}").body["operator"]
     [effect] = asked["uncertain"]
     assert (effect["key"], effect["toolName"]) == ("EFFECT#000002#0", "book_flight")
@@ -474,9 +477,9 @@ def test_another_approval_cannot_be_decided(world: World, door: Door) -> None:
 
 def test_an_agent_is_cancelled_and_tells_what_stands(world: World, door: Door) -> None:
     agent_id, key = waiting(world), new("key")
-    effect = {"agentId": agent_id, "tool": "book_flight", "input": json.dumps({"date": "x" * 600}), "result": "{}"}
-    put(world, **effect, record="EFFECT#000002#0", status="COMMITTED")
-    put(world, **effect, record="EFFECT#000002#1", status="COMPENSATED")
+    made = {"agentId": agent_id, "input": json.dumps({"date": "x" * 600}), "result": "{}"}
+    put(world, effect("EFFECT#000002#0", "COMMITTED", "book_flight", **made))
+    put(world, effect("EFFECT#000002#1", "COMPENSATED", "book_flight", **made))
     answer = door.send("DELETE", f"/agents/{agent_id}?note=Never%20mind,%20thanks", key=key)
     assert (answer.status, answer.body["status"]) == (202, "WAITING_FOR_INPUT")
     (stands,) = answer.body["standing"]
@@ -552,30 +555,13 @@ def journal(door: Door, agent_id: str) -> list[dict[str, Any]]:
     return entries
 
 
-def put(world: World, **item: str) -> None:
-    """Put an item into the table, without any machine. An attribute's name decides whether it is a number."""
-    numbers = {"step", "inbox", "cancels", "inputTokens", "outputTokens", "costMicroUsd"}
-    typed = {name: {"N" if name in numbers else "S": value} for name, value in item.items()}
-    world.stack.dynamodb.put_item(TableName=world.stack.outputs.table_name, Item=typed)
+def put(world: World, item: Attributes) -> None:
+    """Put an item into the table, without any machine."""
+    world.stack.dynamodb.put_item(TableName=world.stack.outputs.table_name, Item=stored(item_of(item)))
 
 
 def put_state(world: World, agent_id: str, status: Status, **more: str) -> None:
     """Put the STATE of an agent that no execution works on, and that agent_watch leaves alone for a hundred years."""
-    state = {
-        "status": str(status),
-        "agent": "travel",
-        "goal": "A test",
-        "step": "1",
-        "inbox": "0",
-        "cancels": "0",
-        "inputTokens": "0",
-        "outputTokens": "0",
-        "costMicroUsd": "0",
-        "waitsFor": "",
-        "owner": "NONE",
-        "createdAt": "2126-01-01T00:00:00Z",
-        "createdBy": "a test",
-        "lastUpdated": "2126-01-01T00:00:00Z",
-        "error": "",
-    }
-    put(world, agentId=agent_id, record="STATE", **state | more)
+    later = "2126-01-01T00:00:00Z"
+    about = {"agentId": agent_id, "status": str(status), "goal": "A test", "owner": "NONE", "createdBy": "a test"}
+    put(world, state(**{**about, "createdAt": later, "lastUpdated": later, **more}))

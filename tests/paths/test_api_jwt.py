@@ -13,6 +13,8 @@ import urllib3
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from tests.unit.records import read_state
+from turnstile_agents.items import stored
 from turnstile_cli.engines.embedded import Embedded
 from turnstile_cli.engines.errors import EngineError
 from turnstile_cli.files import TEMPLATE
@@ -148,10 +150,7 @@ def test_start_and_input_need_no_scope(engine: Embedded, issuer: str) -> None:
 
 def test_the_subject_of_the_token_is_kept_as_the_caller(engine: Embedded, issuer: str) -> None:
     table, dynamodb = engine.outputs["TableName"], engine.client("dynamodb")
-    numbers = dict.fromkeys(("inbox", "cancels", "inputTokens", "outputTokens", "costMicroUsd"), "0")
-    state = {"agentId": "told", "record": "STATE", "status": "PLANNING", "owner": "another", "waitsFor": ""}
-    item = {name: {"S": value} for name, value in state.items()} | {name: {"N": n} for name, n in numbers.items()}
-    dynamodb.put_item(TableName=table, Item=item)
+    dynamodb.put_item(TableName=table, Item=stored(read_state(agentId="told", owner="another")))
     status, _ = send(engine, token(issuer, sub="ana@example.com"), "POST", "/agents/told/input", {"text": "Hello"})
     assert status == 202
     kept = wait_for_input(dynamodb, table, "told")

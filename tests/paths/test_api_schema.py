@@ -69,7 +69,7 @@ def test_the_document_holds(case: Any, shared_world: World) -> None:
 @pytest.fixture(scope="module")
 def finished(shared_world: World) -> World:
     """Return a world with a finished agent of this name."""
-    if shared_world.stack.item(FINISHED, "STATE") is None:
+    if shared_world.item(FINISHED, "STATE") is None:
         shared_world.play(scenario("straight_booking"), FINISHED)
         shared_world.settle(FINISHED, Status.COMPLETED)
     return shared_world

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.world import World, scenario
-from turnstile_agents.conversation import Item
+from turnstile_agents.items import Attributes
 from turnstile_agents.record import Status
 from turnstile_cli.engines.faults import Delivery, Fault
 
@@ -16,7 +16,7 @@ def fresh() -> str:
     return f"approval-{uuid.uuid4().hex[:8]}"
 
 
-def held(world: World, play: str = "approved") -> tuple[str, Item]:
+def held(world: World, play: str = "approved") -> tuple[str, Attributes]:
     """Start an agent that waits for an approval; return its id and its STATE."""
     agent_id = world.start(scenario(play), fresh())
     return agent_id, world.settle(agent_id, Status.WAITING_FOR_APPROVAL)
@@ -82,14 +82,14 @@ def test_a_second_decision_is_refused_and_changes_nothing(world: World) -> None:
     done = world.settle(agent_id, Status.COMPLETED)
     assert (done["inbox"], len(world.bookings(agent_id))) == ("1", 1)
     assert decide(world, agent_id, state["waitsFor"], "REFUSE")["error"] == "DecisionRefused"
-    assert world.stack.item(agent_id, "STATE") == done
+    assert world.item(agent_id, "STATE") == done
 
 
 @pytest.mark.parametrize("approval_id", ["1", "20", "x"])
 def test_a_decision_about_something_else_is_refused(world: World, approval_id: str) -> None:
     agent_id, before = held(world)
     assert decide(world, agent_id, approval_id, "APPROVE")["error"] == "DecisionRefused"
-    assert world.stack.item(agent_id, "STATE") == before
+    assert world.item(agent_id, "STATE") == before
 
 
 def test_a_decision_sent_twice_is_taken_once(world: World) -> None:
@@ -105,7 +105,7 @@ def test_a_decision_sent_twice_is_taken_once(world: World) -> None:
 def test_words_do_not_approve_and_are_heard_after(world: World) -> None:
     agent_id, state = held(world)
     world.stack.wait_for(world.stack.send_input(agent_id, "Yes, do it!"))
-    same = world.stack.item(agent_id, "STATE")
+    same = world.item(agent_id, "STATE")
     assert same and (same["status"], same["inbox"]) == (Status.WAITING_FOR_APPROVAL, "1")
     decide(world, agent_id, state["waitsFor"], "APPROVE")
     world.settle(agent_id, Status.COMPLETED)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.world import World, scenario
-from turnstile_agents.conversation import Item
 from turnstile_agents.events import AgentRequested
+from turnstile_agents.items import Attributes
 from turnstile_agents.record import Status
 from turnstile_cli.chaos.plays import write_agents
 from turnstile_cli.engines.faults import Fault
@@ -24,7 +24,7 @@ def cancel(world: World, agent_id: str, **more: str) -> dict[str, Any]:
     return world.run("agent_input", {"agentId": agent_id, **more}, kind="AgentCancelRequested")
 
 
-def cancelled(world: World, agent_id: str) -> Item:
+def cancelled(world: World, agent_id: str) -> Attributes:
     """Wait for the end, and check the cancelled record."""
     state = world.settle(agent_id, Status.CANCELLED)
     assert state["nextAction"] == "NONE"
@@ -147,13 +147,13 @@ def test_cancelling_twice_is_cancelling_once_and_the_end_is_the_end(world: World
     assert (before["inbox"], before["cancels"]) == ("1", "1")
     assert cancel(world, agent_id)["status"] == "SUCCEEDED"  # the agent has ended, and there is nothing to cancel
     assert world.run("agent_input", {"agentId": agent_id, "text": "Hello?"})["error"] == "AgentFinished"
-    assert world.stack.item(agent_id, "STATE") == before
+    assert world.item(agent_id, "STATE") == before
 
 
 def test_a_finished_agent_is_not_cancelled(world: World) -> None:
     agent_id = world.play(scenario("answer_only"))
     assert cancel(world, agent_id)["status"] == "SUCCEEDED"
-    state = world.stack.item(agent_id, "STATE")
+    state = world.item(agent_id, "STATE")
     assert state and (state["status"], state["cancels"]) == (Status.COMPLETED, "0")
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.paths.test_agent_watch import change, standing
 from tests.world import World, scenario
-from turnstile_agents.conversation import Item
 from turnstile_agents.definition import Limits
+from turnstile_agents.items import Attributes
 from turnstile_agents.record import FINISHED, Status
 from turnstile_cli.engines.faults import Delivery, Fault
 from turnstile_cli.verify import Kind, verify
@@ -30,13 +30,13 @@ def family(parent: str) -> list[str]:
     return [child_of(parent, 0), child_of(parent, 1)]
 
 
-def state_of(world: World, agent_id: str) -> Item:
-    state = world.stack.item(agent_id, "STATE")
+def state_of(world: World, agent_id: str) -> Attributes:
+    state = world.item(agent_id, "STATE")
     assert state
     return state
 
 
-def tokens(item: Item) -> int:
+def tokens(item: Attributes) -> int:
     return int(item["inputTokens"]) + int(item["outputTokens"])
 
 
@@ -351,8 +351,8 @@ def test_children_of_a_parent_that_completes_without_them_are_cancelled(world: W
 def replan(world: World, agent_id: str) -> None:
     """Let an operator decide REPLAN."""
     world.settle(agent_id, Status.WAITING_FOR_OPERATOR)
-    world.wait(agent_id, lambda _: world.stack.item(agent_id, "OPERATOR") is not None)
-    question = world.stack.item(agent_id, "OPERATOR")
+    world.wait(agent_id, lambda _: world.item(agent_id, "OPERATOR") is not None)
+    question = world.item(agent_id, "OPERATOR")
     assert question
     output = json.dumps({"decision": "REPLAN", "note": ""})
     world.stack.stepfunctions.send_task_success(taskToken=question["token"], output=output)

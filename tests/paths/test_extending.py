@@ -56,4 +56,4 @@ def test_the_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             {"city": "Rome", "forecast": "sunny"},
             {"reservation_id": f"room-{sent.agent_id}#EFFECT#000004#0", "city": "Rome"},
         ]
-        assert [visit.state for visit in visits(stack.history(last.state["lastUpdatedBy"]))] == scenario.expect.states
+        assert [visit.state for visit in visits(stack.history(last.state.last_updated_by))] == scenario.expect.states

@@ -9,7 +9,7 @@ from turnstile_cli.models.scenarios import Scenario, load_scenarios
 @pytest.mark.parametrize("scenario", load_scenarios(), ids=lambda scenario: scenario.name)
 def test_scenario(world: World, scenario: Scenario) -> None:
     agent_id = world.play(scenario)
-    state = world.stack.item(agent_id, "STATE")
+    state = world.item(agent_id, "STATE")
     assert state
     assert (state["status"], state["error"]) == (scenario.expect.status, scenario.expect.error or "")
     states = [visit.state for visit in world.visited(agent_id)]

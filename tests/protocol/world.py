@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from tests.protocol.lambdas import Record
+from tests.protocol.lambdas import Stored
 from tests.protocol.machines import At, Position
 from tests.protocol.table import plain
 
@@ -45,7 +45,7 @@ class Left(NamedTuple):
 class World(NamedTuple):
     """The whole world. Collections are sorted, so that the order of events leaves no trace."""
 
-    items: Record
+    items: Stored
     runs: tuple[Run, ...]
     events: tuple[Event, ...]
     late: tuple[Request, ...]

@@ -12,8 +12,7 @@ import pytest
 from tests.engines.sample_stack import wait_for
 from tests.limits import within_limits
 from tests.world import World
-from turnstile_agents.conversation import Item
-from turnstile_agents.operator import OPERATOR
+from turnstile_agents.items import OPERATOR, Attributes
 from turnstile_agents.record import FREE, Status
 from turnstile_cli.engines import strict
 from turnstile_cli.engines.faults import FOLDER, Delivery, Faults, met_at
@@ -35,7 +34,7 @@ class Observed(World):
 
     _seen: dict[str, Execution] = field(default_factory=dict)
 
-    def settle(self, agent_id: str, *statuses: Status) -> Item:
+    def settle(self, agent_id: str, *statuses: Status) -> Attributes:
         """Wait until the agent's status stays, its turn's execution is over, and agent_notify has reported it."""
         state = super().settle(agent_id, *statuses)
         now = (int(state["step"]), state["status"])
@@ -122,7 +121,7 @@ def _reported_one_by_one(world: World, agent_id: str, children: int) -> Iterator
         for number in range(children)
     ]
 
-    def waits(state: Item, heard: int) -> bool:
+    def waits(state: Attributes, heard: int) -> bool:
         free = (state["owner"], state["nextAction"]) == (FREE, FREE)
         return state["status"] == Status.WAITING_FOR_AGENT and free and state["inbox"] == str(heard)
 

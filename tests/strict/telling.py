@@ -24,7 +24,7 @@ def told(world: Observed, agent_id: str) -> Iterator[Mapping[str, Any]]:
     """Yield an agent's items and executions. Which child reports first is chance, so reports are sorted by child."""
     items = world.items(agent_id)
     yield from items
-    executions = [*world.stack.executions(items), *world.notifications(agent_id)]
+    executions = [*world.stack.executions(world.stack.table.record(agent_id)), *world.notifications(agent_id)]
     reports = sorted((each for each in executions if is_report(each)), key=lambda each: each.event["detail"]["agentId"])
     for execution in [*(each for each in executions if each not in reports), *reports]:
         yield {"machine": execution.machine, "status": execution.status, "error": execution.error}

@@ -1,11 +1,14 @@
 """Records for unit tests, made from the real models."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
-from turnstile_agents.conversation import Item
+from turnstile_agents import conversation
+from turnstile_agents.conversation import Conversation
 from turnstile_agents.definition import Definition, Delegate, Limits, ModelSettings, Tool
 from turnstile_agents.events import SOURCE
+from turnstile_agents.items import AgentState, Attributes, Record, item_of, record_of
 from turnstile_agents.record import (
     Answer,
     Call,
@@ -72,10 +75,19 @@ def agent(**fields: Any) -> TurnAgent:
     return TurnAgent(**{**common, **fields, "used": Used(**{**used, **fields.get("used", {})})})
 
 
-def state(**fields: str) -> Item:
+AT = "2026-01-01T00:00:00.000Z"
+USAGE = {"inputTokens": 10, "outputTokens": 2, "costMicroUsd": 5, "modelId": "model-1"}
+"""The usage of each decision."""
+SPENT = {"inputTokens": "100", "outputTokens": "20", "costMicroUsd": "50"}
+"""The tokens and the cost of each child, as its report has them."""
+
+
+def state(**fields: str) -> Attributes:
+    """Return STATE with every attribute."""
     return {
         "agentId": "a-1",
         "record": "STATE",
+        "schemaVersion": "2",
         "owner": CLAIM.owner,
         "status": "PLANNING",
         "goal": "Fly",
@@ -83,13 +95,19 @@ def state(**fields: str) -> Item:
         "definitionVersion": "1",
         "plan": "[]",
         "step": "1",
+        "nextAction": "NONE",
+        "inbox": "0",
+        "invocationCount": "1",
+        "errorCount": "0",
         "modelCalls": "0",
+        "toolCalls": "0",
         "inputTokens": "0",
         "outputTokens": "0",
         "costMicroUsd": "0",
         "replans": "0",
         "error": "",
         "errorMessage": "",
+        "currentState": "",
         "waitsFor": "",
         "remindedOf": "",
         "children": "[]",
@@ -101,30 +119,40 @@ def state(**fields: str) -> Item:
         "costLimit": "0",
         "by": "",
         "source": SOURCE,
+        "createdAt": AT,
+        "createdBy": "r-1",
+        "lastUpdated": AT,
+        "lastUpdatedBy": "arn:execution",
+        "lastPlanGeneratedAt": "",
+        "lastToolExecutionAt": "",
         **fields,
     }
 
 
-def user(text: str = "Fly me to Paris.") -> Item:
-    return {"record": step_record(1), "who": "USER", "text": text}
+def entry(step: int, who: str, at: str = AT, **fields: str) -> Attributes:
+    """Return an entry of the journal."""
+    common = {"agentId": "a-1", "record": step_record(step), "who": who, "execution": "arn:execution", "at": at}
+    return {**common, **fields}
 
 
-def decided(step: int, decision: Decision, *messages: dict[str, Any], inputs: tuple[str, ...] = ()) -> Item:
-    return {
-        "record": step_record(step),
-        "who": "MODEL",
-        "messages": json.dumps(messages),
-        "inputs": json.dumps(inputs),
-        "decision": decision.model_dump_json(by_alias=True),
-    }
+def user(text: str = "Fly me to Paris.") -> Attributes:
+    return entry(1, "USER", text=text)
 
 
-def answered(step: int, *results: CallResult) -> Item:
-    return {
-        "record": step_record(step),
-        "who": "TOOLS",
-        "results": json.dumps([result.model_dump(mode="json", by_alias=True) for result in results]),
-    }
+def decided(step: int, decision: Decision, *messages: dict[str, Any], inputs: tuple[str, ...] = ()) -> Attributes:
+    return entry(
+        step,
+        "MODEL",
+        messages=json.dumps(messages),
+        inputs=json.dumps(inputs),
+        decision=decision.model_dump_json(by_alias=True),
+        usage=json.dumps(USAGE),
+    )
+
+
+def answered(step: int, *results: CallResult) -> Attributes:
+    values = [result.model_dump(mode="json", by_alias=True) for result in results]
+    return entry(step, "TOOLS", results=json.dumps(values))
 
 
 def said(*blocks: dict[str, Any], role: str = "assistant") -> dict[str, Any]:
@@ -135,35 +163,41 @@ def use(use_id: str, name: str, **arguments: Any) -> dict[str, Any]:
     return {"ToolUse": {"ToolUseId": use_id, "Name": name, "Input": arguments}}
 
 
-def arrived(event_id: str, text: str, time: str = "2026-01-01T00:00:00Z", received: str = "") -> Item:
+def arrived(event_id: str, text: str, time: str = "2026-01-01T00:00:00Z", received: str = "") -> Attributes:
     return came(event_id, "AgentInputReceived", time, received, agentId="a-1", text=text)
 
 
-def came(event_id: str, kind: str, time: str = "2026-01-01T00:00:00Z", received: str = "", **detail: Any) -> Item:
+def came(event_id: str, kind: str, time: str = "2026-01-01T00:00:00Z", received: str = "", **detail: Any) -> Attributes:
     """Return an input of any kind; `detail` is the event's."""
     return {
+        "agentId": "a-1",
         "record": f"INPUT#{event_id}",
         "type": kind,
         "detail": json.dumps(detail),
         "time": time,
         "receivedAt": received or time,
         "source": SOURCE,
+        "execution": "arn:execution",
+        "inputTokens": "0",
+        "outputTokens": "0",
+        "costMicroUsd": "0",
     }
 
 
-def ruled(approval: str, verdict: str, event_id: str = "d1", **detail: Any) -> Item:
+def ruled(approval: str, verdict: str, event_id: str = "d1", **detail: Any) -> Attributes:
     """Return an approver's decision about calls that wait for approval."""
     return came(
         event_id, "AgentDecisionGiven", **{"agentId": "a-1", "approvalId": approval, "decision": verdict} | detail
     )
 
 
-def reported(agent_id: str, status: str = "COMPLETED") -> Item:
+def reported(agent_id: str, status: str = "COMPLETED") -> Attributes:
     """Return a child's report to its parent."""
-    return came(agent_id, "AgentStateUpdated", agentId=agent_id, step=4, status=status, parent="a-1", children=0)
+    told = came(agent_id, "AgentStateUpdated", agentId=agent_id, step=4, status=status, parent="a-1", children=0)
+    return {**told, **SPENT}
 
 
-def cancelling(note: str = "", event_id: str = "c1") -> Item:
+def cancelling(note: str = "", event_id: str = "c1") -> Attributes:
     return came(event_id, "AgentCancelRequested", agentId="a-1", note=note)
 
 
@@ -182,10 +216,30 @@ def child(use_id: str, agent_id: str = "child-1", place: int = 0) -> Child:
     )
 
 
-def record_of(agent_id: str, *items: Item, **fields: str) -> list[Item]:
+def child_items(agent_id: str, *items: Attributes, **fields: str) -> list[Attributes]:
     """Return all items of a helper, to which a-1 has delegated."""
     about = {"agentId": agent_id, "agent": "helper", "goal": "A detail.", "parent": "a-1", "owner": "NONE"}
     return [*items, state(**{**about, "status": "COMPLETED", **fields})]
+
+
+def record(items: Iterable[Attributes]) -> Record:
+    """Read items into a record."""
+    return record_of(map(item_of, items))
+
+
+def read_state(**fields: str) -> AgentState:
+    """Return STATE as its model."""
+    item = item_of(state(**fields))
+    assert isinstance(item, AgentState)
+    return item
+
+
+def fold(
+    steps: Iterable[Attributes], effects: Iterable[Attributes] = (), inputs: Iterable[Attributes] = (), since: int = 0
+) -> Conversation:
+    """Fold items that are given as text."""
+    read = record([*steps, *effects, *inputs])
+    return conversation.fold(read.steps, read.effects, read.inputs, since)
 
 
 def call(use_id: str, name: str = "look", step: int = 2, index: int = 0, **arguments: Any) -> Call:
@@ -226,27 +280,17 @@ LEFT = {
 """The status after each decision of a recovery, if no input has come."""
 
 
-def recovered(step: int, action: str = "RETRY", **fields: str) -> Item:
+def recovered(step: int, action: str = "RETRY", **fields: str) -> Attributes:
     """Return a recovery's entry; `text` is its message to the model."""
-    return {
-        "record": step_record(step),
-        "who": "RECOVERY",
-        "at": f"2026-01-01T00:{step:02d}:00.000Z",
-        "action": action,
-        "status": LEFT[action],
-        "reason": "TurnDied",
-        "note": "",
-        "by": "",
-        "source": "",
-        "text": "",
-        "question": "",
-        **fields,
-    }
+    common = {"action": action, "status": LEFT[action], "reason": "TurnDied"}
+    empty = dict.fromkeys(("note", "by", "source", "text", "question"), "")
+    return entry(step, "RECOVERY", **{"at": f"2026-01-01T00:{step:02d}:00.000Z", **common, **empty, **fields})
 
 
-def effect(record: str, status: str, tool: str = "book", **fields: str) -> Item:
+def effect(record: str, status: str, tool: str = "book", **fields: str) -> Attributes:
     """Return an entry of the ledger."""
     return {
+        "agentId": "a-1",
         "record": record,
         "status": status,
         "tool": tool,
@@ -256,7 +300,7 @@ def effect(record: str, status: str, tool: str = "book", **fields: str) -> Item:
         "result": '{"id": "B-1"}' if status in ("COMMITTED", "COMPENSATING", "COMPENSATED") else "",
         "error": "",
         "errorMessage": "",
-        "reservedAt": "2026-01-01T00:00:00.000Z",
+        "reservedAt": AT,
         "settledAt": "2026-01-01T00:00:30.000Z",
         **fields,
     }

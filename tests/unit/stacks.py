@@ -57,7 +57,10 @@ def mock_stack(*functions: str, clients: Mapping[str, Any] | None = None) -> Ite
                         {"AttributeName": "status", "KeyType": "HASH"},
                         {"AttributeName": "lastUpdated", "KeyType": "RANGE"},
                     ],
-                    "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["agent", "goal", "step"]},
+                    "Projection": {
+                        "ProjectionType": "INCLUDE",
+                        "NonKeyAttributes": ["agent", "goal", "step", "createdAt", "error"],
+                    },
                 }
             ],
         )

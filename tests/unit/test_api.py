@@ -11,10 +11,12 @@ from pydantic import BaseModel
 
 from scripts import openapi
 from tests.asl.support import ROOT
-from turnstile_agents.api import agents, keys, record
+from tests.unit.records import came, read_state, record
+from turnstile_agents.api import agents, bus, keys
 from turnstile_agents.api.handler import METHODS, handler
 from turnstile_agents.api.problems import HttpRefusal
 from turnstile_agents.api.shapes import Accepted, StartAgent
+from turnstile_agents.environment import ApiEnvironment
 from turnstile_agents.events import AgentRequested, GivenId
 from turnstile_agents.record import AGENT_ID, Model
 from turnstile_cli.engines.embedded import Connection, Running
@@ -23,6 +25,8 @@ from turnstile_cli.engines.template import load_template
 DOCUMENT = json.loads(openapi.DOCUMENT.read_text("utf-8"))
 RESOURCES = load_template(ROOT / "template.yaml")["Resources"]
 LONGEST = "k" * 128
+
+ENVIRONMENT = ApiEnvironment(TABLE_NAME="table", BUS_NAME="bus", DEFAULT_AGENT="travel")
 
 
 class Ids(BaseModel):
@@ -112,11 +116,13 @@ def test_a_wrong_answer_is_our_fault(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_bus_that_takes_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [{"ErrorCode": "ThrottlingException", "ErrorMessage": "Slow down"}]
-    bus = SimpleNamespace(put_events=lambda **_: {"FailedEntryCount": 1, "Entries": entries})
-    monkeypatch.setattr(record, "_events", lambda: bus)
-    monkeypatch.setenv("BUS_NAME", "bus")
+    events = SimpleNamespace(put_events=lambda **_: {"FailedEntryCount": 1, "Entries": entries})
+    monkeypatch.setattr(bus, "_events", lambda: events)
+    monkeypatch.setattr(
+        bus, "environment", lambda: ApiEnvironment(TABLE_NAME="t", BUS_NAME="bus", DEFAULT_AGENT="travel")
+    )
     with pytest.raises(HttpRefusal, match="AgentRequested: ThrottlingException. Nothing was done") as refused:
-        record.put(AgentRequested(prompt="Hello"))
+        bus.put(AgentRequested(prompt="Hello"))
     assert refused.value.status == 503
 
 
@@ -136,10 +142,12 @@ def test_an_event_names_its_caller_under_the_source_of_the_api(
         entries.extend(request["Entries"])
         return {"FailedEntryCount": 0}
 
-    bus = SimpleNamespace(put_events=put_events)
-    monkeypatch.setattr(record, "_events", lambda: bus)
-    monkeypatch.setattr(record, "read", lambda *_: {"status": "PLANNING"})
-    monkeypatch.setenv("BUS_NAME", "bus")
+    events = SimpleNamespace(put_events=put_events)
+    monkeypatch.setattr(bus, "_events", lambda: events)
+    monkeypatch.setattr(agents, "table", lambda: SimpleNamespace(state=lambda _: read_state(status="PLANNING")))
+    monkeypatch.setattr(
+        bus, "environment", lambda: ApiEnvironment(TABLE_NAME="t", BUS_NAME="bus", DEFAULT_AGENT="travel")
+    )
     event = request("POST", "/agents/a/input", '{"text": "Hello"}')
     assert answer({**event, "requestContext": {**event["requestContext"], "authorizer": authorizer}})[0] == 202
     assert entries[0]["Source"] == "com.agent.api"
@@ -179,9 +187,9 @@ def test_without_a_caller_nothing_is_changed(
 def test_another_caller_may_repeat_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check that a repeated request from a service with a new session name puts nothing on the bus a second time."""
     kept = {"agentId": "a", "text": "Hello", "inputId": keys.input_id("order-7"), "by": "the session before"}
-    items = {"STATE": {"status": "PLANNING"}, f"INPUT#{kept['inputId']}": {"type": "AgentInputReceived"}}
-    items[f"INPUT#{kept['inputId']}"]["detail"] = json.dumps(kept)
-    monkeypatch.setattr(record, "read", lambda _, name: items[name])
+    [known] = record([came(kept["inputId"], "AgentInputReceived", **kept)]).inputs
+    table = SimpleNamespace(state=lambda _: read_state(), input=lambda _, event_id: {kept["inputId"]: known}[event_id])
+    monkeypatch.setattr(agents, "table", lambda: table)
     event = request("POST", "/agents/a/input", '{"text": "Hello"}')
     event["headers"] = {**event["headers"], "idempotency-key": "order-7"}
     assert answer(event)[0] == 202

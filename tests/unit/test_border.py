@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from turnstile_agents.border import DEPTH, STORED_DEPTH, clean, cut, nests_deeper, plain, read_json, read_object
+from turnstile_agents.border import DEPTH, STORED_DEPTH, clean, cut, nests_deeper, read_json, read_object
+from turnstile_agents.items import attributes_of
 
 HALF = "\ud83d"
 """Half of a surrogate pair: JSON can write it in plain ASCII, and UTF-8 cannot hold it."""
@@ -76,7 +77,7 @@ def test_a_value_that_is_no_object_is_read_as_an_empty_object() -> None:
 
 
 def test_an_item_is_text_that_can_be_written() -> None:
-    assert plain({"text": {"S": HALF}, "step": {"N": "7"}}) == {"text": "\ufffd", "step": "7"}
+    assert attributes_of({"text": {"S": HALF}, "step": {"N": "7"}}) == {"text": "\ufffd", "step": "7"}
 
 
 def test_a_text_is_cut_between_characters() -> None:

@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
+from tests.unit.records import came, record
 from turnstile_agents.caller import Caller, caller_of, caller_of_input
+from turnstile_agents.items import InputItem
+
+
+def said(detail: str, source: str) -> InputItem:
+    """Return an input with this detail."""
+    [item] = record([{**came("e-1", "AgentInputReceived"), "detail": detail, "source": source}]).inputs
+    return item
 
 
 @pytest.mark.parametrize(
@@ -20,20 +28,20 @@ from turnstile_agents.caller import Caller, caller_of, caller_of_input
     ],
 )
 def test_only_the_api_vouches_for_a_name(by: str, source: str, text: str) -> None:
-    caller = caller_of({"by": by, "source": source})
+    caller = caller_of(by, source)
     assert caller
     assert (caller.text, caller.source) == (text, source)
-    assert caller_of_input({"detail": json.dumps({"text": "Hello", "by": by}), "source": source}) == caller
+    assert caller_of_input(said(json.dumps({"text": "Hello", "by": by}), source)) == caller
 
 
 @pytest.mark.parametrize("named", [{}, {"by": ""}, {"by": None}, {"by": 7}, {"by": ["ana"]}])
 def test_an_event_need_not_name_its_caller(named: dict[str, Any]) -> None:
-    assert caller_of({"by": "", "source": "com.agent.api"}) is None
-    assert caller_of_input({"detail": json.dumps(named), "source": "com.agent.api"}) is None
+    assert caller_of("", "com.agent.api") is None
+    assert caller_of_input(said(json.dumps(named), "com.agent.api")) is None
 
 
 def test_half_a_character_can_be_shown() -> None:
-    caller = caller_of_input({"detail": '{"by": "ana \\ud83d"}', "source": "com.example.desk"})
+    caller = caller_of_input(said('{"by": "ana \\ud83d"}', "com.example.desk"))
     assert caller
     assert caller.text.encode() == "by ana \ufffd (claimed)".encode()
 

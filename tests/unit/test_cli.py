@@ -22,6 +22,8 @@ from tests.unit.records import (
     decision,
     definition,
     effect,
+    read_state,
+    record,
     recovered,
     reported,
     ruled,
@@ -31,8 +33,8 @@ from tests.unit.records import (
     user,
 )
 from tests.unit.stacks import mock_stack, put
-from turnstile_agents.conversation import Item
-from turnstile_agents.journal import Entry, read_entry, read_journal
+from turnstile_agents.items import Attributes
+from turnstile_agents.journal import Entry, read_journal
 from turnstile_agents.record import Model, PlanStep, Status
 from turnstile_cli.cli import COMMANDS, agents, app, common, load_command
 from turnstile_cli.cli.console import Lines, PlainConsole, Screen, print_json
@@ -89,7 +91,6 @@ def test_wrong_usage(command: list[str]) -> None:
 
 
 def entries() -> list[Entry]:
-    usage = json.dumps({"inputTokens": 1, "outputTokens": 1, "costMicroUsd": 1, "modelId": "m"})
     items = [
         user("Fly me to [bold]Paris[/bold]."),
         decided(2, decision("PLAN", reflection="A plan helps."), said(use("u0", "update_plan"))),
@@ -98,12 +99,12 @@ def entries() -> list[Entry]:
         decided(5, decision("INVALID", message="Call a tool."), said({"Text": "Well, well."})),
         decided(6, decision("COMPLETE", message="You fly."), said(use("u2", "complete"))),
     ]
-    return [read_entry({"at": "2026-01-01T00:00:00Z", "execution": "arn", "usage": usage, **item}) for item in items]
+    return read_journal(record(items))
 
 
 def change() -> Change:
     plan = json.dumps([PlanStep(step=1, action="Look for flights", status="DONE").dump()])
-    return Change(state(status="COMPLETED", step="6", plan=plan), entries())
+    return Change(read_state(status="COMPLETED", step="6", plan=plan), entries())
 
 
 def test_a_run_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,8 +137,7 @@ def test_what_a_recovery_did_is_told_to_a_person_and_to_a_program(capsys: pytest
         text="All was undone.",
         question="What shall I do instead?",
     )
-    entry = read_entry({"at": "2026-01-01T00:00:00Z", "execution": "arn", **spoke})
-    changed = Change(state(status="WAITING_FOR_INPUT", step="2"), [entry])
+    changed = Change(read_state(status="WAITING_FOR_INPUT", step="2"), read_journal(record([spoke])))
     Screen(PlainConsole(width=60)).change(changed, [["TakeOver", "RecordRecovery"]])
     lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert lines == [
@@ -186,14 +186,14 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
         yield stack
 
 
-def standing(status: str, agent_id: str = "a-1", **fields: str) -> Item:
+def standing(status: str, agent_id: str = "a-1", **fields: str) -> Attributes:
     times = dict.fromkeys(("lastUpdated", "createdAt", "lastPlanGeneratedAt", "lastToolExecutionAt"), NOON)
     counters = dict.fromkeys(("invocationCount", "errorCount", "toolCalls"), "1")
     rest = {"agentId": agent_id, "owner": "NONE", "nextAction": "NONE", "lastUpdatedBy": "arn:turn", "goal": "Fly"}
     return state(**{**times, **counters, **rest, "status": status, **fields})
 
 
-def store(stack: Stack, *items: Item) -> None:
+def store(stack: Stack, *items: Attributes) -> None:
     usage = json.dumps({"inputTokens": 1, "outputTokens": 1, "costMicroUsd": 1, "modelId": "m"})
     for item in items:
         put(stack, {"agentId": "a-1", "at": NOON, "execution": "arn:turn", "usage": usage, **item})
@@ -207,7 +207,7 @@ def asking(stack: Stack) -> None:
 Sent = list[tuple[str, dict[str, Any]]]
 
 
-def bus(stack: Stack, *then: Item) -> Sent:
+def bus(stack: Stack, *then: Attributes) -> Sent:
     """Return the list of events put on the bus; each put stores these items."""
     sent: Sent = []
 
@@ -249,7 +249,7 @@ def test_a_pipe_or_a_program_is_not_asked(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, options: list[str], terminal: bool
 ) -> None:
     if terminal:
-        monkeypatch.setattr(agents, "_somebody_is_there", lambda: True)
+        monkeypatch.setattr(agents, "_has_a_terminal", lambda: True)
     asking(stack)
     sent = bus(stack)
     result = run("approve", "a-1", *options, typed="y\n")
@@ -273,7 +273,7 @@ def test_a_pipe_or_a_program_is_not_asked(
 def test_a_person_is_shown_the_calls_and_asked(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, options: list[str], typed: str, sent: Sent
 ) -> None:
-    monkeypatch.setattr(agents, "_somebody_is_there", lambda: True)
+    monkeypatch.setattr(agents, "_has_a_terminal", lambda: True)
     asking(stack)
     put_on_bus = bus(stack)
     result = run("approve", "a-1", "--no-wait", *options, typed=typed)
@@ -504,7 +504,6 @@ def test_the_table_of_all_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str
 
 
 def test_a_run_with_an_approval_and_children(capsys: pytest.CaptureFixture[str]) -> None:
-    usage = json.dumps({"inputTokens": 1, "outputTokens": 1, "costMicroUsd": 1, "modelId": "m"})
     delegated = decision("DELEGATE", children=[child("u3")], waits_for="4")
     done = decided(5, decision("COMPLETE", message="Done."), inputs=("INPUT#child-1", "INPUT#e1"))
     report = {"ToolResult": {"ToolUseId": "u3", "Content": [{"Text": "Found it."}], "Status": "success"}}
@@ -517,8 +516,8 @@ def test_a_run_with_an_approval_and_children(capsys: pytest.CaptureFixture[str])
     ]
     approved = {**ruled("2", "APPROVE", by="eve"), "source": "com.agent.api"}
     inbox = [approved, reported("child-1"), came("e1", "AgentInputReceived", text="Hurry.", by="bob")]
-    entries = read_journal([*({"at": NOON, "execution": "arn", "usage": usage, **item} for item in items), *inbox])
-    Screen(PlainConsole(width=70)).change(Change(state(step="5"), entries), [(), ["CallTools"]])
+    entries = read_journal(record([*items, *inbox]))
+    Screen(PlainConsole(width=70)).change(Change(read_state(step="5"), entries), [(), ["CallTools"]])
     assert [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if line.strip()] == [
         "2 model I book.",
         '→ look(city="Paris")',
@@ -552,7 +551,8 @@ def test_show_tells_by_whom(stack: Stack) -> None:
 
 def test_what_a_child_does_is_told_further_to_the_right(capsys: pytest.CaptureFixture[str]) -> None:
     screen = Screen(PlainConsole(width=70))
-    born = standing("PLANNING", "child-1", goal="A detail.")
+    [born] = [record([standing("PLANNING", "child-1", goal="A detail.")]).state]
+    assert born
     with screen.child(born):
         screen.change(Change(born, entries()[:1]), [["ClaimTurn"]])
     screen.change(Change(born, entries()[:1]), [["ClaimTurn"]])

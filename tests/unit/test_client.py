@@ -19,6 +19,7 @@ from tests.unit.records import (
     decided,
     decision,
     definition,
+    record,
     ruled,
     said,
     state,
@@ -26,8 +27,8 @@ from tests.unit.records import (
     user,
 )
 from tests.unit.stacks import OUTPUTS, mock_stack, put
-from turnstile_agents.conversation import Item
 from turnstile_agents.events import AgentRequested
+from turnstile_agents.items import AgentState, Attributes
 from turnstile_agents.record import Decision, Status, Verdict
 from turnstile_cli.stack import client
 from turnstile_cli.stack.client import RequestRefused, Stack, StackError, TurnDied, UnknownAgent
@@ -90,13 +91,13 @@ def refuse(states: Stubber, event: dict[str, Any], error: str, cause: str) -> No
     states.add_response("describe_execution", failed)
 
 
-def journal(item: Item, execution: str = TURN) -> Item:
+def journal(item: Attributes, execution: str = TURN) -> Attributes:
     """Return a journal's item with the attributes of every entry."""
     usage = json.dumps({"inputTokens": 1, "outputTokens": 1, "costMicroUsd": 1, "modelId": "m"})
-    return {"agentId": "a-1", "at": "2026-01-01T00:00:00Z", "execution": execution, "usage": usage, **item}
+    return {**item, "execution": execution, "usage": usage}
 
 
-def standing(**fields: str) -> Item:
+def standing(**fields: str) -> Attributes:
     return state(**{"lastUpdated": "2026-01-01T00:00:00Z", "lastUpdatedBy": TURN, "createdBy": "e-1", **fields})
 
 
@@ -187,7 +188,7 @@ def test_a_refused_request(stack: Stack, states: Stubber) -> None:
 
 def test_an_input_has_arrived_once_it_is_kept(stack: Stack) -> None:
     sent = stack.send_input("a-1", "hello")
-    put(stack, {"agentId": "a-1", "record": f"INPUT#{sent.event_id}", "text": "hello"})
+    put(stack, came(sent.event_id, "AgentInputReceived", text="hello"))
     stack.wait_for(sent)
 
 
@@ -225,7 +226,7 @@ def test_a_decision_or_a_cancellation_has_arrived_once_it_is_kept(
     sent = stack.decide_approval("a-1", "2", Verdict.APPROVE) if what == "decision" else stack.cancel("a-1")
     with pytest.raises(StackError, match="had no result within"):
         stack.wait_for(sent, timeout=0)
-    put(stack, {**came(sent.event_id, "any"), "agentId": "a-1"})
+    put(stack, came(sent.event_id, "AgentCancelRequested"))
     stack.wait_for(sent)
 
 
@@ -297,7 +298,7 @@ def test_executions_in_order_of_their_start(stack: Stack, states: Stubber) -> No
             )
         else:
             states.add_response("describe_execution", described(arn, "SUCCEEDED", starts[arn]), {"executionArn": arn})
-    assert [execution.arn for execution in stack.executions(items)] == ["first", "second"]
+    assert [execution.arn for execution in stack.executions(record(items))] == ["first", "second"]
 
 
 def test_watching_until_it_is_settled(stack: Stack) -> None:
@@ -329,9 +330,9 @@ def test_watching_goes_on_while_children_work(stack: Stack) -> None:
     looks = 0
     look = stack._stands
 
-    def stands(state: Item) -> bool:
+    def stands(state: AgentState) -> bool:
         nonlocal looks
-        if state["agentId"] == "a-1":
+        if state.agent_id == "a-1":
             looks += 1
             for child, status in zip(("b-1", "b-2"), next(moves), strict=True):
                 put(stack, standing(agentId=child, status=status))

@@ -16,6 +16,8 @@ from tests.unit.records import (
     decision,
     effect,
     error_answer,
+    fold,
+    record,
     recovered,
     ruled,
     said,
@@ -23,7 +25,7 @@ from tests.unit.records import (
     user,
 )
 from turnstile_agents.border import RESULT_LIMIT, STORED_DEPTH, nests_deeper
-from turnstile_agents.conversation import Message, fold, known_result, pending_message, reason
+from turnstile_agents.conversation import Message, known_result, pending_message, reason
 from turnstile_agents.record import Answer, Call, CallResult, Outcome
 
 KEY, ALTERNATIVE = "EFFECT#000002#0", "EFFECT#000002#0#ALT1"
@@ -166,7 +168,7 @@ AWAY = effect(KEY, "FAILED", error="ToolUnavailable", errorMessage="Closed.")
     ],
 )
 def test_a_call_ended_as_the_last_of_its_alternatives(entries: list[Any], outcome: str | None, told: Any) -> None:
-    result = known_result(nested(), {entry["record"]: entry for entry in entries})
+    result = known_result(nested(), record(entries).ledger)
     assert (result and result.outcome) == outcome
     assert (result and (result.value or result.message)) == told
 

@@ -349,7 +349,9 @@ def test_draw_of_an_unknown_machine_says_which_there_are() -> None:
 
 def test_trace_draws_the_way_of_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     turn = run("turnstile-AgentTurn", visit("ClaimTurn"), visit("LoadTurn", error="LeaseLost"), visit("TurnLost"))
-    stack = SimpleNamespace(read_agent=lambda agent_id: [agent_id], executions=lambda items: items, run=lambda _: turn)
+    stack = SimpleNamespace(
+        read_agent=lambda agent_id: (None, [agent_id]), executions=lambda record: record, run=lambda _: turn
+    )
     monkeypatch.setattr("turnstile_cli.cli.common.connect", lambda _: stack)
     file = tmp_path / "way.svg"
     result = CliRunner().invoke(app, ["trace", "agent-1", "--draw", str(file)])

@@ -20,6 +20,8 @@ from tests.unit.records import (
     decision,
     definition,
     effect,
+    read_state,
+    record,
     recovered,
     reported,
     ruled,
@@ -28,16 +30,24 @@ from tests.unit.records import (
     use,
     user,
 )
-from turnstile_agents.conversation import Item
 from turnstile_agents.definition import TIMEOUT_MARGIN, Compensation, Definition
 from turnstile_agents.errors import InvalidRecord, LeaseLost
+from turnstile_agents.items import Attributes
 from turnstile_agents.load_recovery.load import LONGEST_BACK_OFF, load_recovery
 from turnstile_agents.load_recovery.shapes import LoadRecoveryInput, OperatorQuestion, Situation
 
 FIRST, SECOND, THIRD = "EFFECT#000002#0", "EFFECT#000002#1", "EFFECT#000004#0"
 TAKEN = LoadRecoveryInput(agent_id="a-1", owner=CLAIM.owner, tried=False, order="", note="", by="", source="")
 NOW = "2026-01-01T00:05:00Z"
-ASKED = {"record": "OPERATOR", "questionId": "4", "reminders": "1"}
+ASKED = {
+    "agentId": "a-1",
+    "record": "OPERATOR",
+    "questionId": "4",
+    "question": "?",
+    "reminders": "1",
+    "token": "secret-token",
+    "askedAt": NOW,
+}
 UNDO_BOOK = Compensation(tool="unbook", arguments={"booking": "id"})
 TOOLS = [
     BOOK.model_copy(update={"compensation": UNDO_BOOK, "on_unknown": "reconcile", "reconcile": "find"}),
@@ -51,25 +61,25 @@ def definition_with_undo(**limits: Any) -> Definition:
     return definition(**limits).model_copy(update={"tools": TOOLS})
 
 
-def load(*items: Item, **fields: str) -> Situation:
+def load(*items: Attributes, **fields: str) -> Situation:
     return load_with(definition_with_undo(), *items, **fields)
 
 
-def hear(said: Any, *items: Item, **fields: str) -> Situation:
+def hear(said: Any, *items: Attributes, **fields: str) -> Situation:
     """Load a record with an operator's answer."""
     asked = LoadRecoveryInput(**{**TAKEN.model_dump(exclude={"answer"}), "tried": True, "answer": said})
     return load_asked(asked, definition_with_undo(), *items, **fields)
 
 
-def load_with(found: Definition, *items: Item, **fields: str) -> Situation:
+def load_with(found: Definition, *items: Attributes, **fields: str) -> Situation:
     return load_asked(TAKEN, found, *items, **fields)
 
 
-def load_asked(asked: LoadRecoveryInput, found: Definition, *items: Item, **fields: str) -> Situation:
+def load_asked(asked: LoadRecoveryInput, found: Definition, *items: Attributes, **fields: str) -> Situation:
     failed = {"error": "TurnDied", "errorMessage": "It ended.", "lastUpdated": NOW, "step": "4", **fields}
     operator = OperatorQuestion(reminder_seconds=60, reminders=2)
-    above = {"ended": state(status="FAILED"), "works": state(status="PLANNING")}
-    return load_recovery(asked, [*items, state(**failed)], lambda _, __: found, above.__getitem__, operator)
+    above = {"ended": read_state(status="FAILED"), "works": read_state(status="PLANNING")}
+    return load_recovery(asked, record([*items, state(**failed)]), lambda _, __: found, above.get, operator)
 
 
 def test_an_errors_name_can_be_an_attribute_of_a_message() -> None:
@@ -94,9 +104,9 @@ def test_an_agent_that_is_not_there() -> None:
     with pytest.raises(InvalidRecord, match="no STATE"):
         load_recovery(
             TAKEN,
-            [],
+            record([]),
             lambda _, __: definition(),
-            dict[str, Item]().__getitem__,
+            lambda _: None,
             OperatorQuestion(reminder_seconds=1, reminders=0),
         )
 
@@ -301,7 +311,7 @@ def test_the_pause_grows_and_has_an_end() -> None:
     assert pauses == [1, 2, 4, 8, LONGEST_BACK_OFF]
 
 
-def undone(record: str, at: str) -> list[Item]:
+def undone(record: str, at: str) -> list[Attributes]:
     """Return the entries of an effect that a second attempt has undone."""
     return [
         effect(record, "COMPENSATED"),

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.unit import records
 from tests.unit.stacks import mock_stack, put
+from turnstile_agents.items import SCHEMA_VERSION
 from turnstile_agents.load_watch import load
 from turnstile_agents.load_watch.handler import handler
 from turnstile_agents.load_watch.load import Patience, Stale, Watch, count_run, find_stale
@@ -38,7 +40,7 @@ def stack() -> Iterator[Stack]:
 def place(stack: Stack, agent_id: str, status: Status, *, minutes: int = 20, state: Mapping[str, str] = FREE) -> None:
     """Put an agent whose record has not moved for `minutes`."""
     moved = (NOW - timedelta(minutes=minutes)).isoformat(timespec="milliseconds")
-    put(stack, {"agentId": agent_id, "record": "STATE", "status": status, "lastUpdated": moved, **FREE, **state})
+    put(stack, records.state(agentId=agent_id, status=status, lastUpdated=moved, **{**FREE, **state}))
     stack.dynamodb.update_item(
         TableName=stack.outputs.table_name,
         Key={"agentId": {"S": agent_id}, "record": {"S": "STATE"}},
@@ -49,7 +51,7 @@ def place(stack: Stack, agent_id: str, status: Status, *, minutes: int = 20, sta
 
 def found(stack: Stack, run: int = 0) -> Watch:
     patience = Patience(stale=timedelta(minutes=15), approval=timedelta(minutes=60), watch=timedelta(minutes=5))
-    return find_stale(stack.dynamodb, stack.outputs.table_name, NOW, patience, run)
+    return find_stale(stack.table, NOW, patience, run)
 
 
 def ids(stack: Stack) -> list[str]:
@@ -108,19 +110,11 @@ def test_no_approval_expires_before_its_approver_was_reminded(stack: Stack) -> N
     assert (agent.agent_id, agent.reminded) == ("a-61", False)
 
 
-def test_an_approval_older_than_reminders_is_found(stack: Stack) -> None:
-    approval(stack, "old", 61)
-    key = {"agentId": {"S": "old"}, "record": {"S": "STATE"}}
-    stack.dynamodb.update_item(TableName=stack.outputs.table_name, Key=key, UpdateExpression="REMOVE remindedOf")
-    [agent] = found(stack).agents
-    assert not agent.reminded
-
-
 def test_a_short_patience_finds_an_approval_once(stack: Stack) -> None:
     for minutes in range(4):
         approval(stack, f"a-{minutes}", minutes, reminded_of="")
     for patience in (Patience(timedelta(0), timedelta(0), timedelta(minutes=5)), Patience(*[timedelta(minutes=1)] * 3)):
-        agents = find_stale(stack.dynamodb, stack.outputs.table_name, NOW, patience, 0).agents
+        agents = find_stale(stack.table, NOW, patience, 0).agents
         assert len({agent.agent_id for agent in agents}) == len(agents) >= 3
 
 
@@ -140,8 +134,8 @@ def delegate(stack: Stack, agent_id: str, *children: str, minutes: int = 20) -> 
     """Put a parent that has waited for these children for `minutes`. An earlier child of it was never created."""
     state = {"waitsFor": "4", "children": json.dumps(["abandoned", *children])}
     place(stack, agent_id, Status.WAITING_FOR_AGENT, minutes=minutes, state=state)
-    decision = json.dumps({"children": [{"agentId": child} for child in children]})
-    put(stack, {"agentId": agent_id, "record": "STEP#000004", "decision": decision})
+    decision = records.decision("DELEGATE", children=[records.child("u1", child) for child in children])
+    put(stack, {**records.decided(4, decision), "agentId": agent_id})
 
 
 def family(stack: Stack, **statuses: Status) -> None:
@@ -153,7 +147,7 @@ def family(stack: Stack, **statuses: Status) -> None:
 
 def test_ends_that_a_parent_has_not_heard_of_are_found(stack: Stack) -> None:
     family(stack, a=Status.COMPLETED, b=Status.FAILED, c=Status.CANCELLED, d=Status.PLANNING, e=Status.COMPLETED)
-    put(stack, {"agentId": "parent", "record": "INPUT#e"})
+    put(stack, {**records.reported("e"), "agentId": "parent"})
     assert ids(stack) == ["a", "b", "c"]
     assert {agent.status for agent in found(stack).agents} == {Status.COMPLETED, Status.FAILED, Status.CANCELLED}
 
@@ -174,7 +168,7 @@ def test_an_agent_in_the_place_of_a_child_is_not_announced(stack: Stack) -> None
 def test_a_parent_that_waits_for_nothing_does_not_stop_the_watch(stack: Stack) -> None:
     place(stack, "odd", Status.WAITING_FOR_AGENT)
     place(stack, "odder", Status.WAITING_FOR_AGENT, state={"waitsFor": "1"})
-    put(stack, {"agentId": "odder", "record": "STEP#000001", "text": "Fly me to Paris."})
+    put(stack, {**records.user(), "agentId": "odder"})
     place(stack, "stands", Status.PLANNING)
     assert ids(stack) == ["stands"]
 
@@ -186,8 +180,21 @@ def test_a_parent_has_the_time_that_others_have(stack: Stack) -> None:
 
 def test_the_record_of_a_parent_counts_and_not_the_index(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     place(stack, "gone-on", Status.PLANNING, minutes=1, state={"children": '["x"]'})
-    monkeypatch.setattr(load, "_candidates", lambda *of: ["gone-on"] if Status.WAITING_FOR_AGENT in of else [])
+    index = {Status.WAITING_FOR_AGENT: ["gone-on"]}
+    monkeypatch.setattr(stack.table, "ids_in_status", lambda status, *_: index.get(status, []))
     assert ids(stack) == []
+
+
+@pytest.mark.parametrize("broken", [{"depth": "deep"}, {"schemaVersion": str(SCHEMA_VERSION + 1)}])
+def test_a_broken_record_keeps_no_help_from_the_others(
+    stack: Stack, caplog: pytest.LogCaptureFixture, broken: dict[str, str]
+) -> None:
+    place(stack, "broken", Status.PLANNING, state=broken)
+    place(stack, "stands", Status.PLANNING)
+    delegate(stack, "waits", "child")
+    place(stack, "child", Status.COMPLETED, state=FREE | broken | {"parent": "waits"})
+    assert ids(stack) == ["stands", "waits"]
+    assert {vars(warning)["agentId"] for warning in caplog.records} == {"broken", "child"}
 
 
 def test_it_tells_where_the_agent_stands(stack: Stack) -> None:
@@ -235,8 +242,8 @@ def test_the_record_counts_and_not_the_index(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, now: dict[str, str]
 ) -> None:
     state = {"status": Status.PLANNING, "lastUpdated": (NOW - timedelta(minutes=20)).isoformat(), "record": "STATE"}
-    put(stack, {"agentId": "a-1", **state, **now})
-    monkeypatch.setattr(load, "_candidates", lambda *_: ["a-1"])
+    put(stack, {**records.state(), **state, **now})
+    monkeypatch.setattr(stack.table, "ids_in_status", lambda *_: ["a-1"])
     monkeypatch.setattr(load, "WATCHED", {Status.PLANNING})
     assert found(stack).agents == []
 
@@ -308,7 +315,7 @@ def test_the_longest_answer_fits_a_state(stack: Stack) -> None:
 def test_the_handler_reports_the_agents_that_wait_for_an_operator(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("turnstile_agents.load_watch.handler.reading_client", lambda: stack.dynamodb)
+    monkeypatch.setattr("turnstile_agents.load_watch.handler.table", lambda: stack.table)
     monkeypatch.setenv("TABLE_NAME", stack.outputs.table_name)
     monkeypatch.setenv("STALE_MINUTES", "15")
     monkeypatch.setenv("APPROVAL_MINUTES", "60")
@@ -320,7 +327,7 @@ def test_the_handler_reports_the_agents_that_wait_for_an_operator(
     context = {"function_name": "load-watch", "invoked_function_arn": "arn", "aws_request_id": "1"}
     answer = handler({}, SimpleNamespace(**context, memory_limit_in_mb=512))
     assert len(Watch.model_validate(answer).agents) == 3
-    assert count_run(stack.dynamodb, stack.outputs.table_name) == 2  # the handler counted the first run
+    assert count_run(stack.table) == 2  # the handler counted the first run
     metrics = json.loads(capsys.readouterr().out)
     assert metrics["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Turnstile"
     assert metrics["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"]]

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from tests.unit.records import definition, effect, state, user
 from tests.unit.stacks import OUTPUTS, mock_stack, put
-from turnstile_agents.conversation import Item
 from turnstile_agents.events import AgentError
+from turnstile_agents.items import AgentState, Attributes
 from turnstile_agents.operator import EffectAnswer, OperatorDecision
 from turnstile_agents.record import Status
 from turnstile_cli import cli
@@ -63,16 +63,16 @@ def stack(states: Stubber, events: Stubber, monkeypatch: pytest.MonkeyPatch) -> 
         yield stack
 
 
-def standing(status: str, **fields: str) -> Item:
+def standing(status: str, **fields: str) -> Attributes:
     times = dict.fromkeys(("lastUpdated", "createdAt", "lastPlanGeneratedAt", "lastToolExecutionAt"), NOON)
     counters = dict.fromkeys(("invocationCount", "errorCount", "toolCalls"), "1")
     rest = {"owner": "NONE", "nextAction": "NONE", "lastUpdatedBy": TURN, "error": "", "errorMessage": ""}
     return state(**{**times, **counters, **rest, "status": status, **fields})
 
 
-def question(asked: str = NOON) -> Item:
+def question(asked: str = NOON) -> Attributes:
     token = {"token": f"token of {asked}", "questionId": "1"}
-    return {"agentId": "a-1", "record": "OPERATOR", "askedAt": asked, "question": "?", **token}
+    return {"agentId": "a-1", "record": "OPERATOR", "askedAt": asked, "question": "?", "reminders": "0", **token}
 
 
 def answer(states: Stubber, decision: str, note: str = "", effects: list[dict[str, Any]] | None = None) -> None:
@@ -200,14 +200,14 @@ def test_waiting_until_the_decision_is_in_the_journal(stack: Stack, states: Stub
     for _ in range(2):
         owner_is(states, RECOVERY, "RUNNING")
     looks = iter([None, None, standing("PLANNING", step="2", nextAction="PLANNING")])
-    look = stack.item
+    look = stack.table.state
 
-    def item(agent_id: str, record: str) -> Item | None:
-        if record == "STATE" and (now := next(looks)):
+    def state_of(agent_id: str) -> AgentState | None:
+        if now := next(looks):
             put(stack, now)
-        return look(agent_id, record)
+        return look(agent_id)
 
-    stack.item = item  # type: ignore[method-assign]
+    stack.table.state = state_of  # type: ignore[method-assign]
     wait_for_decision(stack, before)
     assert next(looks, "none left") == "none left"
 

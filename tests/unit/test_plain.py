@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.unit.records import call, came, decided, decision, effect, said, state, use, user
-from tests.unit.test_cli import NOON, bus, looking, nothing_runs_here, run, stack, standing, store
+from tests.unit.records import call, came, decided, decision, effect, read_state, record, said, use, user
+from tests.unit.test_cli import bus, looking, nothing_runs_here, run, stack, standing, store
 from turnstile_agents.load_recovery.texts import texts
 from turnstile_agents.plain import visible, visible_json, visible_lines
 from turnstile_agents.record import Call, Decision
@@ -101,7 +101,7 @@ def test_no_command_lets_a_control_character_through(
     store(stack, {"record": f"NOTE#{HOSTILE}"} if command[0] == "verify" else effect("EFFECT#000002#0", "FAILED"))
     bus(stack)
     looking(monkeypatch, lambda: None)
-    monkeypatch.setattr(agents, "_somebody_is_there", lambda: True)
+    monkeypatch.setattr(agents, "_has_a_terminal", lambda: True)
     monkeypatch.setattr("turnstile_cli.verify.time.sleep", lambda _: None)
     result = run(*command, typed="n\n")
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
@@ -115,7 +115,7 @@ def test_an_approval_shows_the_tool_its_arguments_and_every_alternative(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hostile_agent(stack)
-    monkeypatch.setattr(agents, "_somebody_is_there", lambda: True)
+    monkeypatch.setattr(agents, "_has_a_terminal", lambda: True)
     for result in (run("show", "a-1"), run("approve", "a-1", typed="n\n")):
         shown = "".join("".join(result.output.split()))
         for name in ("second", "third"):
@@ -124,7 +124,7 @@ def test_an_approval_shows_the_tool_its_arguments_and_every_alternative(
     assert [each["toolName"] for each in asked["alternatives"]] == ["second", "third"]
     assert asked["alternatives"][1]["function"] == f"f3{SHORT}"
     assert asked["parameters"] == {SHORT: [SHORT]}
-    monkeypatch.setattr(agents, "_somebody_is_there", lambda: False)
+    monkeypatch.setattr(agents, "_has_a_terminal", lambda: False)
     assert "or second or third" in run("approve", "a-1").stderr
 
 
@@ -145,7 +145,7 @@ def test_an_execution_a_report_and_a_live_table_show_no_control(capsys: pytest.C
     screen.states([HOSTILE])
     screen.hint(HOSTILE)
     screen.line(HOSTILE)
-    with screen.child(standing("PLANNING", goal=HOSTILE)):
+    with screen.child(read_state(goal=HOSTILE)):
         pass
     shown = capsys.readouterr().out
     assert "[red]z[/red]" in shown
@@ -163,15 +163,15 @@ def test_an_error_that_repeats_what_was_sent_is_one_line(monkeypatch: pytest.Mon
 
 
 def test_the_operators_message_has_the_lines_that_we_made() -> None:
-    about = state(goal=HOSTILE, error=SHORT, errorMessage=HOSTILE, agentId=f"a{SHORT}", status="FAILED")
-    plain = state(goal="g", error="e", errorMessage="m", agentId="a", status="FAILED")
+    about = read_state(goal=HOSTILE, error=SHORT, errorMessage=HOSTILE, agentId=f"a{SHORT}", status="FAILED")
+    plain = read_state(goal="g", error="e", errorMessage="m", agentId="a", status="FAILED")
     arguments = json.dumps({HOSTILE: HOSTILE}, ensure_ascii=False)
-    call_of = {**effect("EFFECT#000002#0", "UNCERTAIN", f"book{SHORT}", input=arguments), "reservedAt": NOON}
+    [call_of] = record([effect("EFFECT#000002#0", "UNCERTAIN", f"book{SHORT}", input=arguments)]).effects
     needed = {"EFFECT#000002#0": [SHORT]}
     made = texts(about, [call_of], HOSTILE, needed, [], [], [])
     assert_plain(made.operator)
     assert_plain(made.subject.replace("\n", "\x00"))
-    usual = {**call_of, "tool": "book", "input": "{}"}
+    usual = call_of.model_copy(update={"tool": "book", "input": "{}"})
     assert made.operator.count("\n") == texts(
         plain, [usual], "no", {"EFFECT#000002#0": ["x"]}, [], [], []
     ).operator.count("\n")

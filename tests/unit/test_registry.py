@@ -154,7 +154,7 @@ def test_versions(stack: Stack, write: Write) -> None:
     assert latest_definition(stack, "scout") == second
     assert stack.definition("scout", 1) == first
 
-    item = stack.item("DEFINITION#scout", "LATEST")
+    item = stack.table.item_attributes("DEFINITION#scout", "LATEST")
     assert item and item["version"] == "2"
     assert Definition.model_validate_json(item["definition"]) == second
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from tests.unit.records import effect, state, user
 from tests.unit.stacks import mock_stack, put
 from turnstile_agents.border import DEPTH, RESULT_LIMIT
-from turnstile_agents.conversation import Item
+from turnstile_agents.items import AgentState, Attributes, Record
 from turnstile_agents.operator import RESULT_UNKNOWN
 from turnstile_cli import cli
 from turnstile_cli.cli import common
@@ -28,7 +28,7 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
         yield stack
 
 
-def store(stack: Stack, *effects: Item, status: str = "FAILED") -> None:
+def store(stack: Stack, *effects: Attributes, status: str = "FAILED") -> None:
     """Put an agent with this ledger."""
     ended = state(status=status, owner="NONE", nextAction="NONE", ends="1")
     for item in (user(), *({"settledAt": "", **each} for each in effects), ended):
@@ -36,7 +36,7 @@ def store(stack: Stack, *effects: Item, status: str = "FAILED") -> None:
 
 
 def ledger(stack: Stack, *fields: str) -> dict[str, tuple[str, ...]]:
-    items = stack.read_agent("a-1")
+    items = stack.table.attributes("a-1")
     return {i["record"]: tuple(i[name] for name in fields) for i in items if i["record"].startswith("EFFECT#")}
 
 
@@ -48,7 +48,7 @@ def undoing(stack: Stack, status: str = "CANCELLED", undo: str = "UNCERTAIN") ->
 @pytest.mark.parametrize("before", ["RESERVED", "UNCERTAIN"])
 def test_a_call_that_took_effect(stack: Stack, status: str, before: str) -> None:
     store(stack, effect(BOOKED, before, error="States.Timeout"), status=status)
-    ended = stack.item("a-1", "STATE")
+    ended = stack.table.state("a-1")
     settled = settle.settle(stack, "a-1", BOOKED, True, '{"id": "B-7"}')
     assert settled.dump() == {
         "agentId": "a-1",
@@ -60,7 +60,7 @@ def test_a_call_that_took_effect(stack: Stack, status: str, before: str) -> None
     }
     fields = ("status", "result", "error", "errorMessage")
     assert ledger(stack, *fields) == {BOOKED: ("COMMITTED", '{"id": "B-7"}', "", SAYS_YES)}
-    assert stack.item("a-1", "STATE") == ended
+    assert stack.table.state("a-1") == ended
 
 
 def test_a_call_that_did_not(stack: Stack) -> None:
@@ -134,7 +134,7 @@ def test_an_unknown_key(stack: Stack) -> None:
         ),
     ],
 )
-def test_what_is_settled_already(stack: Stack, entry: Item, told: str) -> None:
+def test_what_is_settled_already(stack: Stack, entry: Attributes, told: str) -> None:
     store(stack, entry)
     with pytest.raises(StackError, match=told):
         settle.settle(stack, "a-1", BOOKED, entry["status"] == "FAILED")
@@ -155,16 +155,16 @@ def test_the_undo_and_not_its_effect_is_settled(stack: Stack) -> None:
     ],
 )
 def test_what_comes_between_the_look_and_the_write(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch, change: Item, told: str
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, change: Attributes, told: str
 ) -> None:
     """Check that a late report of the last turn wins, and that a record restarted by an operator stays unchanged."""
     store(stack, effect(BOOKED, "UNCERTAIN"))
     look = stack.read_agent
 
-    def and_then(agent_id: str) -> list[Item]:
-        items = look(agent_id)
-        put(stack, next(item for item in items if item["record"] == change["record"]) | change)  # type: ignore[operator]
-        return items
+    def and_then(agent_id: str) -> tuple[AgentState, Record]:
+        found = look(agent_id)
+        put(stack, {**(stack.table.item_attributes(agent_id, change["record"]) or {}), **change})
+        return found
 
     monkeypatch.setattr(stack, "read_agent", and_then)
     with pytest.raises(StackError, match=told):

@@ -15,10 +15,13 @@ from tests.unit.records import (
     LOOK,
     answered,
     arrived,
+    child_items,
     decided,
     decision,
     definition,
-    record_of,
+    entry,
+    read_state,
+    record,
     recovered,
     reported,
     ruled,
@@ -27,7 +30,7 @@ from tests.unit.records import (
     use,
     user,
 )
-from turnstile_agents.conversation import Item
+from turnstile_agents.items import Attributes, Record
 from turnstile_agents.load_turn.load import load_turn
 from turnstile_agents.read_reply.read import read_reply
 from turnstile_agents.record import CallResult, Decision, Outcome, Verdict
@@ -66,9 +69,9 @@ RESULTS = [
 ROME = {"properties": {"city": {"const": "Rome"}}, "required": ["city"]}
 DONE = [user(), decided(2, decision("COMPLETE", message="It is done."), said({"Text": "x"}))]
 OTHERS = {
-    "COMPLETED": lambda child: record_of(child, *DONE),
-    "FAILED": lambda child: record_of(child, user(), status="FAILED", error="GivenUp", errorMessage="No."),
-    "CANCELLED": lambda child: record_of(child, user(), status="CANCELLED"),
+    "COMPLETED": lambda child: child_items(child, *DONE),
+    "FAILED": lambda child: child_items(child, user(), status="FAILED", error="GivenUp", errorMessage="No."),
+    "CANCELLED": lambda child: child_items(child, user(), status="CANCELLED"),
 }
 
 
@@ -97,20 +100,21 @@ class Play:
         self.definition = found.model_copy(update={"tools": [LOOK, book]})
         depth = rng.choice(["0", "0", "1", "3"])
         self.state = dict(state(depth=depth, parent="p-1" if depth != "0" else ""))
-        self.journal: list[Item] = [user()]
-        self.inputs: list[Item] = []
+        self.journal: list[Attributes] = [user()]
+        self.inputs: list[Attributes] = []
         self.children: dict[str, str] = {}
         """The end of each child that was begun; empty while it works."""
         self.foretold: TurnAgent | None = None
         self.seen: set[str] = set()
         """The kinds of turns that have come."""
 
+    def read_record(self, child: str) -> Record:
+        return record(self.read_child(child))
+
     def load(self) -> Turn:
-        items = [self.state, *self.journal, *self.inputs]
-        parents = {"p-1": state(status="WAITING_FOR_AGENT")}
-        turn = load_turn(
-            CLAIM, items, lambda _, __: self.definition, self.read_child, parents.__getitem__, today="2026-01-02"
-        )
+        items = record([self.state, *self.journal, *self.inputs])
+        parents = {"p-1": read_state(status="WAITING_FOR_AGENT")}
+        turn = load_turn(CLAIM, items, lambda _, __: self.definition, self.read_record, parents.get, today="2026-01-02")
         if self.foretold:
             # New items of the inbox or the ledger cannot be foretold.
             update = {"inbox": self.foretold.inbox, "doubts": self.foretold.doubts}
@@ -118,10 +122,10 @@ class Play:
         self.seen.add(turn.entry)
         return turn
 
-    def read_child(self, child: str) -> list[Item]:
+    def read_child(self, child: str) -> list[Attributes]:
         return OTHERS[self.children[child]](child)
 
-    def come(self, item: Item) -> None:
+    def come(self, item: Attributes) -> None:
         """Add an input from outside."""
         self.inputs.append({**item, "time": f"2026-01-01T00:{len(self.inputs):02d}:00Z"})
 
@@ -136,7 +140,7 @@ class Play:
         self.children[child] = self.rng.choice(sorted(OTHERS))
         self.come(reported(child, self.children[child]))
 
-    def write(self, item: Item) -> None:
+    def write(self, item: Attributes) -> None:
         self.journal.append(item)
         self.state["step"] = str(int(item["record"].removeprefix("STEP#")))
 
@@ -181,7 +185,7 @@ class Play:
         dumped = reading.dump()
         step, used = dumped["step"], reading.agent.used
         nested = {name: json.dumps(step[name]) for name in ("messages", "inputs", "usage")}
-        self.write({"record": step["record"], "who": "MODEL", "decision": json.dumps(dumped["decision"]), **nested})
+        self.write(entry(reading.agent.step, "MODEL", decision=json.dumps(dumped["decision"]), **nested))
         self.state |= {
             "plan": json.dumps(step["plan"]),
             "children": json.dumps(dumped["agent"]["children"]),

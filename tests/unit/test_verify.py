@@ -11,8 +11,10 @@ from botocore.stub import Stubber
 from typer.testing import CliRunner
 
 from agents.travel.sample import inventory_findings
+from tests.unit import records
 from tests.unit.records import (
     COMMITTED,
+    SPENT,
     UNCERTAIN,
     answered,
     arrived,
@@ -30,8 +32,9 @@ from tests.unit.records import (
     use,
     user,
 )
+from tests.unit.records import record as read_record
 from tests.unit.stacks import OUTPUTS, mock_stack, put
-from turnstile_agents.conversation import Item
+from turnstile_agents.items import Attributes
 from turnstile_agents.record import FINISHED, Answer, Call, CallResult, Decision, Outcome, Status
 from turnstile_cli import cli
 from turnstile_cli import verify as module
@@ -47,20 +50,16 @@ BOOKED = "EFFECT#000002#1"
 PARTNER, UNDONE = f"{BOOKED}#ALT1", f"{BOOKED}#UNDO#1"
 REFUSED = CallResult(outcome=Outcome.REJECTED, error="ToolRejected", message="no seats")
 NOON = "2026-01-01T12:00:00Z"
-SPENT = {"inputTokens": "100", "outputTokens": "20", "costMicroUsd": "50"}
-"""The usage of each child."""
-USAGE = {"inputTokens": 10, "outputTokens": 2, "costMicroUsd": 5, "modelId": "m"}
 
 
 def effect(record: str, status: str, tool: str = "book", **fields: str) -> dict[str, str]:
     result = json.dumps(COMMITTED.value) if status in ("COMMITTED", "COMPENSATING", "COMPENSATED") else ""
-    common = {"owner": OWNER, "tool": tool, "input": '{"city": "Paris"}', "result": result, "error": ""}
-    return {"record": record, "status": status, **common, **fields}
+    return {**records.effect(record, status, tool, owner=OWNER, result=result), **fields}
 
 
-def record(*items: Item, **fields: str) -> Record:
+def record(*items: Attributes, **fields: str) -> Record:
     """Return the items, and a STATE that is their fold."""
-    made: list[dict[str, str]] = [{**_used(item), **item} for item in items]
+    made: list[dict[str, str]] = [dict(item) for item in items]
     model = sum(item.get("who") == "MODEL" for item in made)
     news = sum(item.get("type") == "AgentStateUpdated" for item in made)
     counted = {
@@ -76,26 +75,20 @@ def record(*items: Item, **fields: str) -> Record:
     at_rest = {"owner": "NONE", "nextAction": "NONE", "error": "", "lastUpdatedBy": "arn:turn", "lastUpdated": NOON}
     counted["ends"] = fields.get("status") in FINISHED
     made.append({**state(), **{name: str(int(number)) for name, number in counted.items()}, **at_rest, **fields})
-    entry = {"at": "2026-01-01T00:00:00Z", "execution": "arn:turn", "usage": json.dumps(USAGE)}
+    entry = {"at": "2026-01-01T00:00:00Z", "execution": "arn:turn"}
     return {
         item["record"]: {"agentId": "a-1", **(entry if item["record"].startswith("STEP#") else {}), **item}
         for item in made
     }
 
 
-def _used(item: Item) -> dict[str, str]:
-    if not item["record"].startswith("INPUT#"):
-        return {}
-    return SPENT if item["type"] == "AgentStateUpdated" else dict.fromkeys(SPENT, "0")
-
-
-def asked(step: int, *calls: Call) -> Item:
+def asked(step: int, *calls: Call) -> Attributes:
     """Return the model's decision to make these calls."""
     made = decision("TOOL_USE", calls=list(calls), status=Status.TOOL_EXECUTION_PENDING)
     return decided(step, made, said(*(use(each.tool_use_id, each.name, **each.input) for each in calls)))
 
 
-def built_in(step: int, action: str, name: str, *messages: dict[str, Any], **fields: Any) -> Item:
+def built_in(step: int, action: str, name: str, *messages: dict[str, Any], **fields: Any) -> Attributes:
     made = decision(action, **{"status": Status.PLANNING_COMPLETE, "tool_use_id": f"u{step}", **fields})
     return decided(step, made, *messages, said(use(f"u{step}", name)), inputs=("INPUT#e1",) if messages else ())
 
@@ -181,7 +174,14 @@ def doubted(status: str = "UNCERTAIN") -> Record:
         asked(2, LOOK, BOOK),
         answered(3, COMMITTED, UNCERTAIN),
         effect(BOOKED, status),
-        {"record": "OPERATOR", "token": "t", "askedAt": "2026-01-01T00:00:00Z", "question": "?", "reminders": "1"},
+        {
+            "record": "OPERATOR",
+            "token": "t",
+            "askedAt": "2026-01-01T00:00:00Z",
+            "question": "?",
+            "reminders": "1",
+            "questionId": "1",
+        },
         owner=OWNER,
         error="EffectUncertain",
         status="WAITING_FOR_OPERATOR",
@@ -192,7 +192,7 @@ GROUP = BOOK.model_copy(update={"approval": True})
 PAIR = [child("u2", "child-1"), child("u3", "child-2")]
 
 
-def asking(*items: Item, **fields: str) -> Record:
+def asking(*items: Attributes, **fields: str) -> Record:
     """Return an agent that asks for approval of a call, with these items after it."""
     held = {"calls": [LOOK, GROUP], "closes_as": Status.WAITING_FOR_APPROVAL, "waits_for": "2"}
     made = decision("ASK_APPROVAL", status=Status.PLANNING_COMPLETE, **held)
@@ -217,7 +217,7 @@ def results_of(*uses: str) -> dict[str, Any]:
     return said(*blocks, role="user")
 
 
-def ended(step: int, *inputs: str) -> Item:
+def ended(step: int, *inputs: str) -> Attributes:
     """Return the decision with which the model completes, once it has heard the results of its two tool uses."""
     made = decision("COMPLETE", status=Status.PLANNING_COMPLETE, tool_use_id="u9")
     return decided(step, made, results_of("u2", "u3"), said(use("u9", "complete")), inputs=inputs)
@@ -228,7 +228,7 @@ def refused() -> Record:
     return asking(ruled("2", "REFUSE"), ended(3, "INPUT#d1"), status="COMPLETED")
 
 
-def delegating(*items: Item, **fields: str) -> Record:
+def delegating(*items: Attributes, **fields: str) -> Record:
     """Return an agent that has delegated, with these items after it."""
     made = decision("DELEGATE", status=Status.PLANNING_COMPLETE, children=PAIR, waits_for="2")
     uses = (use(each.tool_use_id, "delegate") for each in PAIR)
@@ -264,11 +264,6 @@ ASKS_AGAIN = {"status": "WAITING_FOR_OPERATOR", "owner": OWNER}
 """STATE while a recovery asks its operator."""
 
 
-def kept(event_id: str, text: str) -> dict[str, str]:
-    item = arrived(event_id, text)
-    return {**_used(item), **item}
-
-
 SOUND: dict[str, Callable[[], Record]] = {
     "new": lambda: record(user(), status="INITIATED", nextAction="PLANNING"),
     "finished": finished,
@@ -294,7 +289,7 @@ SOUND: dict[str, Callable[[], Record]] = {
         SOUND["undoing"](),
         {
             UNDONE: effect(UNDONE, "UNCERTAIN", "cancel"),
-            "INPUT#c1": {**_used(cancelling()), **cancelling()},
+            "INPUT#c1": cancelling(),
             "STATE": {"owner": "NONE", "status": "CANCELLED", "ends": "1", "inbox": "1", "cancels": "1"},
         },
     ),
@@ -325,7 +320,7 @@ SOUND: dict[str, Callable[[], Record]] = {
     "undone for its parent": undone_for_its_parent,
     "cancelled in the end": lambda: record(user(), recovered(2, "CANCEL"), cancelling(), status="CANCELLED"),
     "answered, and failed again": lambda: changed(
-        compensated(), {"INPUT#e1": kept("e1", "Monday"), "STATE": {**ASKS_AGAIN, "inbox": "1"}}
+        compensated(), {"INPUT#e1": arrived("e1", "Monday"), "STATE": {**ASKS_AGAIN, "inbox": "1"}}
     ),
 }
 
@@ -445,8 +440,8 @@ BROKEN: list[tuple[Callable[[], Record], Changes, str, str]] = [
     # ---- the inbox and the conversation
     (finished, {"INPUT#e1": None, "STATE": {"inbox": "0"}}, "INPUT_MISSING", "INPUT#e1"),
     (finished, {"STEP#000005": {"inputs": '["INPUT#e1"]'}}, "INPUT_TWICE", "INPUT#e1"),
-    (finished, {"INPUT#e2": kept("e2", "Wait"), "STATE": {"inbox": "2"}}, "INPUT_UNHEARD", "INPUT#e2"),
-    (waiting, {"INPUT#e2": kept("e2", "Wait"), "STATE": {"inbox": "1"}}, "INPUT_UNHEARD", "INPUT#e2"),
+    (finished, {"INPUT#e2": arrived("e2", "Wait"), "STATE": {"inbox": "2"}}, "INPUT_UNHEARD", "INPUT#e2"),
+    (waiting, {"INPUT#e2": arrived("e2", "Wait"), "STATE": {"inbox": "1"}}, "INPUT_UNHEARD", "INPUT#e2"),
     (
         finished,
         {"STEP#000004": decisions(decision("REPLAN", status=Status.PLANNING_COMPLETE))},
@@ -513,7 +508,7 @@ def test_what_is_broken_is_found_where_it_is(
     assert told(changed(sound(), changes)) == {(kind or "EFFECT_UNSETTLED", place) for place in places}
 
 
-def revived(items: Record, *entries: Item, **fields: str) -> Record:
+def revived(items: Record, *entries: Attributes, **fields: str) -> Record:
     """Return the items, with entries that follow the last of their journal."""
     grown = record(*(item for name, item in items.items() if name != "STATE"), *entries)
     kept_as = {**items["STATE"], **{name: grown["STATE"][name] for name in ("step", "modelCalls")}, **fields}
@@ -701,15 +696,15 @@ def test_a_child_that_is_not_waited_for_any_more_does_not_count() -> None:
 # ---- The inventory
 
 
-def flight(sold: int, name: str = "TS1") -> Item:
+def flight(sold: int, name: str = "TS1") -> Attributes:
     return {"flightId": name, "seatsLeft": str(9 - sold), "seatsSold": str(sold)}
 
 
-def booking(key: str, status: str = "BOOKED", number: str = "BK-1", flight: str = "TS1") -> Item:
+def booking(key: str, status: str = "BOOKED", number: str = "BK-1", flight: str = "TS1") -> Attributes:
     return {"bookingId": number, "key": f"a-1#{key}", "status": status, "flightId": flight, "passengers": "2"}
 
 
-def entry(record: str, status: str, tool: str = "book_flight", **arguments: str) -> Item:
+def entry(record: str, status: str, tool: str = "book_flight", **arguments: str) -> Attributes:
     return {"agentId": "a-1", **effect(record, status, tool, input=json.dumps(arguments))}
 
 
@@ -765,9 +760,9 @@ MADE = entry(BOOKED, "COMMITTED")
     ],
 )
 def test_the_inventory_and_the_ledger(
-    flights: list[Item], bookings: list[Item], effects: list[Item], found: set[tuple[str, str, str]]
+    flights: list[Attributes], bookings: list[Attributes], effects: list[Attributes], found: set[tuple[str, str, str]]
 ) -> None:
-    made = inventory_findings(flights, bookings, effects)
+    made = inventory_findings(flights, bookings, read_record(effects).effects)
     assert {(each.agent_id, each.kind, each.record) for each in made} == found
 
 
@@ -804,7 +799,7 @@ def store(stack: Stack, items: Record, agent_id: str = "a-1") -> None:
         put(stack, {**item, "agentId": agent_id})
 
 
-def place(stack: Stack, table: str, item: Item) -> None:
+def place(stack: Stack, table: str, item: Attributes) -> None:
     stack.dynamodb.put_item(TableName=OUTPUTS[table], Item={name: {"S": value} for name, value in item.items()})
 
 

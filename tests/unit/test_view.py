@@ -19,6 +19,8 @@ from tests.unit.records import (
     definition,
     effect,
     error_answer,
+    read_state,
+    record,
     recovered,
     reported,
     ruled,
@@ -27,7 +29,7 @@ from tests.unit.records import (
     use,
     user,
 )
-from turnstile_agents.conversation import Item
+from turnstile_agents.items import Attributes
 from turnstile_agents.record import CallResult, Outcome
 from turnstile_agents.view import AgentView, public_view
 
@@ -39,15 +41,14 @@ REJECTED = CallResult(
 ANSWER = {"ToolResult": {"ToolUseId": "u1", "Content": [{"Text": "Tomorrow."}], "Status": "success"}}
 
 
-def view(*items: Item, **fields: str) -> AgentView:
+def view(*items: Attributes, **fields: str) -> AgentView:
     times = dict.fromkeys(("createdAt", "lastUpdated"), "2026-01-01T00:00:00Z")
     counters = dict.fromkeys(("invocationCount", "errorCount", "toolCalls"), "1")
     empty = dict.fromkeys(("lastPlanGeneratedAt", "lastToolExecutionAt", "error", "errorMessage"), "")
     usage = json.dumps({"inputTokens": 1, "outputTokens": 1, "costMicroUsd": 1, "modelId": "m"})
     journal = [{"at": "2026-01-01T00:00:00Z", "execution": "arn", "usage": usage, **item} for item in items]
-    return public_view(
-        [state(**{**times, **counters, **empty, "lastUpdatedBy": "arn", **fields}), *journal], definition()
-    )
+    about = {**times, **counters, **empty, "lastUpdatedBy": "arn", **fields}
+    return public_view(read_state(**about), record([state(**about), *journal]), definition())
 
 
 def spoken(shown: AgentView) -> list[tuple[str, str]]:
@@ -174,7 +175,7 @@ def test_results_behind_a_recovery_are_those_of_the_calls_before_it() -> None:
         ),
     ],
 )
-def test_what_was_uncertain_is_shown_as_the_ledger_knows_it_now(entry: Item, outcome: Any, heard: str) -> None:
+def test_what_was_uncertain_is_shown_as_the_ledger_knows_it_now(entry: Attributes, outcome: Any, heard: str) -> None:
     shown = view(user(), BOOKED, answered(3, UNCERTAIN), entry)
     assert outcomes(shown) == [outcome]
     assert spoken(shown)[-1] == ("tool_output", heard)
@@ -339,11 +340,6 @@ def test_an_error_is_told_in_words() -> None:
         user(), status="FAILED", error="InvalidRecord", errorMessage='{"errorMessage": "The goal is too long."}'
     )
     assert shown.error and (shown.error.name, shown.error.message) == ("InvalidRecord", "The goal is too long.")
-
-
-def test_items_without_a_state() -> None:
-    with pytest.raises(ValueError, match="no STATE"):
-        public_view([user()], definition())
 
 
 def test_a_record_that_holds_anything_is_shown() -> None:

@@ -5,10 +5,9 @@ the agent may have changed.
 """
 
 import json
-import os
 from typing import Any
 
-from turnstile_agents.api import keys, record
+from turnstile_agents.api import bus, keys
 from turnstile_agents.api.problems import HttpRefusal, invalid, unknown_agent
 from turnstile_agents.api.shapes import (
     Accepted,
@@ -18,8 +17,6 @@ from turnstile_agents.api.shapes import (
     OperatorDecisionBody,
     StartAgent,
 )
-from turnstile_agents.border import read_json
-from turnstile_agents.definition import definition_key
 from turnstile_agents.events import (
     API_SOURCE,
     AgentCancelRequested,
@@ -27,8 +24,10 @@ from turnstile_agents.events import (
     AgentInputReceived,
     AgentRequested,
 )
-from turnstile_agents.operator import OPERATOR, AnswerRefused, read_answer
+from turnstile_agents.items import AgentState
+from turnstile_agents.operator import AnswerRefused, read_answer
 from turnstile_agents.record import FINISHED, GOAL_LIMIT, EffectStatus, Model, Status, Verdict
+from turnstile_agents.store import table
 
 RESERVED = ("child-", "key-")
 """The beginnings of ids that are made from a parent's decision, or from an Idempotency-Key."""
@@ -49,17 +48,17 @@ def start(request: StartAgent, key: str | None, by: str) -> Accepted:
     agent_id = request.agent_id or keys.agent_id_for(key)
     request_id = keys.request_id(key, request)
     if request.agent_id or key:
-        existing = record.read(agent_id, "STATE")
-        if existing and existing["createdBy"] == request_id:
-            return Accepted(agent_id=agent_id, status=Status(existing["status"]))
+        existing = table().state(agent_id)
+        if existing and existing.created_by == request_id:
+            return Accepted(agent_id=agent_id, status=existing.status)
         if existing:
-            raise _taken(agent_id, existing["createdBy"], key)
-    name = request.agent or os.environ["DEFAULT_AGENT"]
-    if record.read(definition_key(name), "LATEST") is None:
+            raise _taken(agent_id, existing.created_by, key)
+    name = request.agent or bus.environment().default_agent
+    if table().definition(name) is None:
         raise HttpRefusal(
             404, "DefinitionUnknown", f"No agent named {name} is registered; `turnstile register` registers one"
         )
-    record.put(
+    bus.put(
         AgentRequested(
             prompt=request.prompt,
             goal=request.goal,
@@ -76,7 +75,7 @@ def give_input(agent_id: str, text: str, key: str | None, by: str) -> Accepted:
     """Send a user's text to an agent that waits for it, or that works and reads it at its next step."""
     event = AgentInputReceived(agent_id=agent_id, text=text, input_id=keys.input_id(key), by=by)
     state = _state(agent_id)
-    accepted = Accepted(agent_id=agent_id, status=Status(state["status"]))
+    accepted = Accepted(agent_id=agent_id, status=state.status)
     if key and _known(event, agent_id, key):
         return accepted
     if accepted.status in FINISHED:
@@ -85,7 +84,7 @@ def give_input(agent_id: str, text: str, key: str | None, by: str) -> Accepted:
         raise HttpRefusal(
             409,
             "InputRefused",
-            f"Agent {agent_id} takes no input now: it waits for a decision on approval {state['waitsFor']}. Send the "
+            f"Agent {agent_id} takes no input now: it waits for a decision on approval {state.waits_for}. Send the "
             f"decision with POST /agents/{agent_id}/decisions",
         )
     if accepted.status is Status.WAITING_FOR_OPERATOR:
@@ -95,7 +94,7 @@ def give_input(agent_id: str, text: str, key: str | None, by: str) -> Accepted:
             f"Agent {agent_id} takes no input now: it waits for its operator. Send the operator's decision with "
             f"POST /agents/{agent_id}/decisions",
         )
-    record.put(event)
+    bus.put(event)
     return accepted
 
 
@@ -110,16 +109,14 @@ def decide_approval(agent_id: str, given: ApprovalDecision, key: str | None, by:
         by=by,
     )
     state = _state(agent_id)
-    accepted = Accepted(agent_id=agent_id, status=Status(state["status"]))
+    accepted = Accepted(agent_id=agent_id, status=state.status)
     if key and _known(event, agent_id, key):
         return accepted
     if accepted.status is not Status.WAITING_FOR_APPROVAL:
         raise _no_decision(agent_id, f"is {accepted.status} and waits for no approval")
-    if state["waitsFor"] != given.approval_id:
-        raise _no_decision(
-            agent_id, f"waits for a decision on approval {state['waitsFor']}, not on {given.approval_id}"
-        )
-    record.put(event)
+    if state.waits_for != given.approval_id:
+        raise _no_decision(agent_id, f"waits for a decision on approval {state.waits_for}, not on {given.approval_id}")
+    bus.put(event)
     return accepted
 
 
@@ -129,24 +126,24 @@ def decide_operator(agent_id: str, given: OperatorDecisionBody, by: str) -> Acce
     The question's id and its token are one item, and the token works only once, so this needs no Idempotency-Key.
     """
     state = _state(agent_id)
-    if state["status"] != Status.WAITING_FOR_OPERATOR:
-        raise _no_decision(agent_id, f"is {state['status']} and waits for no operator")
-    asked = record.read(agent_id, OPERATOR)
+    if state.status is not Status.WAITING_FOR_OPERATOR:
+        raise _no_decision(agent_id, f"is {state.status} and waits for no operator")
+    asked = table().question(agent_id)
     if asked is None:
         raise _no_decision(agent_id, "is just about to ask its operator; decide again in a moment")
-    if asked["questionId"] != given.question_id:
+    if asked.question_id != given.question_id:
         raise _no_decision(
-            agent_id, f"is asking question {asked['questionId']} by now, and question {given.question_id} is closed"
+            agent_id, f"is asking question {asked.question_id} by now, and question {given.question_id} is closed"
         )
     answer = {**given.dump(), "by": by, "source": API_SOURCE}
     del answer["questionId"]
     try:
-        read = read_answer(answer, record.read_kind(agent_id, "EFFECT#"))
+        read = read_answer(answer, table().effects(agent_id))
     except AnswerRefused as refusal:
         raise _no_decision(agent_id, f"cannot take this decision: {refusal}. Nothing was changed") from refusal
-    client = record.stepfunctions()
+    client = bus.stepfunctions()
     try:
-        client.send_task_success(taskToken=asked["token"], output=json.dumps(read.dump(), ensure_ascii=False))
+        client.send_task_success(taskToken=asked.token, output=json.dumps(read.dump(), ensure_ascii=False))
     except (
         client.exceptions.InvalidToken,
         client.exceptions.TaskDoesNotExist,
@@ -161,20 +158,15 @@ def decide_operator(agent_id: str, given: OperatorDecisionBody, by: str) -> Acce
 def cancel(agent_id: str, note: str, key: str | None, by: str) -> Cancelling:
     """Stop an agent, and return the effects that it leaves."""
     event = AgentCancelRequested(agent_id=agent_id, note=note, input_id=keys.input_id(key), by=by)
-    status = Status(_state(agent_id)["status"])
+    status = _state(agent_id).status
     if not (key and _known(event, agent_id, key)):
         if status in FINISHED:
             raise _finished(agent_id, status, "and there is nothing to stop")
-        record.put(event)
+        bus.put(event)
     standing = [
-        EffectView(
-            tool=effect["tool"],
-            status=EffectStatus(effect["status"]),
-            input=_short(effect["input"]),
-            result=_short(effect["result"]),
-        )
-        for effect in record.read_kind(agent_id, "EFFECT#")
-        if effect["status"] not in (EffectStatus.FAILED, EffectStatus.COMPENSATED)
+        EffectView(tool=effect.tool, status=effect.status, input=_short(effect.input), result=_short(effect.result))
+        for effect in table().effects(agent_id)
+        if effect.status not in (EffectStatus.FAILED, EffectStatus.COMPENSATED)
     ]
     return Cancelling(agent_id=agent_id, status=status, standing=standing)
 
@@ -182,8 +174,8 @@ def cancel(agent_id: str, note: str, key: str | None, by: str) -> Cancelling:
 # ----
 
 
-def _state(agent_id: str) -> dict[str, str]:
-    state = record.read(agent_id, "STATE")
+def _state(agent_id: str) -> AgentState:
+    state = table().state(agent_id)
     if state is None:
         raise unknown_agent(agent_id)
     return state
@@ -194,12 +186,10 @@ def _known(event: AgentInputReceived | AgentDecisionGiven | AgentCancelRequested
 
     The caller is not compared: the same request sent again may come from another session of the same service.
     """
-    item = record.read(agent_id, f"INPUT#{event.input_id}")
+    item = table().input(agent_id, event.input_id or "")
     if item is None:
         return False
-    if item["type"] == type(event).__name__ and _without_caller(read_json(item["detail"])) == _without_caller(
-        _detail(event)
-    ):
+    if item.type == type(event).__name__ and _without_caller(item.fields) == _without_caller(_detail(event)):
         return True
     raise _reused(key)
 

@@ -33,7 +33,8 @@ from turnstile_agents.events import AgentId as Id
 from turnstile_agents.log import logger
 from turnstile_agents.operator import NOTE_LIMIT
 from turnstile_agents.record import Status
-from turnstile_agents.store import read_agent, read_definition
+from turnstile_agents.store import read_definition, table
+from turnstile_agents.table import LAST_STEP
 from turnstile_agents.view import AgentView, public_view
 
 # An answer of the wrong shape is an error of this function, not of the request: 500.
@@ -126,11 +127,10 @@ def list_agents(
 )
 def read_one(agent_id: AgentId) -> AgentView:
     """Return the public view of an agent."""
-    items = read_agent(agent_id)
-    state = next((item for item in items if item["record"] == "STATE"), None)
-    if state is None:
+    record = table().record(agent_id)
+    if record.state is None:
         raise unknown_agent(agent_id)
-    return public_view(items, read_definition(state["agent"], int(state["definitionVersion"])))
+    return public_view(record.state, record, read_definition(record.state.agent, record.state.definition_version))
 
 
 @app.get(
@@ -142,7 +142,7 @@ def read_one(agent_id: AgentId) -> AgentView:
 )
 def read_journal(
     agent_id: AgentId,
-    after: Annotated[int, Query(ge=0, le=pages.LAST_STEP - 1, description="Entries after this step")] = 0,
+    after: Annotated[int, Query(ge=0, le=LAST_STEP - 1, description="Entries after this step")] = 0,
     limit: Limit = LIMIT,
 ) -> JournalPage:
     """Return entries of the journal."""

@@ -2,21 +2,17 @@
 
 import base64
 import json
-import os
 from typing import Annotated, Any
 
 from pydantic import StringConstraints, ValidationError
 
 from turnstile_agents import journal
-from turnstile_agents.api import record
 from turnstile_agents.api.problems import HttpRefusal, invalid, unknown_agent
 from turnstile_agents.api.shapes import AgentPage, AgentSummary, JournalPage
-from turnstile_agents.border import plain
-from turnstile_agents.dynamodb import reading_client
-from turnstile_agents.record import Model, Status, step_record
-
-INDEX = "ByStatus"
-LAST_STEP = 999_999
+from turnstile_agents.items import ListedState, Record, attributes_of
+from turnstile_agents.record import Model, Status
+from turnstile_agents.store import table
+from turnstile_agents.table import INDEX, listed_state
 
 _Text = Annotated[str, StringConstraints(min_length=1)]
 
@@ -39,14 +35,14 @@ class _Token(Model):
 
 def list_agents(status: Status | None, limit: int, token: str | None) -> AgentPage:
     """Read a page of agents: in a status, the last updated first, or all agents in no order."""
-    arguments: dict[str, Any] = {"TableName": os.environ["TABLE_NAME"], "IndexName": INDEX, "Limit": limit}
+    arguments: dict[str, Any] = {"TableName": table().name, "IndexName": INDEX, "Limit": limit}
     if token is not None:
         after = _read_token(token, status).dump()
         arguments["ExclusiveStartKey"] = {name: {"S": value} for name, value in after.items()}
     if status is None:
-        answer: Any = reading_client().scan(**arguments)
+        answer: Any = table().client.scan(**arguments)
     else:
-        answer = reading_client().query(
+        answer = table().client.query(
             **arguments,
             KeyConditionExpression="#status = :status",
             ExpressionAttributeNames={"#status": "status"},
@@ -55,47 +51,26 @@ def list_agents(status: Status | None, limit: int, token: str | None) -> AgentPa
         )
     last = answer.get("LastEvaluatedKey")
     return AgentPage(
-        agents=[_summary(plain(item)) for item in answer["Items"]],
-        next_token=_write_token(status, plain(last)) if last else None,
+        agents=[_summary(listed_state(stored)) for stored in answer["Items"]],
+        next_token=_write_token(status, attributes_of(last)) if last else None,
     )
 
 
 def read_journal(agent_id: str, after: int, limit: int) -> JournalPage:
     """Read the entries after a step, in order. Raises Refused if there is no such agent."""
-    state = record.read(agent_id, "STATE")
+    state = table().state(agent_id)
     if state is None:
         raise unknown_agent(agent_id)
     # Read the entry before them too: it tells whether the first entry follows from a decision about calls.
     before = 1 if after else 0
-    answer = reading_client().query(
-        TableName=os.environ["TABLE_NAME"],
-        KeyConditionExpression="agentId = :agentId AND #record BETWEEN :first AND :last",
-        ExpressionAttributeNames={"#record": "record"},
-        ExpressionAttributeValues={
-            ":agentId": {"S": agent_id},
-            ":first": {"S": step_record(after + 1 - before)},
-            ":last": {"S": step_record(LAST_STEP)},
-        },
-        ConsistentRead=True,
-        Limit=limit + before,
-    )
-    items = [state, *map(plain, answer["Items"]), *record.read_kind(agent_id, "INPUT#")]
-    entries = [entry for entry in journal.read_journal(items) if entry.step > after]
-    more = entries and "LastEvaluatedKey" in answer
-    return JournalPage(entries=entries, next_after=entries[-1].step if more else None)
+    steps, more = table().steps(agent_id, after + 1 - before, limit=limit + before)
+    read = journal.read_journal(Record(state=state, steps=steps, inputs=table().inputs(agent_id)))
+    entries = [entry for entry in read if entry.step > after]
+    return JournalPage(entries=entries, next_after=entries[-1].step if entries and more else None)
 
 
-def _summary(item: dict[str, str]) -> AgentSummary:
-    return AgentSummary(
-        agent_id=item["agentId"],
-        status=Status(item["status"]),
-        agent=item["agent"],
-        goal=item["goal"],
-        step=int(item["step"]),
-        created_at=item["createdAt"],
-        last_updated=item["lastUpdated"],
-        error=item["error"],
-    )
+def _summary(listed: ListedState) -> AgentSummary:
+    return AgentSummary.model_validate(listed.model_dump(include=set(AgentSummary.model_fields)))
 
 
 def _write_token(asked: Status | None, after: dict[str, str]) -> str:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from turnstile_agents.conversation import Item, reason
+from turnstile_agents.conversation import reason
+from turnstile_agents.items import AgentState, Effect
 from turnstile_agents.load_recovery.shapes import Texts
-from turnstile_agents.operator import describe, unsettled
+from turnstile_agents.operator import describe
 from turnstile_agents.plain import visible
-from turnstile_agents.record import EffectStatus, undoes
+from turnstile_agents.record import EffectStatus
 
 _DECISIONS = """RETRY       the turn goes on from its journal
 REPLAN      the same, and the model makes a new plan
@@ -31,13 +32,13 @@ _MESSAGE_LENGTH = 30_000
 
 
 def texts(
-    state: Item,
-    ledger: Sequence[Item],
+    state: AgentState,
+    ledger: Sequence[Effect],
     refusal: str,
     needed: Mapping[str, Sequence[str]],
-    untold: Sequence[Item],
-    undone: Iterable[Item],
-    kept: Iterable[Item],
+    untold: Sequence[Effect],
+    undone: Iterable[Effect],
+    kept: Iterable[Effect],
 ) -> Texts:
     """Make the texts from STATE and the ledger.
 
@@ -50,10 +51,9 @@ def texts(
         undone: effects that are undone once nothing is left to undo.
         kept: effects that stand then.
     """
-    agent_id, error = state["agentId"], state["error"]
-    shown_id = visible(agent_id)
-    why = _sentence(reason(state["errorMessage"])[:_WHY_LENGTH])
-    lines = (f"  {item['status']:<12} {item['tool']} {item['input']}{_because(item)}" for item in ledger)
+    error, shown_id = state.error, visible(state.agent_id)
+    why = _sentence(reason(state.error_message)[:_WHY_LENGTH])
+    lines = (f"  {effect.status:<12} {effect.tool} {effect.input}{_because(effect)}" for effect in ledger)
     done = "\n".join(map(visible, lines)) or "  nothing"
     was_undone = f"What was done is undone: {_names(undone)}."
     stands = f" What cannot be undone stands: {names}." if (names := _names(kept)) else ""
@@ -63,12 +63,13 @@ def texts(
         if refusal
         else ""
     )
-    answers = "".join(f" --not '{item['record']}'" for item in unsettled(ledger))
+    unsettled = [effect for effect in ledger if effect.unsettled]
+    answers = "".join(f" --not '{effect.record}'" for effect in unsettled)
     operator = (
         f"{refused}Agent {shown_id} needs a decision.\n\n"
-        f"Goal: {visible(state['goal'])}\n"
+        f"Goal: {visible(state.goal)}\n"
         f"What happened: {visible(f'{error}: {why}')}\n"
-        f"{_uncertain(unsettled(ledger), needed)}\n"
+        f"{_uncertain(unsettled, needed)}\n"
         f"Decide with\n"
         f"  turnstile decide {shown_id} RETRY|REPLAN|COMPENSATE|ABORT{answers} [--note TEXT]\n\n"
         f"{_DECISIONS}\n\n"
@@ -82,33 +83,33 @@ def texts(
         compensated=f"You could not go on: {error}: {why} {was_undone}{stands} "
         "The user is asked for an alternative; start again from what the user says.",
         # A child does not ask for an alternative: its parent decides what is done instead.
-        question=f"I could not reach the goal: {why} {was_undone}{stands}{'' if state['parent'] else instead}",
+        question=f"I could not reach the goal: {why} {was_undone}{stands}{'' if state.parent else instead}",
         subject=f"Turnstile: agent {shown_id} needs a decision"[:100],
         operator=operator if len(operator) <= _MESSAGE_LENGTH else f"{operator[:_MESSAGE_LENGTH]} …",
     )
 
 
-def _because(item: Item) -> str:
+def _because(effect: Effect) -> str:
     """Say why an undo did nothing, or why its end is not known; empty for any other entry."""
-    open_or_failed = item["status"] in (EffectStatus.FAILED, EffectStatus.UNCERTAIN)
-    if not (open_or_failed and undoes(item["record"]) and item["error"]):
+    open_or_failed = effect.status in (EffectStatus.FAILED, EffectStatus.UNCERTAIN)
+    if not (open_or_failed and effect.undoes and effect.error):
         return ""
-    return f": {item['error']}: {reason(item['errorMessage'])[:_UNDO_WHY_LENGTH]}"
+    return f": {effect.error}: {reason(effect.error_message)[:_UNDO_WHY_LENGTH]}"
 
 
-def _uncertain(effects: Sequence[Item], needed: Mapping[str, Sequence[str]]) -> str:
+def _uncertain(effects: Sequence[Effect], needed: Mapping[str, Sequence[str]]) -> str:
     if not effects:
         return ""
     lines = []
-    for item in effects:
-        fields = ", ".join(needed[item["record"]])
+    for effect in effects:
+        fields = ", ".join(needed[effect.record])
         needs = f"; to undo it, its result must hold {fields}" if fields else ""
-        lines.append(visible(f"  {describe(item)}{needs}"))
+        lines.append(visible(f"  {describe(effect)}{needs}"))
     return _UNCERTAIN.format(effects="\n".join(lines))
 
 
-def _names(effects: Iterable[Item]) -> str:
-    return ", ".join(item["tool"] for item in effects)
+def _names(effects: Iterable[Effect]) -> str:
+    return ", ".join(effect.tool for effect in effects)
 
 
 def _sentence(text: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from turnstile_agents.load_turn.load import load_turn
 from turnstile_agents.log import logger
-from turnstile_agents.store import read_above, read_agent, read_definition
+from turnstile_agents.store import read_definition, table
 from turnstile_agents.turn import Claim
 
 
@@ -15,4 +15,5 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     claim = Claim.model_validate(event)
     logger.append_keys(agentId=claim.agent_id)
     today = datetime.now(UTC).date().isoformat()
-    return load_turn(claim, read_agent(claim.agent_id), read_definition, read_agent, read_above, today).dump()
+    record = table().record
+    return load_turn(claim, record(claim.agent_id), read_definition, record, table().state, today).dump()

@@ -6,8 +6,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from turnstile_agents.border import read_object
-from turnstile_agents.conversation import Item
 from turnstile_agents.events import (
     EVENTS,
     AgentCancelRequested,
@@ -15,6 +13,7 @@ from turnstile_agents.events import (
     AgentInputReceived,
     AgentStateUpdated,
 )
+from turnstile_agents.items import InputItem
 from turnstile_agents.record import Model, Verdict
 
 NOTE_LENGTH = 4000
@@ -70,22 +69,19 @@ class Inbox:
         return next((event for event in given if event.approval_id == approval_id), None)
 
 
-def read_inbox(inputs: Iterable[Item], folded: set[str]) -> Inbox:
-    """Return the INPUT items that no entry has taken in, in the order of their events."""
-    found = sorted(
-        (item for item in inputs if item["record"] not in folded),
-        key=lambda item: (item["time"], item["receivedAt"], item["record"]),
-    )
-    return Inbox([(item["record"], _event(item)) for item in found])
+def read_inbox(inputs: Iterable[InputItem], folded: set[str]) -> Inbox:
+    """Return the inputs that no entry has taken in, in the order of their events."""
+    found = sorted((item for item in inputs if item.record not in folded), key=lambda item: item.order)
+    return Inbox([(item.record, _event(item)) for item in found])
 
 
-def _event(item: Item) -> Model | None:
+def _event(item: InputItem) -> Model | None:
     """Return None for malformed input: every principal that may put events can send it, and it must not stop agents."""
-    event = EVENTS[item["type"]]
+    event = EVENTS[item.type]
     # A turn does not use these fields, and they may be longer than allowed.
     unread = {"inputId", "by"}
     known = {field.alias for field in event.model_fields.values()} - unread
-    detail: dict[str, Any] = {name: value for name, value in read_object(item["detail"]).items() if name in known}
+    detail: dict[str, Any] = {name: value for name, value in item.fields.items() if name in known}
     if "note" in detail:
         detail["note"] = str(detail["note"])[:NOTE_LENGTH]
     try:

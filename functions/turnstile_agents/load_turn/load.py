@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from turnstile_agents.conversation import Conversation, Failed, Item, fold, pending_message
+from turnstile_agents.conversation import Conversation, Failed, fold, pending_message
 from turnstile_agents.definition import Definition, ReadDefinition
 from turnstile_agents.errors import ContextTooLarge, EffectUncertain, InvalidRecord, LeaseLost
-from turnstile_agents.family import ReadAbove, deserted
+from turnstile_agents.family import ReadState, deserted
+from turnstile_agents.items import AgentState, Effect, Record
 from turnstile_agents.load_turn.children import LONGEST, TOGETHER, late_report, report
 from turnstile_agents.load_turn.fitting import fitting
 from turnstile_agents.load_turn.inbox import Inbox, read_inbox, refusal, told
@@ -19,7 +19,6 @@ from turnstile_agents.record import (
     GOAL_LIMIT,
     Answer,
     Decision,
-    EffectStatus,
     PlanStep,
     Status,
     Verdict,
@@ -33,45 +32,41 @@ _NAMED = 10
 """Failed calls that are named one by one."""
 _SHORT = 300
 """Characters of a failed call's arguments, and of its reason."""
-ReadItems = Callable[[str], Iterable[Item]]
-"""Reads the items of another agent by its id."""
+ReadRecord = Callable[[str], Record]
+"""Reads the record of another agent by its id; empty if there is no such agent."""
 
 
 def load_turn(
     claim: Claim,
-    items: Iterable[Item],
+    record: Record,
     read_definition: ReadDefinition,
-    read_items: ReadItems,
-    read_above: ReadAbove,
+    read_record: ReadRecord,
+    read_state: ReadState,
     today: str,
 ) -> Turn:
-    """Fold a record's items, in order of `record`. `read_items` reads the items of its children.
+    """Fold a record. `read_record` reads its children, `read_state` the agents above it.
 
     Raises LeaseLost if the claim does not own the agent, InvalidRecord if the record cannot be worked on,
     EffectUncertain if a call's outcome must be settled first, ContextTooLarge if the request does not fit.
     """
-    by_kind: defaultdict[str, list[Item]] = defaultdict(list)
-    for item in items:
-        by_kind[item["record"].partition("#")[0]].append(item)
-    state = _checked_state(claim, by_kind["STATE"])
-    definition = read_definition(state["agent"], int(state["definitionVersion"]))
-    inputs = by_kind["INPUT"]
-    conversation = fold(by_kind["STEP"], by_kind["EFFECT"], inputs, since=claim.claimed_step)
-    why_deserted = deserted(state, read_above)
-    cancelled = int(state["cancels"]) > 0 or bool(why_deserted)
-    _check_settled(conversation, by_kind["EFFECT"] if cancelled else [])
-    agent = _agent(claim, state, definition, conversation, inbox=len(inputs))
-    inbox = read_inbox(inputs, conversation.folded)
+    state = _checked_state(claim, record.state)
+    definition = read_definition(state.agent, state.definition_version)
+    conversation = fold(record.steps, record.effects, record.inputs, since=claim.claimed_step)
+    why_deserted = deserted(state, read_state)
+    cancelled = state.cancels > 0 or bool(why_deserted)
+    _check_settled(conversation, record.unsettled if cancelled else [])
+    agent = _agent(claim, state, definition, conversation, inbox=len(record.inputs))
+    inbox = read_inbox(record.inputs, conversation.folded)
     # The results go after the newest entry: a recovery may have written one after the decision.
     here = step_record(agent.step + 1)
     if cancelled:
         return Turn(agent=agent, entry="CLOSE", decision=_cancel(here, inbox.cancel_note or why_deserted))
-    news = _news(conversation, agent, inbox, read_items)
+    news = _news(conversation, agent, inbox, read_record)
     if entry := _entry(conversation.last, inbox, news, state):
         decision = conversation.last.model_copy(update={"results_record": here}) if conversation.last else None
         return Turn(agent=agent, entry=entry, decision=decision)
-    answers = _answers(conversation.last, inbox, read_items)
-    metadata = {"agentId": claim.agent_id, "step": state["step"], "modelCalls": state["modelCalls"]}
+    answers = _answers(conversation.last, inbox, read_record)
+    metadata = {"agentId": claim.agent_id, "step": str(state.step), "modelCalls": str(state.model_calls)}
 
     def ask(words: list[str]) -> Turn:
         """Make the turn that tells the model these first texts of the user; later texts wait for the next round."""
@@ -101,7 +96,7 @@ def _size(turn: Turn) -> int:
     return len(json.dumps(turn.dump(), ensure_ascii=False).encode())
 
 
-def _entry(last: Decision | None, inbox: Inbox, news: list[str], state: Item) -> Entry | None:
+def _entry(last: Decision | None, inbox: Inbox, news: list[str], state: AgentState) -> Entry | None:
     """Return the entry that the open decision leads to; None if the model is asked."""
     match last.action if last else None, last:
         case "TOOL_USE", _:
@@ -115,7 +110,7 @@ def _entry(last: Decision | None, inbox: Inbox, news: list[str], state: Item) ->
             if {child.agent_id for child in children} <= set(inbox.finished):
                 return None
             # Only a turn that closed on this decision has certainly started all of its children.
-            return "CLOSE" if state["waitsFor"] == waits_for else "START_CHILDREN"
+            return "CLOSE" if state.waits_for == waits_for else "START_CHILDREN"
         case "ASK_USER", _ if not inbox.words:
             return "CLOSE"
         case "COMPLETE", _ if not (inbox.words or news):
@@ -123,13 +118,13 @@ def _entry(last: Decision | None, inbox: Inbox, news: list[str], state: Item) ->
     return None
 
 
-def _answers(last: Decision | None, inbox: Inbox, read_items: ReadItems) -> list[Answer]:
+def _answers(last: Decision | None, inbox: Inbox, read_record: ReadRecord) -> list[Answer]:
     """Answer the open tool uses: calls that were refused, or children that have all reported."""
     if last is None:
         return []
     if last.children:
         limit = min(LONGEST, TOGETHER // len(last.children))
-        return [report(child.tool_use_id, read_items(child.agent_id), limit) for child in last.children]
+        return [report(child.tool_use_id, read_record(child.agent_id), limit) for child in last.children]
     ruling = inbox.ruling(last.waits_for)
     if ruling is None:
         return []
@@ -138,12 +133,12 @@ def _answers(last: Decision | None, inbox: Inbox, read_items: ReadItems) -> list
     ]
 
 
-def _news(conversation: Conversation, agent: TurnAgent, inbox: Inbox, read_items: ReadItems) -> list[str]:
+def _news(conversation: Conversation, agent: TurnAgent, inbox: Inbox, read_record: ReadRecord) -> list[str]:
     """Return the other texts for the model, beside the user's texts and the answers to open tool uses."""
     last = conversation.last
     awaited = {child.agent_id for child in last.children} if last else set()
     late = [child for child in inbox.finished if child in agent.children and child not in awaited]
-    reports = [late_report(read_items(child), min(LONGEST, TOGETHER // len(late))) for child in late]
+    reports = [late_report(read_record(child), min(LONGEST, TOGETHER // len(late))) for child in late]
     is_open = last is not None and last.action == "ASK_APPROVAL"
     ruling = None if is_open else inbox.ruling(conversation.approval)
     return [*reports, *([text] if ruling and (text := told(ruling)) else [])]
@@ -154,11 +149,10 @@ def _cancel(record: str, note: str) -> Decision:
     return Decision(action="CANCEL", status=status, closes_as=status, message=note, results_record=record)
 
 
-def _check_settled(conversation: Conversation, ledger: list[Item]) -> None:
-    """Raise EffectUncertain if an outcome is unknown. `ledger`: entries that must be settled too."""
-    unsettled = {EffectStatus.RESERVED, EffectStatus.UNCERTAIN}
+def _check_settled(conversation: Conversation, unsettled: list[Effect]) -> None:
+    """Raise EffectUncertain if an outcome is unknown. `unsettled`: entries of the ledger that must be settled too."""
     names = [call.name for call in conversation.uncertain]
-    names += [item["tool"] for item in ledger if item["status"] in unsettled and item["tool"] not in names]
+    names += [effect.tool for effect in unsettled if effect.tool not in names]
     if names:
         raise EffectUncertain(f"It is not known whether {', '.join(names)} took effect; that must be settled first.")
 
@@ -167,27 +161,24 @@ def _fallback(models: list[str]) -> Fallback:
     return Fallback(model_id=models[0], next=_fallback(models[1:])) if models else Fallback()
 
 
-def _checked_state(claim: Claim, states: list[Item]) -> Item:
-    if not states:
+def _checked_state(claim: Claim, state: AgentState | None) -> AgentState:
+    if state is None:
         raise InvalidRecord(f"Agent {claim.agent_id} has no STATE.")
-    state = states[0]
-    if state["owner"] != claim.owner:
-        raise LeaseLost(f"{claim.owner} does not own agent {claim.agent_id}; {state['owner']} does.")
+    if state.owner != claim.owner:
+        raise LeaseLost(f"{claim.owner} does not own agent {claim.agent_id}; {state.owner} does.")
     if not re.fullmatch(AGENT_ID, claim.agent_id):
         raise InvalidRecord("An agentId has 1 to 64 characters A-Z a-z 0-9 _ and -.")
-    if len(state["by"]) > BY_LIMIT:
+    if len(state.by) > BY_LIMIT:
         raise InvalidRecord(f"`by` has more than {BY_LIMIT} characters. Send the caller's name, and nothing else.")
-    if len(state["goal"].encode()) > GOAL_LIMIT:
+    if len(state.goal.encode()) > GOAL_LIMIT:
         raise InvalidRecord(f"The goal has more than {GOAL_LIMIT} bytes. Send a short `goal` beside the long `prompt`.")
-    for name in ("depth", "tokenLimit", "costLimit"):
-        if not state[name].isdecimal():
-            raise InvalidRecord(f"{name} is {state[name]}. Send whole numbers in `parent`.")
     return state
 
 
-def _agent(claim: Claim, state: Item, definition: Definition, conversation: Conversation, inbox: int) -> TurnAgent:
-    plan = [PlanStep.model_validate(entry) for entry in json.loads(state["plan"])]
-    limits, tokens, cost = definition.limits, int(state["tokenLimit"]), int(state["costLimit"])
+def _agent(
+    claim: Claim, state: AgentState, definition: Definition, conversation: Conversation, inbox: int
+) -> TurnAgent:
+    limits, tokens, cost = definition.limits, state.token_limit, state.cost_limit
     own = {
         "tokens": min(limits.tokens, tokens) if tokens else limits.tokens,
         "cost_micro_usd": min(limits.cost_micro_usd, cost) if cost else limits.cost_micro_usd,
@@ -196,15 +187,15 @@ def _agent(claim: Claim, state: Item, definition: Definition, conversation: Conv
         agent_id=claim.agent_id,
         owner=claim.owner,
         claimed_step=claim.claimed_step,
-        step=int(state["step"]),
+        step=state.step,
         inbox=inbox,
         rounds=conversation.decisions,
-        plan=plan,
+        plan=state.plan,
         used=Used(
-            steps=int(state["modelCalls"]),
-            tokens=int(state["inputTokens"]) + int(state["outputTokens"]),
-            cost_micro_usd=int(state["costMicroUsd"]),
-            replans=int(state["replans"]),
+            steps=state.model_calls,
+            tokens=state.input_tokens + state.output_tokens,
+            cost_micro_usd=state.cost_micro_usd,
+            replans=state.replans,
             wrong_replies=conversation.wrong_replies,
             repeats=conversation.repeats,
         ),
@@ -212,10 +203,10 @@ def _agent(claim: Claim, state: Item, definition: Definition, conversation: Conv
         prices=definition.model.prices,
         protocol=definition.model.protocol,
         fingerprint=conversation.fingerprint,
-        doubts=_doubts(plan, conversation.failed),
+        doubts=_doubts(state.plan, conversation.failed),
         doubted=conversation.doubted,
-        depth=int(state["depth"]),
-        children=json.loads(state["children"]),
+        depth=state.depth,
+        children=state.children,
     )
 
 

@@ -1,28 +1,28 @@
 """LoadWatch: reads the table, and returns the agents that agent_watch must help."""
 
-import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from turnstile_agents.dynamodb import reading_client
+from turnstile_agents.environment import WatchEnvironment
 from turnstile_agents.load_watch.load import Patience, count_run, count_waiting, find_stale
 from turnstile_agents.log import logger
+from turnstile_agents.store import table
 
 
 @logger.inject_lambda_context
 def handler(_event: dict[str, Any], _context: Any) -> dict[str, Any]:
     """Return a `Watch`, and write the metrics: how many agents wait for an operator, and how long the watch needs."""
-    client, table = reading_client(), os.environ["TABLE_NAME"]
+    environment = WatchEnvironment.read()
     patience = Patience(
-        stale=timedelta(minutes=int(os.environ["STALE_MINUTES"])),
-        approval=timedelta(minutes=int(os.environ["APPROVAL_MINUTES"])),
-        watch=timedelta(minutes=int(os.environ["WATCH_MINUTES"])),
+        stale=timedelta(minutes=environment.stale_minutes),
+        approval=timedelta(minutes=environment.approval_minutes),
+        watch=timedelta(minutes=environment.watch_minutes),
     )
-    watch = find_stale(client, table, datetime.now(UTC), patience, count_run(client, table))
+    watch = find_stale(table(), datetime.now(UTC), patience, count_run(table()))
     metrics = EphemeralMetrics(namespace="Turnstile")
-    metrics.add_metric("AgentsWaitingForOperator", MetricUnit.Count, count_waiting(client, table))
+    metrics.add_metric("AgentsWaitingForOperator", MetricUnit.Count, count_waiting(table()))
     metrics.add_metric("AgentsLeftOut", MetricUnit.Count, watch.left_out)
     metrics.add_metric("WatchRotationMinutes", MetricUnit.NoUnit, watch.rotation_minutes)
     metrics.flush_metrics()

@@ -3,18 +3,17 @@
 import math
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from turnstile_agents.border import plain, read_object
-from turnstile_agents.conversation import Item, reason
-from turnstile_agents.record import FINISHED, SETTLED, Model, Status, step_record
+from turnstile_agents.conversation import reason
+from turnstile_agents.errors import RecordTooNew
+from turnstile_agents.items import AgentState, ModelStep
+from turnstile_agents.log import logger
+from turnstile_agents.record import FINISHED, SETTLED, Model, Status
+from turnstile_agents.table import INDEX, AgentTable
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
-INDEX = "ByStatus"
 WATCHED = frozenset(Status) - SETTLED - {Status.WAITING_FOR_AGENT} | {Status.WAITING_FOR_OPERATOR}
 """In one of these an execution must be at work: a turn, a recovery, or the recovery that asks the operator."""
 LIMIT = 50
@@ -74,23 +73,25 @@ class Watch(Model):
 class _Queue:
     """Candidates of one kind, in the order in which this run reads them: each run begins further on."""
 
-    def __init__(self, candidates: Iterable[str], at_least: int, run: int, look: Callable[[str], list[Item]]) -> None:
+    def __init__(
+        self, candidates: Iterable[str], at_least: int, run: int, look: Callable[[str], list[AgentState]]
+    ) -> None:
         """Order the candidates.
 
         Args:
             candidates: the agents' ids.
             at_least: how many of them every run reads, if there are as many.
             run: the number of this run.
-            look: returns the agents to help for a candidate, as STATE items: itself, its children, or no agent.
+            look: returns the agents to help for a candidate: itself, its children, or no agent.
         """
         ordered = sorted(set(candidates))
         start = run * at_least % len(ordered) if ordered else 0
         self._waiting = [*ordered[start:], *ordered[:start]]
         self._look = look
-        self._found: list[Item] = []
+        self._found: list[AgentState] = []
         self.looked_at = 0
 
-    def take(self, places: int) -> list[Item]:
+    def take(self, places: int) -> list[AgentState]:
         """Return the next agents that need help, at most as many as there are places."""
         while len(self._found) < places and self._waiting and self.looked_at < LOOKS:
             self._found += self._look(self._waiting.pop(0))
@@ -109,10 +110,10 @@ class _Queue:
         return math.ceil((self.looked_at + len(self._waiting)) / max(1, self.looked_at))
 
 
-def count_run(client: "DynamoDBClient", table: str) -> int:
+def count_run(table: AgentTable) -> int:
     """Count this run, and return its number."""
-    answer = client.update_item(
-        TableName=table,
+    answer = table.client.update_item(
+        TableName=table.name,
         Key={"agentId": {"S": RUNS}, "record": {"S": "RUNS"}},
         UpdateExpression="ADD runs :one",
         ExpressionAttributeValues={":one": {"N": "1"}},
@@ -121,7 +122,7 @@ def count_run(client: "DynamoDBClient", table: str) -> int:
     return int(answer["Attributes"]["runs"]["N"])
 
 
-def find_stale(client: "DynamoDBClient", table: str, now: datetime, patience: Patience, run: int) -> Watch:
+def find_stale(table: AgentTable, now: datetime, patience: Patience, run: int) -> Watch:
     """Find the agents that need help, at most LIMIT of them.
 
     - Agents in a watched status whose record has not changed for too long.
@@ -136,22 +137,23 @@ def find_stale(client: "DynamoDBClient", table: str, now: datetime, patience: Pa
     limit, decision_limit = _text(now - patience.stale), _text(now - patience.approval)
     share = max(1, LIMIT // KINDS)
 
-    def still(agent_id: str) -> list[Item]:
-        state = _state(client, table, agent_id)
+    def still(agent_id: str) -> list[AgentState]:
+        state = _state(table, agent_id)
         # The index may be out of date for a moment, so the item itself decides.
-        return [state] if state and state["status"] in WATCHED and state["lastUpdated"] < limit else []
+        return [state] if state and state.status in WATCHED and state.last_updated < limit else []
 
-    def undecided(agent_id: str) -> list[Item]:
-        state = _state(client, table, agent_id)
-        if state.get("status") != Status.WAITING_FOR_APPROVAL:
+    def undecided(agent_id: str) -> list[AgentState]:
+        state = _state(table, agent_id)
+        if state is None or state.status is not Status.WAITING_FOR_APPROVAL:
             return []
-        return [state] if state["lastUpdated"] < decision_limit or not _reminded(state) else []
+        return [state] if state.last_updated < decision_limit or not _reminded(state) else []
 
-    def waiting(agent_id: str) -> list[Item]:
-        return _waits_in_vain(client, table, _state(client, table, agent_id))
+    def waiting(agent_id: str) -> list[AgentState]:
+        parent = _state(table, agent_id)
+        return _waits_in_vain(table, parent) if parent else []
 
     def candidates(status: Status, before: str, since: str = "0") -> list[str]:
-        return _candidates(client, table, status, before, since)
+        return table.ids_in_status(status, since, before)
 
     working = [each for status in sorted(WATCHED - {Status.WAITING_FOR_OPERATOR}) for each in candidates(status, limit)]
     half = now - patience.approval / 2
@@ -165,7 +167,7 @@ def find_stale(client: "DynamoDBClient", table: str, now: datetime, patience: Pa
         _Queue(candidates(Status.WAITING_FOR_AGENT, limit), LOOKS, run, waiting),
         _Queue(candidates(Status.WAITING_FOR_OPERATOR, limit), share, run, still),
     ]
-    stale: list[Item] = []
+    stale: list[AgentState] = []
     for places in (share, LIMIT):
         for queue in queues:
             stale += queue.take(min(places, LIMIT - len(stale)))
@@ -176,32 +178,54 @@ def find_stale(client: "DynamoDBClient", table: str, now: datetime, patience: Pa
     )
 
 
-def _waits_in_vain(client: "DynamoDBClient", table: str, parent: Item) -> list[Item]:
+def _waits_in_vain(table: AgentTable, parent: AgentState) -> list[AgentState]:
     """Find the children whose end a waiting parent has not heard of, and the parent if one of them does not exist."""
-    if parent.get("status") != Status.WAITING_FOR_AGENT or not parent["waitsFor"].isdecimal():
+    if parent.status is not Status.WAITING_FOR_AGENT or not parent.waits_for.isdecimal():
         return []
     # Not the children of an earlier delegation: the parent does not wait for them, and some may never have started.
-    delegation = _read(client, table, parent["agentId"], step_record(int(parent["waitsFor"])))
-    children = read_object(delegation.get("decision", "")).get("children", [])
-    stale: list[Item] = []
-    for child_id in [child["agentId"] for child in children]:
-        child = _state(client, table, child_id)
+    stale: list[AgentState] = []
+    for child_id in _children(table, parent.agent_id, int(parent.waits_for)):
+        child = _state(table, child_id)
         # An agent of that id with another parent is not this parent's child: its events do not reach this parent.
-        if child.get("parent") != parent["agentId"]:
+        if child is None or child.parent != parent.agent_id:
             stale += [parent] if parent not in stale else []
-        elif child["status"] in FINISHED and not _read(client, table, parent["agentId"], f"INPUT#{child_id}"):
+        elif child.status in FINISHED and not table.input(parent.agent_id, child_id):
             stale.append(child)
     return stale
 
 
-def _reminded(state: Item) -> bool:
-    return state.get("remindedOf") == state["waitsFor"]
+def _children(table: AgentTable, agent_id: str, step: int) -> list[str]:
+    """Return the ids of the children that a decision names."""
+    try:
+        delegation = table.step(agent_id, step)
+        children = delegation.read_decision().children if isinstance(delegation, ModelStep) else []
+        return [child.agent_id for child in children]
+    except ValueError:
+        _warn(agent_id)
+        return []
 
 
-def count_waiting(client: "DynamoDBClient", table: str) -> int:
+def _state(table: AgentTable, agent_id: str) -> AgentState | None:
+    """Read an agent; None if there is none, or if its STATE is broken: that must not keep help from the others."""
+    try:
+        return table.state(agent_id)
+    except (ValueError, RecordTooNew):
+        _warn(agent_id)
+        return None
+
+
+def _warn(agent_id: str) -> None:
+    logger.warning("An item cannot be read; `turnstile verify` says why", agentId=agent_id, exc_info=True)
+
+
+def _reminded(state: AgentState) -> bool:
+    return state.reminded_of == state.waits_for
+
+
+def count_waiting(table: AgentTable) -> int:
     """Count the agents that wait for an operator."""
-    pages = client.get_paginator("query").paginate(
-        TableName=table,
+    pages = table.client.get_paginator("query").paginate(
+        TableName=table.name,
         IndexName=INDEX,
         KeyConditionExpression="#status = :status",
         ExpressionAttributeNames={"#status": "status"},
@@ -211,42 +235,18 @@ def count_waiting(client: "DynamoDBClient", table: str) -> int:
     return sum(page["Count"] for page in pages)
 
 
-def _candidates(client: "DynamoDBClient", table: str, status: Status, before: str, since: str) -> list[str]:
-    pages = client.get_paginator("query").paginate(
-        TableName=table,
-        IndexName=INDEX,
-        KeyConditionExpression="#status = :status AND lastUpdated BETWEEN :since AND :before",
-        ExpressionAttributeNames={"#status": "status"},
-        ExpressionAttributeValues={":status": {"S": status}, ":since": {"S": since}, ":before": {"S": before}},
-        ProjectionExpression="agentId",
-    )
-    return [item["agentId"]["S"] for page in pages for item in page["Items"]]
-
-
-def _state(client: "DynamoDBClient", table: str, agent_id: str) -> Item:
-    return _read(client, table, agent_id, "STATE")
-
-
-def _read(client: "DynamoDBClient", table: str, agent_id: str, record: str) -> Item:
-    """Read an item as it is now; empty if it does not exist."""
-    answer = client.get_item(
-        TableName=table, Key={"agentId": {"S": agent_id}, "record": {"S": record}}, ConsistentRead=True
-    )
-    return plain(answer.get("Item", {}))
-
-
-def _stale(state: Item) -> Stale:
+def _stale(state: AgentState) -> Stale:
     return Stale(
-        agent_id=state["agentId"],
-        step=int(state["step"]),
-        status=Status(state["status"]),
-        next_action=state["nextAction"],
-        owner=state["owner"].partition("#")[0],
-        waits_for=state["waitsFor"],
+        agent_id=state.agent_id,
+        step=state.step,
+        status=state.status,
+        next_action=state.next_action,
+        owner=state.execution,
+        waits_for=state.waits_for,
         reminded=_reminded(state),
-        parent=state["parent"],
-        error=state["error"],
-        error_message=reason(state["errorMessage"])[:MESSAGE_LIMIT],
+        parent=state.parent,
+        error=state.error,
+        error_message=reason(state.error_message)[:MESSAGE_LIMIT],
     )
 
 

@@ -5,8 +5,8 @@ from pydantic import ValidationError
 from turnstile_agents.built_in import Delegation
 from turnstile_agents.read_reply.decisions import decide, fingerprint, invalid, wrong, wrong_arguments
 from turnstile_agents.read_reply.reply import ToolUse
-from turnstile_agents.record import Answer, Child, Decision, Status, child_id, step_record
-from turnstile_agents.turn import ReadReplyInput, Usage
+from turnstile_agents.record import Answer, Child, Decision, Status, Usage, child_id, step_record
+from turnstile_agents.turn import ReadReplyInput
 
 
 def delegate(asked: ReadReplyInput, uses: list[ToolUse], usage: Usage) -> Decision:

@@ -7,7 +7,7 @@ from typing import Any
 from turnstile_agents.border import clean, clean_text, nests_deeper
 from turnstile_agents.conversation import Block
 from turnstile_agents.definition import Prices
-from turnstile_agents.turn import Usage
+from turnstile_agents.record import Usage
 
 _NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_.:-]")
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")

@@ -3,7 +3,6 @@
 It does what `turnstile_cli.stack.sample.Sample` says.
 """
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -11,8 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from tools.flights import VOID, Booking, Flight, from_item, sample_flights, to_item, utc_today
-from turnstile_agents.border import plain
-from turnstile_agents.conversation import Item
+from turnstile_agents.items import Attributes, Effect, attributes_of
 from turnstile_agents.record import EffectStatus
 from turnstile_cli.stack.client import Stack
 from turnstile_cli.stack.sample import Inconsistency, Layout, Rows
@@ -40,7 +38,7 @@ def seed(stack: Stack, seats: int | None = None) -> None:
     stack.write_batches(stack.all_outputs[FLIGHTS], [{"PutRequest": {"Item": item}} for item in items])
 
 
-def made_by(stack: Stack, agent_id: str) -> list[Item]:
+def made_by(stack: Stack, agent_id: str) -> list[Attributes]:
     """Return the bookings of an agent, VOID items included."""
     return _scan(
         stack,
@@ -51,7 +49,7 @@ def made_by(stack: Stack, agent_id: str) -> list[Item]:
     )
 
 
-def inconsistencies(stack: Stack, effects: Sequence[Item], agent_id: str | None) -> Iterator[Inconsistency]:
+def inconsistencies(stack: Stack, effects: Sequence[Effect], agent_id: str | None) -> Iterator[Inconsistency]:
     """Yield the contradictions between bookings and ledgers: of all agents and flights, or of one agent."""
     if BOOKINGS not in stack.all_outputs:
         return
@@ -99,7 +97,7 @@ def layout(rows: Rows) -> Layout:
 
 
 def inventory_findings(
-    flights: Iterable[Item], bookings: Iterable[Item], effects: Iterable[Item]
+    flights: Iterable[Attributes], bookings: Iterable[Attributes], effects: Iterable[Effect]
 ) -> list[Inconsistency]:
     """Find the inconsistencies between all flights, all bookings and the ledgers of all agents. Pure."""
     booked, ledger = _made(bookings), list(effects)
@@ -110,18 +108,18 @@ def inventory_findings(
     ]
 
 
-def booking_findings(bookings: Iterable[Item], effects: Iterable[Item]) -> list[Inconsistency]:
+def booking_findings(bookings: Iterable[Attributes], effects: Iterable[Effect]) -> list[Inconsistency]:
     """Find the inconsistencies between bookings and the ledgers of the agents that made them. Pure."""
     booked, ledger = _made(bookings), list(effects)
     return [*_bookings(booked, ledger), *_booking_effects(booked, ledger)]
 
 
-def _made(bookings: Iterable[Item]) -> list[Item]:
+def _made(bookings: Iterable[Attributes]) -> list[Attributes]:
     """Return the bookings without the VOID items, which stand for bookings that were never made."""
     return [booking for booking in bookings if booking["status"] != VOID]
 
 
-def _seats(flights: Iterable[Item], bookings: list[Item]) -> Iterator[Inconsistency]:
+def _seats(flights: Iterable[Attributes], bookings: list[Attributes]) -> Iterator[Inconsistency]:
     sold = {flight["flightId"]: int(flight["seatsSold"]) for flight in flights}
     standing: Counter[str] = Counter()
     for booking in bookings:
@@ -136,48 +134,48 @@ def _seats(flights: Iterable[Item], bookings: list[Item]) -> Iterator[Inconsiste
             yield _inconsistency("", _SEATS_WRONG, flight, what)
 
 
-def _bookings(bookings: list[Item], effects: list[Item]) -> Iterator[Inconsistency]:
+def _bookings(bookings: list[Attributes], effects: list[Effect]) -> Iterator[Inconsistency]:
     """Check that each booking has a ledger entry that agrees with it."""
-    ledger = {_full_key(effect): effect for effect in effects if effect["tool"] in BOOKING_TOOLS}
+    ledger = {_full_key(effect): effect for effect in effects if effect.tool in BOOKING_TOOLS}
     for booking in bookings:
         agent_id, booking_id, status = booking["key"].partition("#")[0], booking["bookingId"], booking["status"]
         effect = ledger.get(booking["key"])
         if effect is None:
             what = f"It was made by the call {booking['key']}, but the ledger has no such booking"
             yield _inconsistency(agent_id, _UNDECIDED, booking_id, what)
-        elif effect["status"] == EffectStatus.FAILED:
+        elif effect.status is EffectStatus.FAILED:
             what = f"It is {status}, but {booking['key']} is FAILED: nothing happened"
             yield _inconsistency(agent_id, _CONTRADICTED, booking_id, what)
-        elif effect["status"] == EffectStatus.COMPENSATED and status != "CANCELLED":
+        elif effect.status is EffectStatus.COMPENSATED and status != "CANCELLED":
             what = f"It is {status}, but {booking['key']} is COMPENSATED"
             yield _inconsistency(agent_id, _CONTRADICTED, booking_id, what)
 
 
-def _booking_effects(bookings: list[Item], effects: list[Item]) -> Iterator[Inconsistency]:
+def _booking_effects(bookings: list[Attributes], effects: list[Effect]) -> Iterator[Inconsistency]:
     """Check that each effect that happened, by the ledger, is in the inventory."""
-    by_key: defaultdict[str, list[Item]] = defaultdict(list)
+    by_key: defaultdict[str, list[Attributes]] = defaultdict(list)
     for booking in bookings:
         by_key[booking["key"]].append(booking)
     by_id = {booking["bookingId"]: booking for booking in bookings}
     for effect in effects:
-        agent_id, record = effect["agentId"], effect["record"]
-        if effect["tool"] in BOOKING_TOOLS and effect["status"] in HAPPENED:
+        agent_id, record = effect.agent_id, effect.record
+        if effect.tool in BOOKING_TOOLS and effect.status in HAPPENED:
             made = by_key[_full_key(effect)]
             if len(made) != 1:
-                what = f"{effect['tool']} is {effect['status']}, but it has {len(made)} bookings"
+                what = f"{effect.tool} is {effect.status}, but it has {len(made)} bookings"
                 yield _inconsistency(agent_id, _MISSING, record, what)
-        elif effect["tool"] == CANCELLING_TOOL and effect["status"] == EffectStatus.COMMITTED:
+        elif effect.tool == CANCELLING_TOOL and effect.status is EffectStatus.COMMITTED:
             cancelled = by_id.get(_cancels(effect))
             if cancelled and cancelled["status"] != "CANCELLED":
                 what = f"{CANCELLING_TOOL} is COMMITTED, but {cancelled['bookingId']} is {cancelled['status']}"
                 yield _inconsistency(agent_id, _CONTRADICTED, record, what)
 
 
-def _cancelled_without_a_call(bookings: list[Item], effects: list[Item]) -> Iterator[Inconsistency]:
+def _cancelled_without_a_call(bookings: list[Attributes], effects: list[Effect]) -> Iterator[Inconsistency]:
     cancels = {
         _cancels(effect)
         for effect in effects
-        if effect["tool"] == CANCELLING_TOOL and effect["status"] != EffectStatus.FAILED
+        if effect.tool == CANCELLING_TOOL and effect.status is not EffectStatus.FAILED
     }
     for booking in bookings:
         if booking["status"] == "CANCELLED" and booking["bookingId"] not in cancels:
@@ -186,12 +184,12 @@ def _cancelled_without_a_call(bookings: list[Item], effects: list[Item]) -> Iter
             yield _inconsistency(agent_id, _UNDECIDED, booking["bookingId"], what)
 
 
-def _full_key(effect: Item) -> str:
-    return f"{effect['agentId']}#{effect['record']}"
+def _full_key(effect: Effect) -> str:
+    return f"{effect.agent_id}#{effect.record}"
 
 
-def _cancels(effect: Item) -> str:
-    return str(json.loads(effect["input"])["booking_id"])
+def _cancels(effect: Effect) -> str:
+    return str(effect.arguments["booking_id"])
 
 
 def _inconsistency(agent_id: str, kind: tuple[str, str], record: str, what: str) -> Inconsistency:
@@ -211,7 +209,7 @@ def _known(model: type[M], item: Mapping[str, Any]) -> M:
     return model.model_validate({name: text for name, text in from_item(item).items() if name in model.model_fields})
 
 
-def _scan(stack: Stack, output: str, **only: Any) -> list[Item]:
+def _scan(stack: Stack, output: str, **only: Any) -> list[Attributes]:
     table = stack.all_outputs[output]
     pages = stack.dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True, **only)
-    return [plain(item) for page in pages for item in page["Items"]]
+    return [attributes_of(item) for page in pages for item in page["Items"]]

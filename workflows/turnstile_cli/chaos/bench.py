@@ -13,17 +13,17 @@ import os
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from turnstile_agents.conversation import Item
 from turnstile_agents.events import SOURCE
+from turnstile_agents.items import AgentState, Effect, Item, ModelStep, stored
 from turnstile_agents.load_watch.load import LOOKS
 from turnstile_agents.operator import EffectAnswer, OperatorAnswer, OperatorDecision
-from turnstile_agents.record import FREE, Status, step_record
+from turnstile_agents.record import Child, Decision, Status, child_id, step_record
 from turnstile_cli.chaos.plays import plays, write_agents
 from turnstile_cli.chaos.tools import SAMPLE, deploy_note, shorten
 from turnstile_cli.engines.embedded import Embedded
@@ -110,17 +110,17 @@ class Bench:
         self.stack = Stack.embedded(self.engine)
         self.operator.attach(self.engine)
 
-    def nudge(self, agent_id: str, state: Item) -> None:
+    def nudge(self, state: AgentState) -> None:
         """Start agent_watch, which finds agents that no execution works on.
 
         If the stack has no agent_watch, announce the agent's dead turn directly.
         """
         arn = self.engine.outputs.get("AgentWatchArn")
         if arn is None:
-            self._resume(agent_id, state)
+            self._resume(state)
             return
         # The input only tells which case started the run; agent_watch checks all agents.
-        self.stack.stepfunctions.start_execution(stateMachineArn=arn, input=json.dumps({"agentId": agent_id}))
+        self.stack.stepfunctions.start_execution(stateMachineArn=arn, input=json.dumps({"agentId": state.agent_id}))
 
     def crowd(self, prefix: str) -> list[Item]:
         """Put `2 * LOOKS + 1` parents into the table, more than two runs of agent_watch check.
@@ -129,47 +129,46 @@ class Bench:
         """
         items: list[Item] = []
         for number in range(2 * LOOKS + 1):
-            parent, child = f"{prefix}-{number}", f"{prefix}-{number}-child"
-            decision = {"children": [{"agentId": child}]}
-            at_work = {"record": "STATE", "status": Status.WAITING_FOR_INPUT, "parent": parent}
-            state = {"record": "STATE", "status": Status.WAITING_FOR_AGENT, "lastUpdated": LONG_AGO, "waitsFor": "2"}
-            items.append({"agentId": child, **at_work})
-            items.append({"agentId": parent, **state})
-            items.append({"agentId": parent, "record": step_record(2), "decision": json.dumps(decision)})
-        self._write(items, lambda item: {"PutRequest": {"Item": {name: {"S": item[name]} for name in item}}})
+            parent = f"{prefix}-{number}"
+            delegation = _delegation(parent)
+            [child] = delegation.read_decision().children
+            waits = {"last_updated": LONG_AGO, "waits_for": str(delegation.step)}
+            items.append(_state(parent, Status.WAITING_FOR_AGENT, **waits))
+            items.append(delegation)
+            items.append(_state(child.agent_id, Status.WAITING_FOR_INPUT, parent=parent))
+        self._write([{"PutRequest": {"Item": stored(item)}} for item in items])
         return items
 
     def remove(self, items: Sequence[Item]) -> None:
         """Delete the items that `crowd` put."""
-        key = ("agentId", "record")
-        self._write(items, lambda item: {"DeleteRequest": {"Key": {name: {"S": item[name]} for name in key}}})
+        keys = ({"agentId": {"S": item.agent_id}, "record": {"S": item.record}} for item in items)
+        self._write([{"DeleteRequest": {"Key": key}} for key in keys])
 
-    def _write(self, items: Sequence[Item], request: Callable[[Item], Any]) -> None:
-        self.stack.write_batches(self.stack.outputs.table_name, [request(item) for item in items])
+    def _write(self, requests: Sequence[Any]) -> None:
+        self.stack.write_batches(self.stack.outputs.table_name, requests)
 
     def status(self, arn: str) -> str:
         """Return the status of an execution."""
         return str(self.stack.stepfunctions.describe_execution(executionArn=arn)["status"])
 
-    def look_up(self, effect: Item) -> EffectAnswer:
+    def look_up(self, effect: Effect) -> EffectAnswer:
         """Look up with find_booking whether an uncertain effect happened, as an operator does."""
-        agent_id, key = effect["agentId"], effect["record"]
-        asked = {"key": f"{agent_id}#{key}", "tool": effect["tool"], "input": json.loads(effect["input"])}
+        agent_id, key = effect.agent_id, effect.record
+        asked = {"key": f"{agent_id}#{key}", "tool": effect.tool, "input": effect.arguments}
         payload = {"agentId": agent_id, "key": f"{agent_id}#{key}#OPERATOR", "input": asked}
         function = f"{self.stack.name}-tool-find_booking"
         answer = self.stack.lambdas.invoke(FunctionName=function, Payload=json.dumps(payload).encode())
         found = json.loads(answer["Payload"].read())
         return EffectAnswer(key=key, happened=found["happened"], result=found["result"] or None)
 
-    def _resume(self, agent_id: str, state: Item) -> None:
-        dead = state["lastUpdatedBy"] if state["owner"] == FREE else state["owner"].partition("#")[0]
+    def _resume(self, state: AgentState) -> None:
         detail = {
-            "agentId": agent_id,
-            "step": int(state["step"]),
+            "agentId": state.agent_id,
+            "step": state.step,
             "error": "TurnDied",
             "errorMessage": "No execution works on the agent.",
-            "currentState": state["currentState"],
-            "executionArn": dead,
+            "currentState": state.current_state,
+            "executionArn": state.last_updated_by if state.free else state.execution,
         }
         entry = {"Source": SOURCE, "DetailType": "AgentError", "EventBusName": self.stack.outputs.bus_name}
         self.stack.events.put_events(Entries=[{**entry, "Detail": json.dumps(detail)}])  # type: ignore[typeddict-item]
@@ -184,6 +183,44 @@ class Bench:
                 del os.environ[FOLDER]
             else:
                 os.environ[FOLDER] = before
+
+
+_EMPTY: dict[Any, Any] = {int: 0, str: ""}
+
+
+def _state(agent_id: str, status: Status, **fields: Any) -> AgentState:
+    """Make a STATE whose other attributes are 0 or empty."""
+    empty = {name: _EMPTY.get(field.annotation, []) for name, field in AgentState.model_fields.items()}
+    return AgentState.model_validate(empty | {"agent_id": agent_id, "record": "STATE", "status": status} | fields)
+
+
+def _delegation(agent_id: str) -> ModelStep:
+    """Make the decision of an agent that delegates to one other agent."""
+    record, status = step_record(2), Status.WAITING_FOR_AGENT
+    child = Child(
+        tool_use_id="",
+        agent_id=child_id(agent_id, 2, 0),
+        agent="travel",
+        goal="",
+        prompt="",
+        step=record,
+        place=0,
+        depth=1,
+        tokens=1,
+        cost_micro_usd=1,
+    )
+    decision = Decision(action="DELEGATE", status=status, closes_as=status, children=[child], results_record="")
+    return ModelStep(
+        agent_id=agent_id,
+        record=record,
+        who="MODEL",
+        execution="",
+        at=LONG_AGO,
+        messages="[]",
+        inputs=[],
+        decision=decision.model_dump_json(by_alias=True),
+        usage="{}",
+    )
 
 
 class Started:

@@ -1,7 +1,6 @@
 """Run cases: lives of agents with faults in them, many at once; the tables' content at the end decides each outcome."""
 
 import datetime as dt
-import json
 import time
 import uuid
 from collections import Counter
@@ -12,9 +11,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
-from turnstile_agents.conversation import Item, reason
+from turnstile_agents.conversation import reason
 from turnstile_agents.events import AgentRequested, ChildRequested, Parent
-from turnstile_agents.operator import unsettled
+from turnstile_agents.items import AgentState, Attributes, Effect, Item
 from turnstile_agents.record import FINISHED, FREE, Model, Status, child_id, step_record
 from turnstile_cli.chaos.bench import OWN_KEY, Bench, Guards
 from turnstile_cli.chaos.cases import KILLS, Case, Injection, Place, Way, fault_for
@@ -160,7 +159,7 @@ class Life:
                 return
             self._take_over(state)
             self._squat()
-            looks_like = state and (state["status"], state["step"], state["owner"], state["lastUpdated"])
+            looks_like = state and (state.status, state.step, state.owner, state.last_updated)
             if looks_like != seen:
                 seen, since = looks_like, time.monotonic()
             if time.monotonic() > deadline:
@@ -197,7 +196,7 @@ class Life:
                 for execution in executions[-3:]
             ]
         first = max(self._killed, min((at for at in met if at), default=0.0))
-        last = dt.datetime.fromisoformat(state["lastUpdated"]).timestamp() if state else None
+        last = dt.datetime.fromisoformat(state.last_updated).timestamp() if state else None
         self._bench.remove(self._crowd)
         for _, file in self._files:
             file.unlink(missing_ok=True)
@@ -206,8 +205,8 @@ class Life:
             case=self.case.id,
             place=str(self.case.faults[0].place) if self.case.faults else "",
             kinds=[fault.kind for fault in self.case.faults],
-            status=state["status"] if state else NOT_THERE,
-            error=state["error"] if state else "",
+            status=state.status if state else NOT_THERE,
+            error=state.error if state else "",
             met=[at is not None for at in met],
             problems=problems,
             bookings=sum(standing.values()),
@@ -241,7 +240,7 @@ class Life:
             act()
             while time.monotonic() < deadline:
                 now = self._state()
-                if now and now["inbox"] != "0":
+                if now and now.inbox:
                     break
                 time.sleep(LOOK)
             file.unlink()
@@ -259,14 +258,14 @@ class Life:
 
         def do() -> None:
             waits = Status.WAITING_FOR_AGENT
-            if self._comes(lambda now: met_at(file) is not None and now["inbox"] == "1" and now["status"] == waits):
+            if self._comes(lambda now: met_at(file) is not None and now.inbox == 1 and now.status == waits):
                 self._bench.stack.cancel(self._agent_id)
-                self._outlived = self._comes(lambda now: now["status"] in FINISHED)
+                self._outlived = self._comes(lambda now: now.status in FINISHED)
             file.unlink()
 
         return do
 
-    def _comes(self, condition: Callable[[Item], bool]) -> bool:
+    def _comes(self, condition: Callable[[AgentState], bool]) -> bool:
         """Return True as soon as STATE meets the condition, False if it does not within `CHILD_SECONDS`."""
         deadline = time.monotonic() + CHILD_SECONDS
         while time.monotonic() < deadline:
@@ -281,36 +280,34 @@ class Life:
             self._bench.stack.send_input(self._agent_id, text)
         self._inputs = []
 
-    def _answer(self, state: Item | None) -> bool:
+    def _answer(self, state: AgentState | None) -> bool:
         """Send the answer that the agent waits for. Return False if there is nothing more to send."""
         if state is None:
             return False
-        if state["status"] == Status.WAITING_FOR_INPUT and self._inputs:
+        if state.status is Status.WAITING_FOR_INPUT and self._inputs:
             if self._heard():
                 self._inputs, self._sent = self._inputs[1:], 0
                 return self._answer(state)
             return self._again(lambda: self._bench.stack.send_input(self._agent_id, self._inputs[0]))
-        if state["status"] == Status.WAITING_FOR_APPROVAL and self._rulings:
+        if state.status is Status.WAITING_FOR_APPROVAL and self._rulings:
             ruling = self._rulings[0]
             return self._again(
-                lambda: self._bench.stack.decide_approval(
-                    self._agent_id, state["waitsFor"], ruling.decision, ruling.note
-                )
+                lambda: self._bench.stack.decide_approval(self._agent_id, state.waits_for, ruling.decision, ruling.note)
             )
-        if state["status"] == Status.WAITING_FOR_OPERATOR and self._decisions:
+        if state.status is Status.WAITING_FOR_OPERATOR and self._decisions:
             self._hold_watch(state)
-        if state["status"] == Status.WAITING_FOR_OPERATOR and self._decisions == ["CANCEL"]:
+        if state.status is Status.WAITING_FOR_OPERATOR and self._decisions == ["CANCEL"]:
             return self._again(lambda: self._bench.stack.cancel(self._agent_id))
-        if state["status"] == Status.WAITING_FOR_OPERATOR and self._decisions:
-            asked = self._bench.stack.item(self._agent_id, "OPERATOR")
+        if state.status is Status.WAITING_FOR_OPERATOR and self._decisions:
+            asked = self._bench.stack.table.question(self._agent_id)
             if asked:
-                effects = [self._bench.look_up(item) for item in unsettled(self._items("EFFECT#"))]
-                self._answered = asked["token"]
+                effects = [self._bench.look_up(effect) for effect in self._effects(self._agent_id) if effect.unsettled]
+                self._answered = asked.token
                 self._bench.operator.decide(self._answered, self._decisions.pop(), effects)
             return True  # without an item, the recovery is about to ask
         return False
 
-    def _hold_watch(self, state: Item) -> None:
+    def _hold_watch(self, state: AgentState) -> None:
         """If the case has an `outrun` fault, start agent_watch and hold it after it has read the recovery that asks.
 
         Until the fault is removed, the harness does not wait for that run.
@@ -319,7 +316,7 @@ class Life:
         held = [injection for injection in self.case.faults if injection.kind == "outrun" and injection not in known]
         if held:
             file = self._put(held[0])
-            self._bench.nudge(self._agent_id, state)
+            self._bench.nudge(state)
             self._comes(lambda _: met_at(file) is not None)
             self._ignored |= {arn for arn in self._started() if "-AgentWatch:" in arn}
 
@@ -333,18 +330,18 @@ class Life:
         return True
 
     def _heard(self) -> bool:
-        kept = (json.loads(item["detail"]) for item in self._items("INPUT#"))
-        return self._sent > 0 and any(detail.get("text") == self._inputs[0] for detail in kept)
+        kept = self._bench.stack.table.inputs(self._agent_id)
+        return self._sent > 0 and any(item.fields.get("text") == self._inputs[0] for item in kept)
 
-    def _take_over(self, state: Item | None) -> None:
+    def _take_over(self, state: AgentState | None) -> None:
         """Free the lease of the held turn and announce a new one, as a recovery would that took the turn for dead."""
         for injection, file in self._files:
             if injection.kind != "taken_over" or self._ignored or not met_at(file) or not state:
                 continue
-            if state["owner"] == FREE:  # no turn holds the lease: the turn may have ended
+            if state.free:  # no turn holds the lease: the turn may have ended
                 continue
-            owner = state["owner"]
-            self._ignored.add(owner.partition("#")[0])
+            owner = state.owner
+            self._ignored.add(state.execution)
             stack = self._bench.stack
             stack.dynamodb.update_item(
                 TableName=stack.outputs.table_name,
@@ -394,7 +391,7 @@ class Life:
         self._ignored.clear()
         return released
 
-    def _push(self, state: Item | None) -> bool:
+    def _push(self, state: AgentState | None) -> bool:
         """Start agent_watch, or send the request again, for an agent that does not move. Return False to give it up."""
         self._nudges += 1
         if state is None:
@@ -405,9 +402,9 @@ class Life:
         if self._nudges > NUDGES and self._repair():
             self._nudges = 1
         if self._nudges > NUDGES:
-            self._late = f"it stays {state['status']}, and no execution works on it"
+            self._late = f"it stays {state.status}, and no execution works on it"
             return False
-        self._bench.nudge(self._agent_id, state)
+        self._bench.nudge(state)
         return True
 
     def _repair(self) -> bool:
@@ -423,13 +420,13 @@ class Life:
 
     # ---- Observations
 
-    def _running(self, state: Item | None) -> bool:
+    def _running(self, state: AgentState | None) -> bool:
         """Return True if an execution works for the agent; a recovery that waits for the operator does not count."""
         family = [state, *self._children(state)] if state else []
         waits = {
-            each["owner"].partition("#")[0]
+            each.execution
             for each in family
-            if each["status"] == Status.WAITING_FOR_OPERATOR and not self._carries_out(each["agentId"])
+            if each.status is Status.WAITING_FOR_OPERATOR and not self._carries_out(each.agent_id)
         }
         for arn in self._started():
             if arn in self._over or arn in self._ignored or arn in waits:
@@ -441,63 +438,63 @@ class Life:
 
     def _carries_out(self, agent_id: str) -> bool:
         """Return True if the agent's open question was answered: its recovery carries the answer out."""
-        asked = self._bench.stack.item(agent_id, "OPERATOR")
-        return asked is not None and asked["token"] == self._answered
+        asked = self._bench.stack.table.question(agent_id)
+        return asked is not None and asked.token == self._answered
 
     def _held(self) -> bool:
         return all(met_at(file) for injection, file in self._files if injection.kind in KILLS)
 
-    def _abandoned(self, state: Item | None) -> bool:
+    def _abandoned(self, state: AgentState | None) -> bool:
         """Return True if the agent waits for its operator, but no running recovery waits for the decision."""
-        if not state or state["status"] != Status.WAITING_FOR_OPERATOR or state["owner"] == FREE:
+        if not state or state.status is not Status.WAITING_FOR_OPERATOR or state.free:
             return False
-        return self._bench.status(state["owner"].partition("#")[0]) != "RUNNING"
+        return self._bench.status(state.execution) != "RUNNING"
 
-    def _at_rest(self, state: Item | None) -> bool:
+    def _at_rest(self, state: AgentState | None) -> bool:
         if state is None:
             return False
-        match Status(state["status"]):
+        match state.status:
             case Status.WAITING_FOR_OPERATOR:
                 return True
             case Status.WAITING_FOR_AGENT:
                 # The parent is at rest if a child is: that child waits for a person, and the person has been told.
-                unfinished = [child for child in self._children(state) if child["status"] not in FINISHED]
+                unfinished = [child for child in self._children(state) if child.status not in FINISHED]
                 rests = any(map(self._at_rest, unfinished))
             case Status.WAITING_FOR_APPROVAL:
                 rests = not self._play.expires and (not self._play.when_told or self._was_told())
             case status:
                 rests = status in FINISHED or status is Status.WAITING_FOR_INPUT
-        return rests and state["owner"] == FREE and state["nextAction"] == FREE
+        return rests and state.free and state.next_action == FREE
 
     def _was_told(self) -> bool:
         """Return True if a message on the operator's topic names the agent."""
         return self._bench.operator.was_asked(self._agent_id)
 
-    def _state(self) -> Item | None:
-        return self._bench.stack.item(self._agent_id, "STATE")
+    def _state(self) -> AgentState | None:
+        return self._bench.stack.table.state(self._agent_id)
 
     def _family(self) -> list[str]:
         """Return the ids of the agent and of the agents that it has delegated to."""
         state = self._state()
-        return [self._agent_id, *(json.loads(state["children"]) if state else [])]
+        return [self._agent_id, *(state.children if state else [])]
 
-    def _children(self, state: Item) -> list[Item]:
+    def _children(self, state: AgentState) -> list[AgentState]:
         """Return STATE of each child that exists."""
-        found = (self._bench.stack.item(child, "STATE") for child in json.loads(state["children"]))
+        found = map(self._bench.stack.table.state, state.children)
         return [child for child in found if child]
 
     def _started(self) -> list[str]:
         """Return the executions about the agent or its children, each once."""
         return list(dict.fromkeys(arn for agent_id in self._family() for arn in self._bench.started.of(agent_id)))
 
-    def _items(self, kind: str = "") -> list[Item]:
-        return [item for item in self._bench.stack.read_agent(self._agent_id) if item["record"].startswith(kind)]
+    def _effects(self, agent_id: str) -> list[Effect]:
+        return self._bench.stack.table.effects(agent_id)
 
-    def _bookings(self) -> list[Item]:
+    def _bookings(self) -> list[Attributes]:
         made_by = load_sample().made_by
         return [item for agent_id in self._family() for item in made_by(self._bench.stack, agent_id)]
 
-    def _problems(self, state: Item | None) -> Iterable[str]:
+    def _problems(self, state: AgentState | None) -> Iterable[str]:
         if self._late:
             yield self._late
         if state is None:
@@ -511,29 +508,29 @@ class Life:
             yield f"it did not end before {self._child} did"
         family = [state, *self._children(state)]
         for each in family:
-            if self._outlived and each["agentId"] == self._child and each["status"] != Status.CANCELLED:
-                yield f"{self._child} is {each['status']}: it went on although its parent had ended"
-            agent_id, status = each["agentId"], Status(each["status"])
-            if status is Status.FAILED and not each["error"]:
+            if self._outlived and each.agent_id == self._child and each.status is not Status.CANCELLED:
+                yield f"{self._child} is {each.status}: it went on although its parent had ended"
+            agent_id, status = each.agent_id, each.status
+            if status is Status.FAILED and not each.error:
                 yield f"{agent_id} is FAILED, but its `error` is empty"
             asks = status in (Status.WAITING_FOR_OPERATOR, Status.WAITING_FOR_APPROVAL)
             if asks and not self._bench.operator.was_asked(agent_id):
                 yield f"{agent_id} is {status}, but no message about it was sent"
         if not (self._guards.ledger and self._guards.tool):
             return
-        effects: list[Item] = []
+        effects: list[Effect] = []
+        table = self._bench.stack.table
         for each in family:
-            items = self._bench.stack.read_agent(each["agentId"])
-            owner = each["owner"].partition("#")[0]
-            over = {} if owner == FREE or (now := self._bench.status(owner)) == "RUNNING" else {owner: now}
-            effects += [item for item in items if item["record"].startswith("EFFECT#")]
+            items, owner = table.attributes(each.agent_id), each.execution
+            over = {} if each.free or (now := self._bench.status(owner)) == "RUNNING" else {owner: now}
+            effects += self._effects(each.agent_id)
             for finding in (
                 *findings(items, over),
-                *family_findings(items, self._bench.stack.item, dt.datetime.now(dt.UTC)),
+                *family_findings(items, table.item_attributes, dt.datetime.now(dt.UTC)),
             ):
                 yield f"{finding.kind} at {finding.record} of {finding.agent_id}: {finding.text}"
         for agent_id in self._family():
-            own = [effect for effect in effects if effect["agentId"] == agent_id]
+            own = [effect for effect in effects if effect.agent_id == agent_id]
             for found in load_sample().inconsistencies(self._bench.stack, own, agent_id):
                 yield f"{found.kind} at {found.record}: {found.text}"
         if self._play.agent == CLERK["name"]:

@@ -10,7 +10,8 @@ import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from turnstile_agents.conversation import Item
+from turnstile_agents.items import Effect
+from turnstile_agents.record import EffectStatus
 from turnstile_cli.stack.client import Stack
 
 SHORT = 6
@@ -114,16 +115,16 @@ def acts(client: Callable[[str], Any], agent_id: str) -> list[str]:
     return sorted(item["key"]["S"] for item in found if item["key"]["S"].startswith(f"{agent_id}#"))
 
 
-def false_entries(items: Sequence[Item], written: list[str]) -> list[str]:
+def false_entries(ledger: Sequence[Effect], written: list[str]) -> list[str]:
     """Compare a ledger with the acts of the tool from elsewhere. Return a sentence for each entry that is wrong.
 
     The call of a FAILED entry must not have acted, the call of a COMMITTED entry must have acted once. Every other
     status allows both.
     """
     wrong = []
-    for item in items:
-        times = written.count(f"{item['agentId']}#{item['record']}")
-        allowed = {"COMMITTED": (1,), "FAILED": (0,)}.get(item["status"], (0, 1))
+    for effect in ledger:
+        times = written.count(f"{effect.agent_id}#{effect.record}")
+        allowed = {EffectStatus.COMMITTED: (1,), EffectStatus.FAILED: (0,)}.get(effect.status, (0, 1))
         if times not in allowed:
-            wrong.append(f"{item['record']} is {item['status']} {json.dumps(item['error'])}, and acted {times} times")
+            wrong.append(f"{effect.record} is {effect.status} {json.dumps(effect.error)}, and acted {times} times")
     return wrong

@@ -30,7 +30,7 @@ def start(
     """Start an agent. Exits with 1 if the request is refused or the agent fails."""
     requested = AgentRequested(prompt=prompt, agent=agent, goal=goal, agent_id=agent_id)
     target = common.connect(stack)
-    if agent_id and target.item(agent_id, "STATE"):
+    if agent_id and target.table.state(agent_id):
         raise StackError(f"Agent {agent_id} already exists: speak to it with `turnstile input`, or choose another --id")
     sent = target.request(requested)
     if not wait:
@@ -96,13 +96,13 @@ def send_input(
     """Say something to an agent: answer its question, or add to its task."""
     AgentInputReceived(agent_id=agent, text=text)
     target = common.connect(stack)
-    known = target.item(agent, "STATE")
+    known = target.table.state(agent)
     sent = target.send_input(agent, text)
     if not wait:
         common.tell(as_json, {"agentId": agent, "eventId": sent.event_id}, f"Sent to agent {agent}.")
         return
     target.wait_for(sent)
-    common.follow(target, agent, as_json, since=int(known["step"]) if known else 0)
+    common.follow(target, agent, as_json, since=known.step if known else 0)
 
 
 def approve(
@@ -122,7 +122,7 @@ def approve(
         raise StackError(f"Agent {agent} is {view.status} and waits for no approval; nothing was changed")
     number, screen = waits_for.approval_id, Screen()
     if approval is None:
-        if as_json or not _somebody_is_there():
+        if as_json or not _has_a_terminal():
             raise StackError(
                 f"Without a terminal, or with --json, name the approval: `turnstile approve {agent} {number}` decides "
                 f"about {', '.join(map(_tools, waits_for.calls))}, `turnstile show {agent}` shows the calls"
@@ -134,9 +134,9 @@ def approve(
     elif approval != number:
         raise StackError(f"Agent {agent} waits for approval {number}, not {approval}; nothing was changed")
     verdict = Verdict.REFUSE if refuse else Verdict.APPROVE
-    known = target.item(agent, "STATE")
+    known = target.table.state(agent)
     # Start at the step that asked: the results belong to its calls.
-    since = int(known["step"]) - 1 if known else 0
+    since = known.step - 1 if known else 0
     sent = target.decide_approval(agent, number, verdict, note)
     if not wait:
         answer = {"agentId": agent, "approvalId": number, "decision": verdict, "eventId": sent.event_id}
@@ -155,16 +155,16 @@ def cancel(
 ) -> None:
     """Stop an agent and its delegates, each at its next checkpoint. Shows which of their effects stand."""
     target = common.connect(stack)
-    known = next(item for item in target.read_agent(agent) if item["record"] == "STATE")
-    if known["status"] in FINISHED:
-        raise StackError(f"Agent {agent} is {known['status']}: it is finished and cannot be cancelled")
+    known, _ = target.read_agent(agent)
+    if known.status in FINISHED:
+        raise StackError(f"Agent {agent} is {known.status}: it is finished and cannot be cancelled")
     sent = target.cancel(agent, note)
     if not wait:
         common.tell(as_json, {"agentId": agent, "eventId": sent.event_id}, f"Asked agent {agent} to stop.")
         return
     target.wait_for(sent)
     screen = Screen()
-    for change in target.watch(agent, int(known["step"]), to_the_end=True):
+    for change in target.watch(agent, known.step, to_the_end=True):
         if not as_json:
             screen.change(change)
     view = target.view(agent)
@@ -190,7 +190,8 @@ def trace(
     """Show the executions of an agent: which states they visited, for how long, with which data and errors."""
     target = common.connect(stack)
     try:
-        executions = target.executions(target.read_agent(agent))
+        _, record = target.read_agent(agent)
+        executions = target.executions(record)
     except StackError:
         executions = target.refusals(agent)
         if not executions:
@@ -231,7 +232,7 @@ def _show_what_stands(stack: Stack, screen: Screen, view: AgentView) -> None:
     """Show which effects stand: of an agent, then of the agents that it has delegated to, which stop after it."""
     screen.standing(view)
     for child in view.children or []:
-        if stack.item(child, "STATE"):
+        if stack.table.state(child):
             _show_what_stands(stack, screen, stack.view(child))
 
 
@@ -240,5 +241,5 @@ def _tools(call: AskedCall) -> str:
     return " or ".join(each.tool_name for each in (call, *call.alternatives))
 
 
-def _somebody_is_there() -> bool:
+def _has_a_terminal() -> bool:
     return sys.stdin.isatty()

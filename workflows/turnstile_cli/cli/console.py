@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from turnstile_agents.caller import Caller, caller_of
-from turnstile_agents.conversation import Item
+from turnstile_agents.items import AgentState
 from turnstile_agents.journal import Entry, corrections, outcome_text
 from turnstile_agents.plain import visible, visible_json, visible_lines
 from turnstile_agents.record import FINISHED, SETTLED, Call, Outcome, PlanStep, Status, Verdict
@@ -86,7 +86,7 @@ class Reporter(Protocol):
     def states(self, visited: Sequence[str]) -> None:
         """Report the states that were visited after the last entry."""
 
-    def child(self, state: Item) -> AbstractContextManager[None]:
+    def child(self, state: AgentState) -> AbstractContextManager[None]:
         """Open a context for reports about a child agent; `state` is the child's STATE."""
 
 
@@ -109,9 +109,9 @@ class Lines:
         print_json(
             {
                 "type": "change",
-                "agentId": state["agentId"],
+                "agentId": state.agent_id,
                 "status": change.status,
-                "step": int(state["step"]),
+                "step": state.step,
                 "entries": entries,
             }
         )
@@ -121,9 +121,9 @@ class Lines:
         print_json({"type": "states", "states": list(visited)})
 
     @contextmanager
-    def child(self, state: Item) -> Iterator[None]:
+    def child(self, state: AgentState) -> Iterator[None]:
         """Write `{"type": "child", "agentId": …, "agent": …, "goal": …}`; each change names its agent."""
-        print_json({"type": "child", **{name: state[name] for name in ("agentId", "agent", "goal")}})
+        print_json({"type": "child", **state.model_dump(by_alias=True, include={"agent_id", "agent", "goal"})})
         yield
 
 
@@ -150,7 +150,7 @@ class Screen:
 
     def change(self, change: Change, visited: Sequence[Sequence[str]] = ()) -> None:
         """Print the new entries of the journal, each below the states that led to it."""
-        plan = [PlanStep.model_validate(step) for step in json.loads(change.state["plan"])]
+        plan = change.state.plan
         for index, entry in enumerate(change.entries):
             states = visited[index] if index < len(visited) else ()
             if entry.ruling:
@@ -176,10 +176,10 @@ class Screen:
             self.console.print(Padding(states, (0, 0, 0, 12 + self._inset), expand=False))
 
     @contextmanager
-    def child(self, state: Item) -> Iterator[None]:
+    def child(self, state: AgentState) -> Iterator[None]:
         """Print the child's name and goal, and indent its reports by 4 columns."""
         self._inset += 4
-        name = Text.assemble("┌ ", (state["agent"], "cyan"), f": {state['goal']}\n", (f"  {state['agentId']}", "dim"))
+        name = Text.assemble("┌ ", (state.agent, "cyan"), f": {state.goal}\n", (f"  {state.agent_id}", "dim"))
         self.console.print()
         self.console.print(Padding(name, (0, 0, 0, 8 + self._inset), expand=False))
         calls = self._calls
@@ -400,7 +400,7 @@ class Screen:
             answer = _fields(result.value) if good else outcome_text(result)
             said.append(("tool", Text.assemble(mark, (name, "cyan"), f" {_short(answer)}")))
         if recovery := entry.recovery:
-            caller = caller_of({"by": recovery.by, "source": recovery.source})
+            caller = caller_of(recovery.by, recovery.source)
             said.append(("recover", Text(f"{recovery.reason} → {recovery.action} → {recovery.status}")))
             words = [
                 ("decided", caller.text if caller else ""),

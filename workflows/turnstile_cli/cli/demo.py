@@ -1,7 +1,6 @@
 """The demo: plays one scenario on its own stack, and shows each step as it happens."""
 
 import datetime as dt
-import json
 import os
 import shutil
 import time
@@ -12,8 +11,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from turnstile_agents.conversation import Item
 from turnstile_agents.events import AgentRequested
+from turnstile_agents.items import AgentState
 from turnstile_agents.journal import Entry
 from turnstile_agents.record import Model, Status
 from turnstile_agents.view import AgentView
@@ -132,7 +131,7 @@ class _Family:
             states = self.states.setdefault(agent_id, _States(self._stack))
             for change in self._stack.watch(agent_id, since=step):
                 self._reporter.change(change, [states.before(entry) for entry in change.entries])
-                step = int(change.state["step"])
+                step = change.state.step
                 if change.status is Status.WAITING_FOR_AGENT:
                     states.tell(self._reporter)
                     self._children(change.state)
@@ -140,25 +139,25 @@ class _Family:
             if sent:
                 states.tell(self._reporter)
 
-    def _children(self, parent: Item) -> None:
-        for child in json.loads(parent["children"]):
+    def _children(self, parent: AgentState) -> None:
+        for child in parent.children:
             if child in self.states:
                 continue
             start = self._stack.outputs.agent_start_arn
             requested = Sent(child, child, start, dt.datetime.now(dt.UTC), "request", known_as=child)
             self._stack.wait_for(requested)
-            state = self._stack.item(child, "STATE") or {}
+            state, _ = self._stack.read_agent(child)
             with self._reporter.child(state):
                 self.live(requested)
                 self.states[child].tell(self._reporter)
 
     def _answer(self, change: Change) -> Sent | None:
         """Send the answer that the agent waits for. Return None if the scenario has no answer for it."""
-        agent_id = change.state["agentId"]
+        agent_id = change.state.agent_id
         if change.status is Status.WAITING_FOR_INPUT and (text := next(self._inputs, "")):
             return self._stack.send_input(agent_id, text)
         if change.status is Status.WAITING_FOR_APPROVAL and (ruling := next(self._decisions, None)):
-            return self._stack.decide_approval(agent_id, change.state["waitsFor"], ruling.decision, ruling.note)
+            return self._stack.decide_approval(agent_id, change.state.waits_for, ruling.decision, ruling.note)
         return None
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from turnstile_agents.conversation import Item
+from turnstile_agents.items import Record
 from turnstile_cli.engines.elsewhere import Registered, adapted
 from turnstile_cli.engines.errors import EngineError
 from turnstile_cli.machines.trace import Event, json_value, visits
@@ -58,7 +58,7 @@ class MockedCase:
 def cases(stack: Stack, scenario: str, agent_id: str) -> Iterator[MockedCase]:
     """Yield the cases of a played scenario: the executions of the agent, then those of the agents below it."""
     count: dict[str, int] = defaultdict(int)
-    found = [execution for items in _family(stack, agent_id) for execution in stack.executions(items)]
+    found = [execution for record in _family(stack, agent_id) for execution in stack.executions(record)]
     for execution in [each for each in found if each.status != "RUNNING"]:
         count[execution.machine] += 1
         number = count[execution.machine]
@@ -73,11 +73,10 @@ def cases(stack: Stack, scenario: str, agent_id: str) -> Iterator[MockedCase]:
         )
 
 
-def _family(stack: Stack, agent_id: str) -> Iterator[list[Item]]:
-    items = stack.read_agent(agent_id)
-    yield items
-    state = next(item for item in items if item["record"] == "STATE")
-    for child in json.loads(state["children"]):
+def _family(stack: Stack, agent_id: str) -> Iterator[Record]:
+    state, record = stack.read_agent(agent_id)
+    yield record
+    for child in state.children:
         yield from _family(stack, child)
 
 

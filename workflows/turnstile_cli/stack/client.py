@@ -2,21 +2,23 @@
 
 import datetime as dt
 import getpass
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
-from turnstile_agents.border import plain, read_json
-from turnstile_agents.conversation import Item, reason
-from turnstile_agents.definition import Definition, definition_key, version_record
+from turnstile_agents.border import read_json
+from turnstile_agents.conversation import reason
+from turnstile_agents.definition import Definition
+from turnstile_agents.errors import RecordTooNew
 from turnstile_agents.events import SOURCE, AgentCancelRequested, AgentDecisionGiven, AgentInputReceived, AgentRequested
+from turnstile_agents.items import AgentState, ListedState, Record
 from turnstile_agents.journal import Entry, read_journal
-from turnstile_agents.record import BY_LIMIT, FINISHED, FREE, GOAL_LIMIT, SETTLED, Model, Status, Verdict, step_record
+from turnstile_agents.record import BY_LIMIT, FINISHED, GOAL_LIMIT, SETTLED, Model, Status, Verdict
+from turnstile_agents.table import AgentTable
 from turnstile_agents.view import AgentView, public_view
 from turnstile_cli.engines.embedded import Connection
 from turnstile_cli.engines.failure import failure
@@ -35,7 +37,6 @@ _BATCH = 25
 """The largest number of requests in one BatchWriteItem."""
 CHECK_INTERVAL = 1.0
 """Seconds between two looks at an execution; AWS throttles this call sooner than reads of the table."""
-STATUS_INDEX = "ByStatus"
 _TELLING = frozenset(status for status in Status if status.startswith("WAITING_")) | {Status.FAILED}
 """The statuses in which the record says more about an agent than the index."""
 
@@ -94,6 +95,7 @@ class Stack:
         self.events: EventBridgeClient = client("events")
         self.lambdas: LambdaClient = client("lambda")
         self.stepfunctions: SFNClient = client("stepfunctions")
+        self.table = AgentTable(self.dynamodb, self.outputs.table_name)
 
     @classmethod
     def embedded(cls, connection: Connection) -> "Stack":
@@ -183,29 +185,30 @@ class Stack:
 
     # ---- Agents
 
-    def read_agent(self, agent_id: str) -> list[Item]:
-        """Return all items of the agent's record, read consistently. Numbers are texts.
+    def read_agent(self, agent_id: str) -> tuple[AgentState, Record]:
+        """Return the agent and its whole record.
 
-        Raise UnknownAgent if there is no such agent.
+        Raise UnknownAgent if there is no such agent, StackError if its record cannot be read.
         """
-        items = self._query(
-            KeyConditionExpression="agentId = :agentId",
-            ExpressionAttributeValues={":agentId": {"S": agent_id}},
-            ConsistentRead=True,
-        )
-        if not any(item["record"] == "STATE" for item in items):
-            raise self._unknown(agent_id)
-        return items
+        try:
+            record = self.table.record(agent_id)
+        except (ValueError, RecordTooNew) as error:
+            raise StackError(
+                f"The record of agent {agent_id} cannot be read; `turnstile verify {agent_id}` says why: {error}"
+            ) from error
+        if record.state is None:
+            raise self.unknown(agent_id)
+        return record.state, record
 
     def view(self, agent_id: str) -> AgentView:
         """Return the agent's public view. Raise UnknownAgent if there is no such agent."""
-        items = self.read_agent(agent_id)
-        state = next(item for item in items if item["record"] == "STATE")
-        return public_view(items, self.definition(state["agent"], int(state["definitionVersion"])))
+        state, record = self.read_agent(agent_id)
+        return public_view(state, record, self.definition(state.agent, state.definition_version))
 
     def agents(self, status: Status | None = None) -> list[ListedAgent]:
         """Return the agents in a status, or all agents, the last updated first."""
-        found = [summary_of(item) for each in ([status] if status else Status) for item in self._in_status(each)]
+        wanted = [status] if status else Status
+        found = (summary_of(listed) for each in wanted for listed in self.table.in_status(each))
         return sorted(found, key=lambda agent: agent.last_updated, reverse=True)
 
     def watch_all(self) -> Iterator[list[WatchedAgent]]:
@@ -217,11 +220,12 @@ class Stack:
         seen: list[WatchedAgent] | None = None
         known: dict[str, WatchedAgent] = {}
         while True:
-            items = [item for status in Status for item in self._in_status(status, begun if status in FINISHED else "")]
+            since = {status: begun if status in FINISHED else "0" for status in Status}
+            listed = [each for status in Status for each in self.table.in_status(status, since[status])]
             # An agent whose status changes between two of these queries is in both results, or in neither of them: the
             # next look then finds it.
-            found = {item["agentId"]: item for item in sorted(items, key=lambda item: item["lastUpdated"])}
-            known = {agent_id: self._standing(item, known.get(agent_id)) for agent_id, item in found.items()}
+            found = {each.agent_id: each for each in sorted(listed, key=lambda each: each.last_updated)}
+            known = {agent_id: self._standing(each, known.get(agent_id)) for agent_id, each in found.items()}
             standing = [*known.values()][::-1]
             if standing != seen:
                 yield standing
@@ -240,45 +244,33 @@ class Stack:
         check = time.monotonic() + CHECK_INTERVAL
         seen: tuple[str, int] | None = None
         while True:
-            state = self._state(agent_id)
+            state = self.table.state(agent_id)
             if state is None:
-                raise self._unknown(agent_id)
-            step = int(state["step"])
-            if (state["status"], step) != seen:
+                raise self.unknown(agent_id)
+            if (state.status, state.step) != seen:
                 # Every entry up to STATE's step is there: both are written in one transaction.
-                yield Change(state, self._entries(agent_id, since + 1, step))
-                seen, since = (state["status"], step), max(since, step)
+                yield Change(state, self._entries(state, since + 1))
+                seen, since = (state.status, state.step), max(since, state.step)
                 check = time.monotonic() + CHECK_INTERVAL
-            if state["status"] in (FINISHED if to_the_end else SETTLED):
+            if state.status in (FINISHED if to_the_end else SETTLED):
                 return
             if time.monotonic() > check:
                 if not to_the_end and self._stands(state):
                     return
-                self._raise_dead(agent_id, state)
+                self._raise_dead(state)
                 check = time.monotonic() + CHECK_INTERVAL
             if time.monotonic() > deadline:
-                raise StackError(f"Agent {agent_id} is still {state['status']} after {timeout:.0f} seconds of watching")
+                raise StackError(f"Agent {agent_id} is still {state.status} after {timeout:.0f} seconds of watching")
             time.sleep(INTERVAL)
 
-    # ---- Definitions and other items
+    # ---- Definitions and other tables
 
     def definition(self, name: str, version: int) -> Definition:
         """Return a version of a registered definition. Raise StackError if it is not registered."""
-        item = self.item(definition_key(name), version_record(version))
-        if item is None:
+        definition = self.table.definition(name, version)
+        if definition is None:
             raise StackError(f"The stack {self.name} has no version {version} of the agent {name}")
-        return Definition.model_validate_json(item["definition"])
-
-    def item(self, agent_id: str, record: str) -> Item | None:
-        """Return one item of the table, read consistently; None if it does not exist."""
-        answer = self.dynamodb.get_item(
-            TableName=self.outputs.table_name,
-            Key={"agentId": {"S": agent_id}, "record": {"S": record}},
-            ConsistentRead=True,
-        )
-        return plain(answer["Item"]) if "Item" in answer else None
-
-    # ---- Executions
+        return definition
 
     def write_batches(self, table: str, requests: Sequence[Any]) -> None:
         """Send put and delete requests to a table, until it has taken all of them."""
@@ -287,18 +279,17 @@ class Stack:
             while left:
                 left = self.dynamodb.batch_write_item(RequestItems={table: left})["UnprocessedItems"].get(table)
 
-    def executions(self, items: Iterable[Item]) -> list[Execution]:
-        """Return the executions that an agent's items name, in order of their start.
+    # ---- Executions
+
+    def executions(self, record: Record) -> list[Execution]:
+        """Return the executions that an agent's record names, in order of their start.
 
         These are the executions that wrote its journal and its inputs, and the execution that last wrote STATE. An
         execution that AWS no longer keeps is left out.
         """
-        arns: set[str] = set()
-        for item in items:
-            if item["record"] == "STATE":
-                arns.add(item["lastUpdatedBy"])
-            elif item["record"].startswith(("STEP#", "INPUT#")):
-                arns.add(item["execution"])
+        arns = {each.execution for each in (*record.steps, *record.inputs)}
+        if record.state:
+            arns.add(record.state.last_updated_by)
         found = [execution for execution in map(self.execution, sorted(arns)) if execution]
         return sorted(found, key=lambda execution: execution.started)
 
@@ -351,38 +342,38 @@ class Stack:
 
     def _arrived(self, sent: Sent) -> bool:
         if sent.what == "request":
-            state = self._state(sent.agent_id)
-            return state is not None and state["createdBy"] == sent.key
-        if self.item(sent.agent_id, f"INPUT#{sent.key}"):
+            state = self.table.state(sent.agent_id)
+            return state is not None and state.created_by == sent.key
+        if self.table.input(sent.agent_id, sent.key):
             return True
         # A finished agent cannot be cancelled any more, and its record does not keep the request.
-        state = self._state(sent.agent_id) if sent.what == "cancellation" else None
-        return state is not None and state["status"] in FINISHED
+        state = self.table.state(sent.agent_id) if sent.what == "cancellation" else None
+        return state is not None and state.status in FINISHED
 
     def _raise_refusal(self, sent: Sent) -> None:
         for execution in self._failed(sent.machine, sent.at):
             if execution.event.get("id") == sent.event_id:
                 raise RequestRefused(f"The {sent.what}", execution.error, execution.cause, execution.arn)
 
-    def _stands(self, state: Item) -> bool:
+    def _stands(self, state: AgentState) -> bool:
         """Return True if a person outside has to act, for the agent or for every unfinished child, before it moves."""
-        if state["status"] != Status.WAITING_FOR_AGENT:
-            return state["status"] in SETTLED
-        children = [self._state(child) for child in json.loads(state["children"])]
-        working = [child for child in children if child is None or child["status"] not in FINISHED]
+        if state.status is not Status.WAITING_FOR_AGENT:
+            return state.status in SETTLED
+        children = [self.table.state(child) for child in state.children]
+        working = [child for child in children if child is None or child.status not in FINISHED]
         return bool(working) and all(child is not None and self._stands(child) for child in working)
 
-    def _raise_dead(self, agent_id: str, state: Item) -> None:
-        arn = state["owner"].split("#")[0]
-        execution = self.execution(arn) if arn != FREE else None
+    def _raise_dead(self, state: AgentState) -> None:
+        agent_id, arn = state.agent_id, state.execution
+        execution = None if state.free else self.execution(arn)
         if execution is None or execution.status == "RUNNING":
             return
         # The execution may have freed the lease between the two looks.
-        now = self._state(agent_id)
-        if now and now["owner"] == state["owner"]:
+        now = self.table.state(agent_id)
+        if now and now.owner == state.owner:
             why = f" {execution.error}: {reason(execution.cause)}" if execution.error else ""
             raise TurnDied(
-                f"Agent {agent_id} is {now['status']}, but no execution works on it: its turn {arn} is "
+                f"Agent {agent_id} is {now.status}, but no execution works on it: its turn {arn} is "
                 f"{execution.status}.{why}"
             )
 
@@ -400,51 +391,27 @@ class Stack:
             if execution:
                 yield execution
 
-    def _unknown(self, agent_id: str) -> UnknownAgent:
+    def unknown(self, agent_id: str) -> UnknownAgent:
+        """Make the error for an id that no agent has; it says why the agent's request was refused, if it was."""
         refused = next(iter(self.refusals(agent_id)), None)
         if refused:
             why = f"its request was refused. {refused.error}: {reason(refused.cause)}"
             return UnknownAgent(f"There is no agent {agent_id} in the stack {self.name}: {why}")
         return UnknownAgent(f"There is no agent {agent_id} in the stack {self.name}; `turnstile list` lists all agents")
 
-    def _in_status(self, status: Status, since: str = "") -> list[Item]:
-        """Return the index's items of the agents in a status whose last change is not before `since`."""
-        return self._query(
-            IndexName=STATUS_INDEX,
-            KeyConditionExpression="#status = :status AND lastUpdated >= :since",
-            ExpressionAttributeNames={"#status": "status"},
-            # DynamoDB refuses to compare an index's attribute with an empty text.
-            ExpressionAttributeValues={":status": {"S": status}, ":since": {"S": since or "0"}},
-        )
-
-    def _standing(self, item: Item, before: WatchedAgent | None) -> WatchedAgent:
+    def _standing(self, listed: ListedState, before: WatchedAgent | None) -> WatchedAgent:
         """Build an agent's Standing. `before` is the agent at the last look: only a changed agent is read again."""
-        summary = summary_of(item)
+        summary = summary_of(listed)
         if before and (before.status, before.last_updated) == (summary.status, summary.last_updated):
             return before
         what = waits_for(self.view(summary.agent_id)) if summary.status in _TELLING else ""
-        return WatchedAgent(**summary.model_dump(), step=int(item["step"]), waits_for=what)
+        return WatchedAgent(**summary.model_dump(), step=listed.step, waits_for=what)
 
-    def _state(self, agent_id: str) -> Item | None:
-        return self.item(agent_id, "STATE")
-
-    def _entries(self, agent_id: str, first: int, last: int) -> list[Entry]:
-        if first > last:
+    def _entries(self, state: AgentState, first: int) -> list[Entry]:
+        """Return the journal's entries from a step on, up to the step that STATE names."""
+        if first > state.step:
             return []
         # The entry before `first` tells whether `first` follows from an approver's decision.
-        ranges = [(step_record(first - 1), step_record(last)), ("INPUT#", "INPUT$"), ("STATE", "STATE")]
-        items = [
-            item
-            for start, end in ranges
-            for item in self._query(
-                KeyConditionExpression="agentId = :agentId AND #record BETWEEN :start AND :end",
-                ExpressionAttributeNames={"#record": "record"},
-                ExpressionAttributeValues={":agentId": {"S": agent_id}, ":start": {"S": start}, ":end": {"S": end}},
-                ConsistentRead=True,
-            )
-        ]
-        return [entry for entry in read_journal(items) if entry.step >= first]
-
-    def _query(self, **arguments: Any) -> list[Item]:
-        pages = self.dynamodb.get_paginator("query").paginate(TableName=self.outputs.table_name, **arguments)
-        return [plain(item) for page in pages for item in page["Items"]]
+        steps, _ = self.table.steps(state.agent_id, first - 1, state.step)
+        record = Record(state=state, steps=steps, inputs=self.table.inputs(state.agent_id))
+        return [entry for entry in read_journal(record) if entry.step >= first]

@@ -6,16 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from turnstile_agents.conversation import Item, reason
+from turnstile_agents.conversation import reason
 from turnstile_agents.events import SOURCE, AgentError
-from turnstile_agents.operator import (
-    OPERATOR,
-    AnswerRefused,
-    EffectAnswer,
-    OperatorDecision,
-    read_answer,
-    unsettled,
-)
+from turnstile_agents.items import AgentState, Effect, Question
+from turnstile_agents.operator import AnswerRefused, EffectAnswer, OperatorDecision, read_answer
 from turnstile_agents.record import FINISHED, FREE, Status
 from turnstile_cli.machines.trace import Execution
 from turnstile_cli.stack.client import CHECK_INTERVAL, INTERVAL, Stack, StackError
@@ -60,38 +54,37 @@ def decide(
     does not say for each uncertain effect whether it happened, or if the answer comes too late or twice. After an
     error, nothing has changed.
     """
-    items = {item["record"]: item for item in stack.read_agent(agent_id)}
-    status = Status(items["STATE"]["status"])
-    if status != Status.WAITING_FOR_OPERATOR:
+    state, record = stack.read_agent(agent_id)
+    status, asked = state.status, record.question
+    if status is not Status.WAITING_FOR_OPERATOR:
         what = f"Agent {agent_id} is {status} and waits for no operator; nothing was changed"
         raise StackError(f"{what}. {_INSTEAD[status].format(agent=agent_id)}" if status in _INSTEAD else what)
-    asked = items.get(OPERATOR)
     if asked is None:
         raise StackError(f"Agent {agent_id} is just about to ask its operator; decide again in a moment")
     by = {"by": stack.by, "source": SOURCE}
     answer = {"decision": decision, "note": note, "effects": [effect.dump() for effect in effects], **by}
     try:
-        read = read_answer(answer, items.values())
+        read = read_answer(answer, record.effects)
     except AnswerRefused as refusal:
-        raise StackError(_missing(agent_id, decision, refusal, unsettled(items.values()))) from refusal
+        raise StackError(_missing(agent_id, decision, refusal, record.unsettled)) from refusal
     output = json.dumps(read.dump(), ensure_ascii=False)
     exceptions = stack.stepfunctions.exceptions
     try:
-        stack.stepfunctions.send_task_success(taskToken=asked["token"], output=output)
+        stack.stepfunctions.send_task_success(taskToken=asked.token, output=output)
     except (exceptions.InvalidToken, exceptions.TaskDoesNotExist, exceptions.TaskTimedOut) as error:
         raise StackError(
             f"No recovery waits for a decision on agent {agent_id}: a decision was given already, or its time is over. "
             f"Nothing was changed; `turnstile show {agent_id}` shows the agent's status"
         ) from error
-    return _standing(items["STATE"], asked)
+    return _standing(state, asked)
 
 
-def _missing(agent_id: str, decision: OperatorDecision, refusal: AnswerRefused, effects: list[Item]) -> str:
+def _missing(agent_id: str, decision: OperatorDecision, refusal: AnswerRefused, effects: list[Effect]) -> str:
     """Write why a decision was refused, and which options it needs."""
     told = f"Nothing was decided for agent {agent_id}: {refusal}"
     if not effects:
         return told
-    options = " ".join(f"--not '{item['record']}'" for item in effects)
+    options = " ".join(f"--not '{effect.record}'" for effect in effects)
     return (
         f"{told}. Look in the tool's own records. Then say --not KEY for an effect that did not happen, and "
         f"--happened KEY or --happened KEY=RESULT for an effect that did: "
@@ -113,18 +106,18 @@ def resume(stack: Stack, agent_id: str) -> tuple[Position, Sent]:
     Return the agent's position before, and the event. Raise UnknownAgent; StackError if there is nothing to take over,
     because the agent is finished, waits for a person or another agent, or an execution works on it.
     """
-    items = {item["record"]: item for item in stack.read_agent(agent_id)}
-    state, before = items["STATE"], _standing(items["STATE"], items.get(OPERATOR))
+    state, record = stack.read_agent(agent_id)
+    before = _standing(state, record.question)
     _refuse_to_resume(stack, state, before)
     free = before.execution == FREE
-    dead = state["lastUpdatedBy"] if free else before.execution
+    dead = state.last_updated_by if free else before.execution
     detail = AgentError(
         agent_id=agent_id,
         step=before.step,
         error="TurnDied",
         error_message=f"{'No execution works on it' if free else f'{dead} has ended'}; "
         "an operator sent it to recovery.",
-        current_state=Status(state["status"]),
+        current_state=state.status,
         execution_arn=dead,
     )
     at = dt.datetime.now(dt.UTC)
@@ -149,8 +142,8 @@ def wait_for_recovery(stack: Stack, before: Position, sent: Sent, timeout: float
     _wait(stack, before, find, timeout)
 
 
-def _refuse_to_resume(stack: Stack, state: Item, before: Position) -> None:
-    agent_id, status = state["agentId"], Status(state["status"])
+def _refuse_to_resume(stack: Stack, state: AgentState, before: Position) -> None:
+    agent_id, status = state.agent_id, state.status
     if status in FINISHED:
         raise StackError(f"Agent {agent_id} is {status}: it is finished and cannot be resumed")
     if status in _INSTEAD:
@@ -207,19 +200,19 @@ def _explain(stack: Stack, before: Position, execution: Execution) -> None:
 
 
 def _now(stack: Stack, agent_id: str) -> Position:
-    state = stack.item(agent_id, "STATE")
+    state = stack.table.state(agent_id)
     if state is None:
         raise StackError(f"Agent {agent_id} is gone from the table {stack.outputs.table_name}")
-    return _standing(state, stack.item(agent_id, OPERATOR))
+    return _standing(state, stack.table.question(agent_id))
 
 
-def _standing(state: Item, asked: Item | None) -> Position:
+def _standing(state: AgentState, asked: Question | None) -> Position:
     return Position(
-        agent_id=state["agentId"],
-        step=int(state["step"]),
-        updated=state["lastUpdated"],
-        asked=asked["askedAt"] if asked else "",
-        execution=state["owner"].partition("#")[0],
+        agent_id=state.agent_id,
+        step=state.step,
+        updated=state.last_updated,
+        asked=asked.asked_at if asked else "",
+        execution=state.execution,
     )
 
 

@@ -202,8 +202,7 @@ def read_agent_file(path: Path) -> AgentFile:
 
 def latest_definition(stack: Stack, name: str) -> Definition | None:
     """Return the newest version of a definition; None if the agent is not registered."""
-    item = stack.item(definition_key(name), "LATEST")
-    return Definition.model_validate_json(item["definition"]) if item else None
+    return stack.table.definition(name)
 
 
 def _on_unknown(tool: FileTool) -> tuple[OnUnknown, str]:

@@ -10,7 +10,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, cast
 
-from turnstile_agents.conversation import Item
+from turnstile_agents.items import Attributes, Effect
 from turnstile_cli.files import ROOT
 from turnstile_cli.stack.client import Stack
 
@@ -45,10 +45,10 @@ class Sample(Protocol):
     def seed(self, stack: Stack, seats: int | None = None) -> None:
         """Fill the tables of a new stack. `seats`: of every flight that has any; the sample's own number otherwise."""
 
-    def made_by(self, stack: Stack, agent_id: str) -> list[Item]:
+    def made_by(self, stack: Stack, agent_id: str) -> list[Attributes]:
         """Return the items that the calls of an agent made."""
 
-    def inconsistencies(self, stack: Stack, effects: Sequence[Item], agent_id: str | None) -> Iterator[Inconsistency]:
+    def inconsistencies(self, stack: Stack, effects: Sequence[Effect], agent_id: str | None) -> Iterator[Inconsistency]:
         """Yield the contradictions between the tables and the ledgers, or only those of an agent.
 
         Yield nothing for a stack without the sample's tables.

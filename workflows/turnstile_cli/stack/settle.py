@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from turnstile_agents.border import DEPTH, RESULT_LIMIT, clean, nests_deeper
-from turnstile_agents.conversation import Item, reason
-from turnstile_agents.operator import RESULT_UNKNOWN, describe, unsettled
-from turnstile_agents.record import FINISHED, EffectStatus, Model, Status, undo_attempts, undoes
+from turnstile_agents.conversation import reason
+from turnstile_agents.items import Effect
+from turnstile_agents.operator import RESULT_UNKNOWN, describe
+from turnstile_agents.record import FINISHED, EffectStatus, Model, undo_attempts, undoes
 from turnstile_cli.stack.client import Stack, StackError
 
 
@@ -48,7 +49,7 @@ def settle(stack: Stack, agent_id: str, key: str, happened: bool, result: str = 
     return Settled(
         agent_id=agent_id,
         key=key,
-        tool=entry["tool"],
+        tool=entry.tool,
         status=EffectStatus.COMMITTED if happened else EffectStatus.FAILED,
         effect=effect,
         effect_status=_of_undone(happened) if effect else None,
@@ -70,28 +71,25 @@ def _read_result(happened: bool, result: str) -> str:
     return text
 
 
-def _entry(stack: Stack, agent_id: str, key: str) -> Item:
+def _entry(stack: Stack, agent_id: str, key: str) -> Effect:
     """Find the entry to settle. Raise StackError if it may not be settled."""
-    items = {item["record"]: item for item in stack.read_agent(agent_id)}
-    status = Status(items["STATE"]["status"])
-    if status not in FINISHED:
+    state, record = stack.read_agent(agent_id)
+    if state.status not in FINISHED:
         raise StackError(
-            f"Agent {agent_id} is {status} and not finished: its recovery settles the ledger. If it waits for its "
-            f"operator, answer with `turnstile decide {agent_id}`"
+            f"Agent {agent_id} is {state.status} and not finished: its recovery settles the ledger. If it waits for "
+            f"its operator, answer with `turnstile decide {agent_id}`"
         )
-    ledger = {record: item for record, item in items.items() if record.startswith("EFFECT#")}
-    entry = ledger.get(key)
-    open_entries = unsettled(ledger.values())
+    entry = record.ledger.get(key)
     if entry is None:
-        listed = "; ".join(map(describe, open_entries))
+        listed = "; ".join(map(describe, record.unsettled))
         known = f"Not settled: {listed}" if listed else "Every entry is settled"
         raise StackError(f"Agent {agent_id} has no entry {key} in its ledger. {known}")
-    if entry["status"] == EffectStatus.COMPENSATING:
-        last = undo_attempts(ledger).get(key, [])[-1:]
-        raise StackError(f"{key} took effect, and its undo is open: settle {last[0]['record'] if last else 'that'}")
-    if entry not in open_entries:
-        why = f": {entry['error']}: {reason(entry['errorMessage'])}" if entry["status"] == EffectStatus.FAILED else ""
-        raise StackError(f"{key} ({entry['tool']}) is settled already: it is {entry['status']}{why}")
+    if entry.status is EffectStatus.COMPENSATING:
+        last = undo_attempts(record.ledger).get(key, [])[-1:]
+        raise StackError(f"{key} took effect, and its undo is open: settle {last[0].record if last else 'that'}")
+    if not entry.unsettled:
+        why = f": {entry.error}: {reason(entry.error_message)}" if entry.status is EffectStatus.FAILED else ""
+        raise StackError(f"{key} ({entry.tool}) is settled already: it is {entry.status}{why}")
     return entry
 
 
@@ -100,9 +98,9 @@ def _of_undone(happened: bool) -> EffectStatus:
     return EffectStatus.COMPENSATED if happened else EffectStatus.COMMITTED
 
 
-def _writes(stack: Stack, entry: Item, happened: bool, result: str) -> list[Any]:
+def _writes(stack: Stack, entry: Effect, happened: bool, result: str) -> list[Any]:
     """Build one transaction. It needs a finished agent, an unsettled entry and, for an undo, a COMPENSATING effect."""
-    table, agent_id = stack.outputs.table_name, entry["agentId"]
+    table, agent_id = stack.outputs.table_name, entry.agent_id
 
     def on(record: str, condition: str, values: dict[str, str]) -> dict[str, Any]:
         return {
@@ -128,14 +126,14 @@ def _writes(stack: Stack, entry: Item, happened: bool, result: str) -> list[Any]
         {"ConditionCheck": on("STATE", f"#status IN ({', '.join(f':{name}' for name in ends)})", ends)},
         {
             "Update": {
-                **on(entry["record"], "#status IN (:reserved, :uncertain)", values),
+                **on(entry.record, "#status IN (:reserved, :uncertain)", values),
                 "UpdateExpression": "SET #status = :status, #result = :result, #error = :error, "
                 "errorMessage = :message, settledAt = :now",
                 "ExpressionAttributeNames": {"#status": "status", "#result": "result", "#error": "error"},
             }
         },
     ]
-    if effect := undoes(entry["record"]):
+    if effect := entry.undoes:
         undone = on(effect, "#status = :compensating", {"compensating": "COMPENSATING", "to": _of_undone(happened)})
         writes.append({"Update": {**undone, "UpdateExpression": "SET #status = :to"}})
     return writes

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_pascal
 
-from turnstile_agents.conversation import Item
+from turnstile_agents.items import AgentState, ListedState
 from turnstile_agents.journal import Entry
 from turnstile_agents.record import Model, Status
 from turnstile_agents.view import AgentView
@@ -59,13 +59,13 @@ class Sent:
 class Change:
     """A change of an agent: the STATE that was read, and the new journal entries."""
 
-    state: Item
+    state: AgentState
     entries: list[Entry]
 
     @property
     def status(self) -> Status:
         """The agent's status."""
-        return Status(self.state["status"])
+        return self.state.status
 
 
 class ListedAgent(Model):
@@ -85,15 +85,9 @@ class WatchedAgent(ListedAgent):
     waits_for: Annotated[str, Field(description="The event that it waits for, or the error of its end; often empty")]
 
 
-def summary_of(item: Item) -> ListedAgent:
+def summary_of(listed: ListedState) -> ListedAgent:
     """Build an agent's summary from STATE, or from the index's item."""
-    return ListedAgent(
-        agent_id=item["agentId"],
-        status=Status(item["status"]),
-        last_updated=item["lastUpdated"],
-        agent=item["agent"],
-        goal=item["goal"],
-    )
+    return ListedAgent.model_validate(listed.model_dump(include=set(ListedAgent.model_fields)))
 
 
 def waits_for(view: AgentView) -> str:

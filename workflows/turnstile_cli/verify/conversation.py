@@ -15,16 +15,16 @@ from turnstile_cli.verify.stored import StoredAgent, why
 
 def check_conversation(agent: StoredAgent) -> Iterator[Found]:
     """Check that Bedrock would accept the conversation that LoadTurn would send."""
-    record = agent.steps[-1]["record"]
+    record = agent.record.steps[-1].record
     try:
-        conversation = fold(agent.steps, agent.ledger, agent.inbox)
+        conversation = fold(agent.record.steps, agent.record.effects, agent.record.inputs)
         last = conversation.last
         if last and (last.calls or last.children):
             return  # the results come first; until then, LoadTurn sends nothing
         waiting = [
-            each.detail["text"]
+            each.fields["text"]
             for name, each in agent.inputs.items()
-            if name not in conversation.folded and each.type == "AgentInputReceived"
+            if name not in conversation.folded and each.is_text
         ]
         if last and not waiting:
             waiting = ["…"]  # LoadTurn sends nothing before the user's next input

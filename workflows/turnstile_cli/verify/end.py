@@ -1,9 +1,9 @@
 """The check of an agent's end, against its journal: no agent leaves COMPLETED, FAILED or CANCELLED."""
 
 import itertools
-import json
 from collections.abc import Iterator
 
+from turnstile_agents.items import ModelStep
 from turnstile_agents.record import FINISHED, Status
 from turnstile_cli.verify.kinds import Found, Kind
 from turnstile_cli.verify.stored import StoredAgent
@@ -34,7 +34,7 @@ def _last(agent: StoredAgent) -> Iterator[Found]:
             continue
         end = f"step {entry.step} ({recovery.action}) left the agent {recovery.status}"
         if after:
-            yield Kind.END_LEFT, agent.steps[after.step - 1]["record"], f"It follows an end: {end}"
+            yield Kind.END_LEFT, agent.record.steps[after.step - 1].record, f"It follows an end: {end}"
         elif agent.state.status is not recovery.status:
             yield Kind.END_LEFT, "STATE", f"The agent is {agent.state.status}, but {end}"
 
@@ -42,11 +42,12 @@ def _last(agent: StoredAgent) -> Iterator[Found]:
 def _woken(agent: StoredAgent) -> Iterator[Found]:
     """Check that only an input moves the agent after a recovery has asked the user."""
     waking = {record for record, each in agent.inputs.items() if each.type in _WAKING}
-    for item, entry, after in itertools.zip_longest(agent.steps, agent.entries, agent.steps[1:]):
-        waking -= set(json.loads(item.get("inputs", "[]")))
+    steps = agent.record.steps
+    for step, entry, after in itertools.zip_longest(steps, agent.entries, steps[1:]):
+        waking -= set(step.inputs) if isinstance(step, ModelStep) else set()
         asks = entry.recovery is not None and entry.recovery.status is Status.WAITING_FOR_INPUT
         moved = after is not None or agent.state.status is not Status.WAITING_FOR_INPUT
         if asks and moved and not waking:
-            where = after["record"] if after else "STATE"
+            where = after.record if after else "STATE"
             what = f"Step {entry.step} left the agent {Status.WAITING_FOR_INPUT}, and it went on without any input"
             yield Kind.STATUS_WRONG, where, what

@@ -8,7 +8,7 @@ from typing import Any
 from turnstile_agents.border import read_json
 from turnstile_agents.record import FREE, Call, EffectStatus, Outcome, Status, undo_attempts, undoes
 from turnstile_cli.verify.kinds import Found, Kind
-from turnstile_cli.verify.stored import StoredAgent
+from turnstile_cli.verify.stored import HAPPENED, StoredAgent
 
 _LAST_UNDO: Mapping[EffectStatus, set[EffectStatus | None]] = {
     EffectStatus.COMMITTED: {None, EffectStatus.FAILED},
@@ -35,8 +35,8 @@ def _settled(agent: StoredAgent, over: Mapping[str, str]) -> Iterator[Found]:
         begun = effect.status is EffectStatus.RESERVED
         unknown = effect.status is EffectStatus.UNCERTAIN and state.status is Status.COMPLETED
         if (begun and idle) or unknown:
-            who = "no execution works on the agent" if begun else "the agent is COMPLETED"
-            yield Kind.EFFECT_UNSETTLED, record, f"{effect.tool} is {effect.status}, but {who}"
+            why = "no execution works on the agent" if begun else "the agent is COMPLETED"
+            yield Kind.EFFECT_UNSETTLED, record, f"{effect.tool} is {effect.status}, but {why}"
 
 
 def _decided(agent: StoredAgent) -> Iterator[Found]:
@@ -50,15 +50,15 @@ def _decided(agent: StoredAgent) -> Iterator[Found]:
         call = known.get(record)
         if call is None:
             yield Kind.EFFECT_UNDECIDED, record, f"No decision of the journal has this call of {effect.tool}"
-        elif (call.name, call.input) != (effect.tool, effect.input):
-            what = f"{effect.tool}({json.dumps(effect.input)}) was carried out"
+        elif (call.name, call.input) != (effect.tool, effect.arguments):
+            what = f"{effect.tool}({json.dumps(effect.arguments)}) was carried out"
             yield Kind.EFFECT_UNDECIDED, record, f"{what}, but the decision has {call.name}({json.dumps(call.input)})"
 
 
 def _approved(agent: StoredAgent) -> Iterator[Found]:
     """Check that no call that needs an approval has begun without it."""
     rulings = {
-        each.detail["approvalId"]: each.detail["decision"]
+        each.fields["approvalId"]: each.fields["decision"]
         for each in agent.inputs.values()
         if each.type == "AgentDecisionGiven"
     }
@@ -96,7 +96,7 @@ def _carried_out(agent: StoredAgent) -> Iterator[Found]:
                 yield Kind.EFFECT_TWICE, key, f"{effect.tool} is {effect.status}, but {other.tool} was tried after it"
         if result is None:
             continue
-        happened = [effect for _, effect in tried if effect.happened]
+        happened = [effect for _, effect in tried if effect.status in HAPPENED]
         doubtful = [effect for _, effect in tried if effect.status is not EffectStatus.FAILED]
         if result.outcome is Outcome.COMMITTED and not happened:
             told = f"is {tried[-1][1].status} in the ledger" if tried else "is not in the ledger"

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 
 from pydantic.alias_generators import to_camel
 
-from turnstile_agents.record import FINISHED, FREE, SETTLED, Status
-from turnstile_agents.turn import Usage
+from turnstile_agents.items import AgentState, InputItem
+from turnstile_agents.record import FINISHED, FREE, SETTLED, Status, Usage
 from turnstile_cli.verify.kinds import Found, Kind
-from turnstile_cli.verify.stored import Input, StoredAgent, StoredState
+from turnstile_cli.verify.stored import StoredAgent
 
 _DUE = frozenset({Status.INITIATED, Status.PLANNING})
 """The statuses in which a turn may be announced."""
@@ -17,7 +17,7 @@ _AT_REST = _WAITING | FINISHED
 _FAILED = frozenset({Status.FAILED, Status.PLANNING_FAILED, Status.TOOL_EXECUTION_FAILED})
 
 
-def check_lease(state: StoredState, over: Mapping[str, str]) -> Iterator[Found]:
+def check_lease(state: AgentState, over: Mapping[str, str]) -> Iterator[Found]:
     """Check that an agent at work has a running execution or an announced turn."""
     if state.execution in over:
         what = f"{state.execution} holds the lease, but it has ended: {over[state.execution]}"
@@ -39,7 +39,7 @@ def check_state(agent: StoredAgent) -> Iterator[Found]:
 def _counters(agent: StoredAgent) -> Iterator[Found]:
     entries = agent.entries
     # A child's tokens and cost also count for its parent.
-    usages: list[Usage | Input] = [entry.usage for entry in entries if entry.usage]
+    usages: list[Usage | InputItem] = [entry.usage for entry in entries if entry.usage]
     usages += agent.inputs.values()
     decided = [entry.decision or entry.recovery for entry in entries]
     counted = {

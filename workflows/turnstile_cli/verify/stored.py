@@ -1,18 +1,26 @@
-"""The models into which verify reads an agent's items."""
+"""The items that verify reads, and the checks of each by itself."""
 
 import datetime as dt
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Json, ValidationError, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import ValidationError
 
 from turnstile_agents.border import read_json
-from turnstile_agents.conversation import Item
+from turnstile_agents.items import (
+    AgentState,
+    AnyItem,
+    Attributes,
+    Effect,
+    InputItem,
+    JournalItem,
+    Ledger,
+    Record,
+    item_of,
+)
 from turnstile_agents.journal import Entry, Ruling, read_entry
-from turnstile_agents.record import Call, CallResult, Decision, EffectStatus, Status
+from turnstile_agents.record import Call, CallResult, Decision, EffectStatus
 
 HAPPENED = frozenset({EffectStatus.COMMITTED, EffectStatus.COMPENSATING, EffectStatus.COMPENSATED})
 _CARRIED = {
@@ -23,108 +31,40 @@ _CARRIED = {
 }
 """The fields that are read from an input's detail, by its type."""
 
-_Object = Annotated[dict[str, Any], BeforeValidator(read_json)]
-"""JSON that a machine stored without changing it."""
+
+def read_checked(attributes: Attributes) -> AnyItem:
+    """Read an item with the JSON that it holds.
+
+    Raise ValueError if no machine could have written it, RecordTooNew if a newer version did.
+    """
+    item = item_of(attributes)
+    match item:
+        case AgentState():
+            dt.datetime.fromisoformat(item.last_updated)
+        case JournalItem():
+            read_entry(item, Record())
+        case InputItem():
+            _check_detail(item)
+        case Effect():
+            _check_call(item)
+    return item
 
 
-class _Stored(BaseModel):
-    """The attributes of an item that verify reads; the item may have more."""
-
-    model_config = ConfigDict(alias_generator=to_camel, frozen=True)
-
-
-class StoredState(_Stored):
-    """The item STATE: the agent itself."""
-
-    owner: str
-    status: Status
-    next_action: str
-    step: int
-    inbox: int
-    cancels: int
-    ends: int
-    waits_for: str
-    parent: str
-    children: Json[list[str]]
-    error: str
-    last_updated: dt.datetime
-    by: str
-    source: str
-    model_calls: int
-    tool_calls: int
-    replans: int
-    input_tokens: int
-    output_tokens: int
-    cost_micro_usd: int
-
-    @property
-    def execution(self) -> str:
-        """The ARN of the execution that works on the agent."""
-        return self.owner.partition("#")[0]
+def _check_detail(item: InputItem) -> None:
+    detail = item.fields
+    # The detail may have more fields: the machines keep every field that a sender put into its event.
+    missing = [name for name in _CARRIED[item.type] if not isinstance(detail.get(name), str)]
+    if missing:
+        raise ValueError(f"its detail has no {', '.join(missing)}")
+    if item.type == "AgentDecisionGiven":
+        Ruling(decision=detail["decision"], note=detail.get("note", ""))
 
 
-class Input(_Stored):
-    """An item INPUT#: an event in the agent's inbox."""
-
-    type: Literal["AgentInputReceived", "AgentDecisionGiven", "AgentCancelRequested", "AgentStateUpdated"]
-    detail: _Object
-    time: str
-    received_at: str
-    source: str
-    input_tokens: int
-    output_tokens: int
-    cost_micro_usd: int
-
-    @model_validator(mode="after")
-    def _has_its_detail(self) -> Self:
-        # The detail may have more fields: the machines keep every field that a sender put into its event.
-        missing = [name for name in _CARRIED[self.type] if not isinstance(self.detail.get(name), str)]
-        if missing:
-            raise ValueError(f"its detail has no {', '.join(missing)}")
-        if self.type == "AgentDecisionGiven":
-            Ruling(decision=self.detail["decision"], note=self.detail.get("note", ""))
-        return self
-
-
-class StoredEffect(_Stored):
-    """An item EFFECT#: a call in the ledger."""
-
-    status: EffectStatus
-    tool: str
-    input: _Object
-    result: str
-    error: str
-
-    @property
-    def happened(self) -> bool:
-        """Whether the call took effect, even if the effect was undone."""
-        return self.status in HAPPENED
-
-    @model_validator(mode="after")
-    def _has_a_result(self) -> Self:
-        if self.happened and read_json(self.result) == self.result:
-            raise ValueError("its result is no JSON")
-        return self
-
-
-Read = StoredState | Input | StoredEffect | Entry | Item
-"""An item after reading; the item OPERATOR stays as it is."""
-
-
-def read_item(item: Item) -> Read:
-    """Read an item into its model. Raise KeyError, TypeError or ValueError if no machine could have written it."""
-    match item["record"].partition("#")[0]:
-        case "STATE":
-            return StoredState.model_validate(item)
-        case "STEP":
-            return read_entry(item)
-        case "EFFECT":
-            return StoredEffect.model_validate(item)
-        case "INPUT":
-            return Input.model_validate(item)
-        case "OPERATOR":
-            return item
-    raise ValueError("no machine writes a record of this name")
+def _check_call(effect: Effect) -> None:
+    if not isinstance(read_json(effect.input), dict):
+        raise ValueError("its input is no JSON object")
+    if effect.status in HAPPENED and read_json(effect.result) == effect.result:
+        raise ValueError("its result is no JSON")
 
 
 def why(error: Exception) -> str:
@@ -136,16 +76,15 @@ def why(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class StoredAgent:
-    """An agent's items, raw and as models. `steps` and `entries` are the journal, in order."""
+    """An agent's record, all of whose items can be read. `entries` is its journal, in order."""
 
-    state: StoredState
-    steps: list[Item]
+    state: AgentState
+    record: Record
     entries: list[Entry]
-    inbox: list[Item]
-    inputs: dict[str, Input]
-    effects: dict[str, StoredEffect]
-    ledger: list[Item]
+    inputs: dict[str, InputItem]
+    effects: Ledger
     folded: list[str]
+    """The `record` of each input that the journal took in, in order."""
 
     @property
     def closing(self) -> Decision | None:

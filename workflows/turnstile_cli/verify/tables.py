@@ -4,8 +4,8 @@ import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable
 
-from turnstile_agents.border import plain
-from turnstile_agents.conversation import Item
+from turnstile_agents.errors import RecordTooNew
+from turnstile_agents.items import Attributes, Effect, item_of
 from turnstile_agents.record import FREE
 from turnstile_cli.stack.client import Stack
 from turnstile_cli.stack.sample import load_sample
@@ -16,8 +16,8 @@ from turnstile_cli.verify.kinds import Finding, VerifyReport
 
 def look(stack: Stack, agent_id: str | None) -> VerifyReport:
     """Read the tables once and run all checks. Raise UnknownAgent if there is no such agent."""
-    items = stack.read_agent(agent_id) if agent_id else _scan(stack, stack.outputs.table_name)
-    by_agent: defaultdict[str, list[Item]] = defaultdict(list)
+    items = _items(stack, agent_id)
+    by_agent: defaultdict[str, list[Attributes]] = defaultdict(list)
     for item in items:
         if "#" not in item["agentId"]:  # leave out definitions and agent_watch's counters
             by_agent[item["agentId"]].append(item)
@@ -26,20 +26,20 @@ def look(stack: Stack, agent_id: str | None) -> VerifyReport:
     found = [finding for record in records for finding in findings(record, over)]
     known = {(item["agentId"], item["record"]): item for item in items}
 
-    def read(other_id: str, record: str) -> Item | None:
-        return known.get((other_id, record)) if agent_id is None else stack.item(other_id, record)
+    def read(other_id: str, record: str) -> Attributes | None:
+        return known.get((other_id, record)) if agent_id is None else stack.table.item_attributes(other_id, record)
 
     now = dt.datetime.now(dt.UTC)
     for record in records:
         found += family_findings(record, read, now)
-    effects = [item for item in items if item["record"].startswith("EFFECT#")]
+    effects = [effect for item in items if (effect := _effect(item))]
     found += [Finding(**each._asdict()) for each in load_sample().inconsistencies(stack, effects, agent_id)]
     return VerifyReport(agents=len(records), findings=found)
 
 
-def _over(stack: Stack, items: Iterable[Item]) -> dict[str, str]:
+def _over(stack: Stack, items: Iterable[Attributes]) -> dict[str, str]:
     """Return the executions that hold a lease but have ended, by ARN, with their status."""
-    owners = {item["owner"].partition("#")[0] for item in items if item["record"] == "STATE"} - {FREE}
+    owners = {item.get("owner", FREE).partition("#")[0] for item in items if item["record"] == "STATE"} - {FREE}
     known = {arn: stack.execution(arn) for arn in sorted(owners)}
     return {
         arn: execution.status if execution else "Step Functions no longer keeps it"
@@ -48,6 +48,20 @@ def _over(stack: Stack, items: Iterable[Item]) -> dict[str, str]:
     }
 
 
-def _scan(stack: Stack, table: str) -> list[Item]:
-    pages = stack.dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
-    return [plain(item) for page in pages for item in page["Items"]]
+def _items(stack: Stack, agent_id: str | None) -> list[Attributes]:
+    """Read the items of an agent, or of all, as text: a broken one must be readable."""
+    if agent_id is None:
+        return list(stack.table.all_attributes())
+    items = stack.table.attributes(agent_id)
+    if not items:
+        raise stack.unknown(agent_id)
+    return items
+
+
+def _effect(attributes: Attributes) -> Effect | None:
+    """Return an entry of a ledger; None for any other item, and for a broken one, which is reported already."""
+    try:
+        item = item_of(attributes)
+    except (ValueError, RecordTooNew):
+        return None
+    return item if isinstance(item, Effect) else None

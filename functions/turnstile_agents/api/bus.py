@@ -1,6 +1,5 @@
-"""Reads single items of the record, and puts events on the bus."""
+"""Puts events on the bus, and makes the clients for that."""
 
-import os
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -8,8 +7,7 @@ import boto3
 from botocore.config import Config
 
 from turnstile_agents.api.problems import HttpRefusal
-from turnstile_agents.border import plain
-from turnstile_agents.dynamodb import reading_client
+from turnstile_agents.environment import ApiEnvironment
 from turnstile_agents.events import API_SOURCE
 from turnstile_agents.record import Model
 
@@ -21,28 +19,10 @@ if TYPE_CHECKING:
 _CONFIG = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 3})
 
 
-def read(agent_id: str, name: str) -> dict[str, str] | None:
-    """Read one item consistently; None if it does not exist."""
-    answer = reading_client().get_item(
-        TableName=os.environ["TABLE_NAME"], Key={"agentId": {"S": agent_id}, "record": {"S": name}}, ConsistentRead=True
-    )
-    return plain(answer["Item"]) if "Item" in answer else None
-
-
-def read_kind(agent_id: str, kind: str) -> list[dict[str, str]]:
-    """Read an agent's items of a kind: `EFFECT#` is its ledger, `INPUT#` its inbox."""
-    pages = (
-        reading_client()
-        .get_paginator("query")
-        .paginate(
-            TableName=os.environ["TABLE_NAME"],
-            KeyConditionExpression="agentId = :agentId AND begins_with(#record, :kind)",
-            ExpressionAttributeNames={"#record": "record"},
-            ExpressionAttributeValues={":agentId": {"S": agent_id}, ":kind": {"S": kind}},
-            ConsistentRead=True,
-        )
-    )
-    return [plain(item) for page in pages for item in page["Items"]]
+@cache
+def environment() -> ApiEnvironment:
+    """Read the function's environment, once."""
+    return ApiEnvironment.read()
 
 
 def put(event: Model) -> None:
@@ -53,7 +33,7 @@ def put(event: Model) -> None:
             {
                 "Source": API_SOURCE,
                 "DetailType": name,
-                "EventBusName": os.environ["BUS_NAME"],
+                "EventBusName": environment().bus_name,
                 # Leave out fields that were not given: the machine checks which fields are present.
                 "Detail": event.model_dump_json(by_alias=True, exclude_none=True),
             }
