@@ -38,6 +38,8 @@ RECOVERIES = {
         "CallAgain",
         "RouteNothingHappened",
     ): "a call that the tool refuses has settled that nothing happened",
+    ("agent_recovery", "ClaimEffect", "Unsettled"): "the ledger has changed, and LoadRecovery reads it again",
+    ("agent_recovery", "LeaveUncertain", "Unsettled"): "the ledger has not changed, and LoadRecovery reads it again",
     ("agent_recovery", "RouteLookUp", "LookUp"): "the call by its key has ended, and a look-up tells what happened",
     ("agent_recovery", "AskOperator", "LoadRecovery"): "the lease is lost, and LoadRecovery says so",
     ("agent_recovery", "AskOperator", "CountReminder"): "no answer came in time: ask again, or leave it FAILED",
@@ -155,7 +157,7 @@ def _tells_a_failure(end: State) -> bool:
     return (
         end.type == "Fail"
         or says.get("outcome") in ("REJECTED", "UNAVAILABLE", "UNCERTAIN")
-        or any(says.get(name) is False for name in ("cancelled", "lookedAfter", "published", "settled", "undone"))
+        or any(says.get(name) is False for name in ("cancelled", "lookedAfter", "published", "undone"))
     )
 
 

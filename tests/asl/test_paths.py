@@ -240,7 +240,7 @@ WHAT_IS_CARRIED = (
         paths_are_proven, "agent_turn", "CallTools/CallReadTool", lambda s: s.update(TimeoutSecondsPath="$.timeout")
     ),
     Broken(paths_are_proven, "agent_turn", "CallTools/CallRejected", _read("message.$", "$.call.message")),
-    Broken(paths_are_proven, "agent_turn", "AgentStopped", _read("error.$", "$.error.Cause.trace")),
+    Broken(paths_are_proven, "agent_turn", "PlanningFailed", _read("error.$", "$.error.Cause.trace")),
     Broken(
         paths_are_proven,
         "agent_turn",
