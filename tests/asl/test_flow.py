@@ -44,7 +44,11 @@ RECOVERIES = {
     ("agent_recovery", "AskOperator", "LoadRecovery"): "the lease is lost, and LoadRecovery says so",
     ("agent_recovery", "AskOperator", "CountReminder"): "no answer came in time: ask again, or leave it FAILED",
     ("agent_recovery", "AskOperator", "AnswerUnreadable"): "an answer that is too long is asked for again",
-    ("agent_recovery", "ReadAnswer", "AnswerUnreadable"): "an answer that cannot be read is asked for again",
+    (
+        "agent_recovery",
+        "LoadRecoveryWithAnswer",
+        "AnswerUnreadable",
+    ): "an answer that cannot be read is asked for again",
     ("agent_recovery", "MarkWaiting", "LoadRecovery"): "a cancellation came meanwhile; or LoadRecovery says LeaseLost",
     ("agent_recovery", "RecordRecovery", "LoadRecovery"): "an input came meanwhile; or LoadRecovery says LeaseLost",
     ("agent_watch", "AskOwner", "OwnerForgotten"): "an execution that Step Functions has forgotten does not run",

@@ -177,7 +177,7 @@ def _insert(name: str, state: dict[str, Any]) -> Any:
         "agent_notify",
         "NotifyApprover",
         lambda s: s["Parameters"].pop("Message.$"),
-        named="FindWords",
+        named="PrepareMessage",
     ),
     Broken(
         results_of_passes_are_read,
