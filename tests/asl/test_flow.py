@@ -38,11 +38,17 @@ RECOVERIES = {
         "CallAgain",
         "RouteNothingHappened",
     ): "a call that the tool refuses has settled that nothing happened",
+    ("agent_recovery", "ClaimEffect", "Unsettled"): "the ledger has changed, and LoadRecovery reads it again",
+    ("agent_recovery", "LeaveUncertain", "Unsettled"): "the ledger has not changed, and LoadRecovery reads it again",
     ("agent_recovery", "RouteLookUp", "LookUp"): "the call by its key has ended, and a look-up tells what happened",
     ("agent_recovery", "AskOperator", "LoadRecovery"): "the lease is lost, and LoadRecovery says so",
     ("agent_recovery", "AskOperator", "CountReminder"): "no answer came in time: ask again, or leave it FAILED",
     ("agent_recovery", "AskOperator", "AnswerUnreadable"): "an answer that is too long is asked for again",
-    ("agent_recovery", "ReadAnswer", "AnswerUnreadable"): "an answer that cannot be read is asked for again",
+    (
+        "agent_recovery",
+        "LoadRecoveryWithAnswer",
+        "AnswerUnreadable",
+    ): "an answer that cannot be read is asked for again",
     ("agent_recovery", "MarkWaiting", "LoadRecovery"): "a cancellation came meanwhile; or LoadRecovery says LeaseLost",
     ("agent_recovery", "RecordRecovery", "LoadRecovery"): "an input came meanwhile; or LoadRecovery says LeaseLost",
     ("agent_watch", "AskOwner", "OwnerForgotten"): "an execution that Step Functions has forgotten does not run",
@@ -155,7 +161,7 @@ def _tells_a_failure(end: State) -> bool:
     return (
         end.type == "Fail"
         or says.get("outcome") in ("REJECTED", "UNAVAILABLE", "UNCERTAIN")
-        or any(says.get(name) is False for name in ("cancelled", "lookedAfter", "published", "settled", "undone"))
+        or any(says.get(name) is False for name in ("cancelled", "lookedAfter", "published", "undone"))
     )
 
 

@@ -131,6 +131,13 @@ def intrinsic_functions_exist(machine: Machine) -> Iterator[str]:
             yield problem(machine, state, f"there is no intrinsic function {name}")
 
 
+def states_are_named_after_their_function(machine: Machine) -> Iterator[str]:
+    for task in machine.tasks():
+        function = re.fullmatch(r"\$\{(\w+)Arn\}", str(task.fields.get("Parameters", {}).get("FunctionName")))
+        if function and not task.name.startswith(function[1]):
+            yield problem(machine, task, f"begin its name with {function[1]}, the function that it runs")
+
+
 def literals_are_the_contracts(machine: Machine) -> Iterator[str]:
     for state in machine.states():
         found = _comparisons(state.fields.get("Choices", []))
@@ -208,6 +215,7 @@ def _errors(state: State) -> set[str]:
     failures_have_a_name_and_a_cause,
     intrinsic_functions_exist,
     literals_are_the_contracts,
+    states_are_named_after_their_function,
 )
 def test_rule(rule: Rule, machine: Machine) -> None:
     assert_holds(rule, machine)
@@ -286,6 +294,12 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
         "KeepClaim",
         _set("owner.$", "States.Format('{}', States.Upper($.claim))", "Parameters"),
     ),
+    Broken(
+        states_are_named_after_their_function,
+        "agent_turn",
+        "ReadReply",
+        _set("FunctionName", "${LoadTurnArn}", "Parameters"),
+    ),
     Broken(literals_are_the_contracts, "agent_turn", "GivenUp", _set("status", "GIVEN_UP", "Parameters", "failure")),
     Broken(literals_are_the_contracts, "agent_turn", "HandOver", _set("nextAction", "PLAN", "Result")),
     Broken(literals_are_the_contracts, "agent_turn", "RouteEntry", _set("StringEquals", "ASK", "Choices", 1)),
@@ -308,7 +322,7 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
         literals_are_the_contracts, "agent_turn", "RouteEntry", _set("StringMatches", "ASK*ALL", "Choices", 0, "And", 0)
     ),
     Broken(literals_are_the_contracts, "agent_input", "RouteKind", _set("StringEquals", "AgentDecided", "Choices", 0)),
-    Broken(literals_are_the_contracts, "agent_input", "KeepWords", _set("type", "Words", "Parameters", "input")),
+    Broken(literals_are_the_contracts, "agent_input", "KeepText", _set("type", "Words", "Parameters", "input")),
     Broken(
         literals_are_the_contracts,
         "agent_input",

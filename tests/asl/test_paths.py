@@ -175,9 +175,9 @@ THE_EVENT = (
         paths_are_proven, "agent_start", "RouteEntry", lambda s: s.update(Default="ReadChildren"), named="ReadChildren"
     ),
     Broken(paths_are_proven, "agent_start", "FillChild", _read("a.$", "$.child.name")),
-    Broken(paths_are_proven, "agent_input", "CheckWords", lambda s: s.update(Default="KeepWords"), named="KeepWords"),
+    Broken(paths_are_proven, "agent_input", "CheckText", lambda s: s.update(Default="KeepText"), named="KeepText"),
     Broken(paths_are_proven, "agent_input", "CheckDecision", lambda s: s["Choices"][0]["And"].pop(3)),
-    Broken(paths_are_proven, "agent_input", "CheckNews", lambda s: s["Choices"][0]["And"].pop(0)),
+    Broken(paths_are_proven, "agent_input", "CheckChildEnd", lambda s: s["Choices"][0]["And"].pop(0)),
     Broken(paths_are_proven, "agent_notify", "NotifySubscribers", _read("Subject.$", "$.detail.goal")),
 )
 THE_TABLE = (
@@ -240,7 +240,7 @@ WHAT_IS_CARRIED = (
         paths_are_proven, "agent_turn", "CallTools/CallReadTool", lambda s: s.update(TimeoutSecondsPath="$.timeout")
     ),
     Broken(paths_are_proven, "agent_turn", "CallTools/CallRejected", _read("message.$", "$.call.message")),
-    Broken(paths_are_proven, "agent_turn", "AgentStopped", _read("error.$", "$.error.Cause.trace")),
+    Broken(paths_are_proven, "agent_turn", "PlanningFailed", _read("error.$", "$.error.Cause.trace")),
     Broken(
         paths_are_proven,
         "agent_turn",

@@ -117,7 +117,7 @@ def _failures() -> set[str]:
         failure = state.fields.get("Parameters", {}).get("failure", {})
         found |= {failure["error"]} if "error" in failure else set()
         for catcher in state.fields.get("Catch", []):
-            if catcher["Next"] in ("AgentStopped", "ToolsFailed"):
+            if catcher["Next"] in ("PlanningFailed", "ToolsFailed"):
                 found |= OURS & set(catcher["ErrorEquals"])
     return found
 

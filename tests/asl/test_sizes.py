@@ -13,7 +13,7 @@ FROM_OUTSIDE = {"Converse", "Invoke"}
 BOUNDED = {
     ("agent_input", "AnswerQuestion"): "the same detail was stored just before, and it fitted that payload",
     ("agent_turn", "CommitNote"): "a note is short",
-    ("agent_watch", "FindStale"): "LoadWatch returns a bounded number of agents, each with a bounded message",
+    ("agent_watch", "LoadWatch"): "LoadWatch returns a bounded number of agents, each with a bounded message",
 }
 """Tasks that need no Catch for it, each with its reason."""
 

@@ -357,7 +357,7 @@ def test_the_end_of_a_child_told_twice_counts_once(world: World) -> None:
 
 def test_a_report_of_an_end_that_has_not_come_is_refused(world: World) -> None:
     parent = standing(world, Status.WAITING_FOR_AGENT, waitsFor="4")
-    running, another = child_of(world, parent, Status.PLANNING), child_of(world, "somebody-else")
+    running, another = child_of(world, parent, Status.PLANNING), child_of(world, "another")
     for child in (running, another):
         execution = world.run("agent_input", news(child, parent), kind="AgentStateUpdated")
         assert execution["error"] == "InputInvalid"

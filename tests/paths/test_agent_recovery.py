@@ -589,7 +589,7 @@ def set_effect(world: World, name: str, **fields: str) -> None:
 
 def test_an_answer_that_is_lost_on_its_way_is_asked_for_again(world: World) -> None:
     name = uncertain(world, "after")
-    world.faults.put(Fault(agent_id=name, state="ReadAnswer", error="AccessDenied"))
+    world.faults.put(Fault(agent_id=name, state="LoadRecoveryWithAnswer", error="AccessDenied"))
     question = refused_by_fault(world, name)
     assert question.startswith("The answer could not be read (AccessDenied). Please answer again. Agent ")
     decide(world, name, "RETRY", effects=[happened(KEY)])
@@ -712,7 +712,7 @@ def test_an_operator_without_an_answer_is_reminded_and_then_the_agent_fails(tmp_
             visited = [visit.state for visit in world.history(state["lastUpdatedBy"])]
     assert "needs a decision" in first
     assert visited.count("NotifyOperator") == 2
-    assert visited[-2:] == ["NobodyAnswered", "RecordRecovery"]
+    assert visited[-2:] == ["OperatorTimedOut", "RecordRecovery"]
 
 
 # ---- Never another execution's lease

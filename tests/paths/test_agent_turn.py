@@ -199,7 +199,7 @@ def test_a_turn_that_was_taken_over_writes_nothing_more(world: World, state: str
         world.start(scenario("straight_booking"), name)
         until_held()
         turn = turn_of(world, name)
-        set_state(world, name, owner="somebody-else")
+        set_state(world, name, owner="another")
         before = world.items(name)
     execution = world.ended(turn)
     assert (execution["status"], execution["error"]) == ("FAILED", "LeaseLost")
@@ -213,7 +213,7 @@ def test_the_truth_of_a_call_may_come_late(world: World) -> None:
         world.start(scenario("straight_booking"), name)
         until_held()
         turn = turn_of(world, name)
-        set_state(world, name, owner="somebody-else")
+        set_state(world, name, owner="another")
         key = {"agentId": {"S": name}, "record": {"S": "EFFECT#000002#0"}}
         world.stack.dynamodb.update_item(
             TableName=world.stack.outputs.table_name,

@@ -236,7 +236,7 @@ def test_where_nothing_stands_still_nothing_is_done(world: World) -> None:
     agent_id = waiting(world)
     set_state(world, agent_id)
     before = world.items(agent_id)
-    assert watch(world) == ("SUCCEEDED", ["FindStale", "RouteFound", "NothingStale"])
+    assert watch(world) == ("SUCCEEDED", ["LoadWatch", "RouteFound", "NothingStale"])
     assert world.items(agent_id) == before
 
 
@@ -336,5 +336,5 @@ def test_a_parent_whose_children_work_is_left_alone(world: World) -> None:
     for child in children:
         change(world, child, parent=parent)
     before = world.items(parent)
-    assert watch(world) == ("SUCCEEDED", ["FindStale", "RouteFound", "NothingStale"])
+    assert watch(world) == ("SUCCEEDED", ["LoadWatch", "RouteFound", "NothingStale"])
     assert world.items(parent) == before

@@ -329,7 +329,7 @@ def test_a_question_is_answered(world: World, door: Door) -> None:
 @pytest.mark.parametrize("status", [Status.TOOL_EXECUTION_PENDING, Status.WAITING_FOR_AGENT])
 def test_a_busy_agent_keeps_its_input(world: World, door: Door, status: Status) -> None:
     agent_id = new()
-    put_state(world, agent_id, status, owner="somebody")
+    put_state(world, agent_id, status, owner="another")
     assert door.send("POST", f"/agents/{agent_id}/input", {"text": "By the way"}).status == 202
     world.wait(agent_id, lambda state: state["inbox"] == "1")
     assert [json.loads(item["detail"])["text"] for item in world.items(agent_id, "INPUT")] == ["By the way"]

@@ -125,7 +125,7 @@ class Program:
                 output = stepfunctions._apply_result_path(fields, data(given), result)
                 return self._next(execution, path, text(output))
             case "Succeed":
-                return Ended(given)
+                return Ended(text(stepfunctions._apply_output_path(fields, data(given))))
             case "Fail":
                 return Failed(*(self._told(fields, name, given, context) for name in ("Error", "Cause")))
             case "Map":

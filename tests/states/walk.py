@@ -147,7 +147,7 @@ class Walk:
 def named(handler: dict[str, Any]) -> str:
     """Return an error that a retrier or a catcher names; for States.ALL, an error that neither names."""
     name = str(handler["ErrorEquals"][0])
-    return "NobodyNamesThis" if name == "States.ALL" else name
+    return "UnnamedError" if name == "States.ALL" else name
 
 
 def attempts(state: State, error: str) -> int:

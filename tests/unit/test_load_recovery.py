@@ -96,8 +96,8 @@ def test_a_record_with_nothing_open() -> None:
 
 
 def test_a_lease_of_another_is_not_recovered() -> None:
-    with pytest.raises(LeaseLost, match="somebody does"):
-        load(owner="somebody")
+    with pytest.raises(LeaseLost, match="another does"):
+        load(owner="another")
 
 
 def test_an_agent_that_is_not_there() -> None:

@@ -165,8 +165,8 @@ def test_an_unsettled_outcome_stops_the_turn() -> None:
 
 
 def test_a_lease_of_another_is_not_worked_on() -> None:
-    with pytest.raises(LeaseLost, match="somebody does"):
-        load(state(owner="somebody"), user())
+    with pytest.raises(LeaseLost, match="another does"):
+        load(state(owner="another"), user())
 
 
 def test_a_goal_that_would_grow_every_checkpoint_is_refused() -> None:

@@ -362,7 +362,7 @@ BROKEN: list[tuple[Callable[[], Record], Changes, str, str]] = [
     (finished, {"STATE": {"status": "ASLEEP"}}, "RECORD_UNREADABLE", "STATE"),
     (finished, {"STATE": {"step": "six"}}, "RECORD_UNREADABLE", "STATE"),
     (finished, {"STEP#000002": {"decision": "{}"}}, "RECORD_UNREADABLE", "STEP#000002"),
-    (finished, {"STEP#000003": {"who": "NOBODY"}}, "RECORD_UNREADABLE", "STEP#000003"),
+    (finished, {"STEP#000003": {"who": "STRANGER"}}, "RECORD_UNREADABLE", "STEP#000003"),
     (finished, {BOOKED: {"status": "ASLEEP"}}, "RECORD_UNREADABLE", BOOKED),
     (finished, {BOOKED: {"result": ""}}, "RECORD_UNREADABLE", BOOKED),
     (finished, {"NOTE#1": {"record": "NOTE#1"}}, "RECORD_UNREADABLE", "NOTE#1"),

@@ -345,9 +345,11 @@ WAYS: dict[str, Way] = {
     ),
     "agent_recovery.MarkWaiting": Way(HAPPENED.play, HAPPENED.leads, operator="RETRY", name="happened_then_retried"),
     "agent_recovery.AskOperator": Way(DENIED.play, DENIED.leads, operator="RETRY", name="denied_then_retried"),
-    "agent_recovery.ReadAnswer": Way(UNSETTLED.play, UNSETTLED.leads, operator="RETRY", name="unsettled_then_retried"),
+    "agent_recovery.LoadRecoveryWithAnswer": Way(
+        UNSETTLED.play, UNSETTLED.leads, operator="RETRY", name="unsettled_then_retried"
+    ),
     "agent_recovery.RecordRecovery": OUTAGE,
-    "agent_watch.FindStale": NOT_BEGUN,
+    "agent_watch.LoadWatch": NOT_BEGUN,
     "agent_watch.AskOwner": UNHEARD,
     "agent_watch.SendToRecovery": UNHEARD,
     "agent_watch.AnnounceTurn": NOT_BEGUN,

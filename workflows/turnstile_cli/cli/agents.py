@@ -122,7 +122,7 @@ def approve(
         raise StackError(f"Agent {agent} is {view.status} and waits for no approval; nothing was changed")
     number, screen = waits_for.approval_id, Screen()
     if approval is None:
-        if as_json or not _has_a_terminal():
+        if as_json or not _is_interactive():
             raise StackError(
                 f"Without a terminal, or with --json, name the approval: `turnstile approve {agent} {number}` decides "
                 f"about {', '.join(map(_tools, waits_for.calls))}, `turnstile show {agent}` shows the calls"
@@ -241,5 +241,5 @@ def _tools(call: AskedCall) -> str:
     return " or ".join(each.tool_name for each in (call, *call.alternatives))
 
 
-def _has_a_terminal() -> bool:
+def _is_interactive() -> bool:
     return sys.stdin.isatty()
