@@ -7,7 +7,8 @@ from typing import Any
 from tests.kept.files import AGENTS, Kept, RawItem, is_state
 from tests.kept.stage import partition
 from tests.world import World
-from turnstile_agents.operator import OPERATOR, EffectAnswer, OperatorDecision
+from turnstile_agents.items import OPERATOR
+from turnstile_agents.operator import EffectAnswer, OperatorDecision
 from turnstile_agents.record import Status, Verdict
 from turnstile_cli.engines.faults import Delivery, met_at
 from turnstile_cli.stack.operator import decide, resume

@@ -190,7 +190,7 @@ def asked(stage: Stage) -> None:
     """Start the agent, and wait until its operator is asked."""
     stage.start()
     stage.stands(Status.WAITING_FOR_OPERATOR)
-    stage.world.wait(stage.id, lambda _: stage.world.stack.item(stage.id, "OPERATOR") is not None)
+    stage.world.wait(stage.id, lambda _: stage.world.item(stage.id, "OPERATOR") is not None)
 
 
 def asked_about_an_error(stage: Stage) -> None:

@@ -14,7 +14,7 @@ from tests.kept.revive import act, asked_anew, put, put_items
 from tests.kept.stage import partition
 from tests.paths.test_api import Door
 from tests.world import World
-from turnstile_agents.conversation import Item
+from turnstile_agents.items import SCHEMA_VERSION, Attributes
 from turnstile_agents.record import FINISHED, Status
 from turnstile_cli.engines.faults import FOLDER, Faults
 from turnstile_cli.local.stack import local_stack
@@ -66,7 +66,7 @@ def test_a_kept_agent_ends_as_it_would_have(world: World, name: str) -> None:
 def stops(world: World, old: Kept, agent_id: str) -> str:
     """Wait until an agent has ended, or needs an operator; return its status."""
 
-    def there(state: Item) -> bool:
+    def there(state: Attributes) -> bool:
         needs_operator = state["status"] == Status.WAITING_FOR_OPERATOR and asked_anew(world, old, agent_id)
         return state["status"] in FINISHED or needs_operator
 
@@ -119,7 +119,9 @@ def kind(item: RawItem) -> str:
 
 
 def test_every_version_has_finished_and_unfinished_agents() -> None:
-    for folder in HERE.glob("[0-9]*"):
+    folders = list(HERE.glob("[0-9]*"))
+    assert {int(folder.name) for folder in folders} >= set(range(1, SCHEMA_VERSION))
+    for folder in folders:
         ends = {kept(name).ends for name, file in FILES.items() if file.parent == folder and not kept(name).then}
         assert ends == FINISHED
         assert any(kept(name).then for name, file in FILES.items() if file.parent == folder)
