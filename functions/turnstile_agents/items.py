@@ -39,7 +39,7 @@ InputType = Literal["AgentInputReceived", "AgentDecisionGiven", "AgentCancelRequ
 class Item(BaseModel):
     """An item of an agent's record. It may hold attributes that its model does not have."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, defer_build=True)
     agent_id: str
     record: str
 

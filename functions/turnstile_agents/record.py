@@ -140,7 +140,9 @@ def child_id(agent_id: str, step: int, index: int) -> str:
 class Model(BaseModel):
     """Base of all data that crosses a border: camelCase outside, snake_case inside, no unknown fields."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, defer_build=True
+    )
 
     def dump(self) -> dict[str, Any]:
         """Return the JSON object that the machine carries: every field present, camelCase."""
