@@ -9,13 +9,10 @@ LONGEST = 24
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:  # noqa: ARG001
-    """Return the first words of a long text as its part of a test's id; None leaves it to pytest."""
-    if not isinstance(val, str) or len(val) <= LONGEST:
+    """Return the beginning of a long text or number as its part of a test's id; None leaves it to pytest."""
+    text = str(val) if isinstance(val, str | int) else ""
+    if len(text) <= LONGEST:
         return None
-    words = re.sub(r"[^\w.:/#-]+", " ", val).split()
-    text = ""
-    for word in words:
-        if text and len(text) + 1 + len(word) > LONGEST:
-            break
-        text = f"{text} {word}".strip()
-    return ascii(text[:LONGEST])[1:-1]
+    words = " ".join(re.sub(r"[^\w.:/#-]+", " ", text).split())
+    whole, _, _ = words[: LONGEST + 1].rpartition(" ")
+    return ascii(whole or words[:LONGEST])[1:-1]
