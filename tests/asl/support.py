@@ -72,6 +72,43 @@ def _known(rule: Rule, machine: str) -> frozenset[str]:
 def catches(*broken: Broken) -> pytest.MarkDecorator:
     """Parametrize a test `(broken)` with each change."""
     cases = [
-        pytest.param(entry, id=f"{entry.rule.__name__}-{entry.machine}.{entry.path or 'machine'}") for entry in broken
+        pytest.param(entry, id=f"{entry.rule.__name__}-{entry.machine}.{entry.path.rpartition('/')[2] or 'machine'}")
+        for entry in broken
     ]
     return pytest.mark.parametrize("broken", cases)
+
+
+def picked(place: Any, *way: str) -> Any:
+    """Return what is at a place in a state: each step is a key, or for a list what one item alone says.
+
+    `Next=AskModel` is the item that leads to AskModel, `record=STATE` the write to that record, and so on; `a=1 & b=2`
+    is the item that says both.
+    """
+    for step in way:
+        place = _item(place, step) if isinstance(place, list) else place[step]
+    return place
+
+
+def without(state: dict[str, Any], *way: str) -> None:
+    """Remove the item of a list that `way` leads to, as in `picked`."""
+    *before, last = way
+    items = picked(state, *before)
+    items.remove(_item(items, last))
+
+
+def _item(items: list[Any], said: str) -> Any:
+    found = [item for item in items if set(said.split(" & ")) <= set(_sayings(item))]
+    assert len(found) == 1, f"{said} is said by {len(found)} items of {items}"
+    return found[0]
+
+
+def _sayings(value: Any, name: str = "") -> Iterator[str]:
+    """Yield `name=text` for each text in a value; a text in a list, or typed as `S`, has the name of what holds it."""
+    if isinstance(value, str | bool):
+        yield f"{name}={value}"
+    elif isinstance(value, list):
+        for item in value:
+            yield from _sayings(item, name)
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from _sayings(part, name if key in ("S", "S.$") else key)

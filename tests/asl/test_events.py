@@ -96,8 +96,13 @@ def test_rule(rule: Rule, machine: Machine) -> None:
     assert_holds(rule, machine)
 
 
+def _only(items: list[Any]) -> Any:
+    [item] = items
+    return item
+
+
 def _detail(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], object]:
-    return lambda state: change(state["Parameters"]["Entries"][0]["Detail"])
+    return lambda state: change(_only(state["Parameters"]["Entries"])["Detail"])
 
 
 @catches(

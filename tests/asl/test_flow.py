@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
+from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, picked, problem
 from turnstile_cli.machines.definition import Machine, Scope, State
 
 RECOVERIES = {
@@ -212,7 +212,7 @@ def test_every_recovery_is_needed(recovery: tuple[str, str, str], monkeypatch: p
         nothing_inside_a_map_can_fail,
         "agent_recovery",
         "SettleEffects/LookUp",
-        lambda s: s["Catch"][1].update(Next="RouteUnknown"),
+        lambda s: picked(s, "Catch", "ErrorEquals=States.ALL").update(Next="RouteUnknown"),
     ),
     Broken(nothing_inside_a_map_can_fail, "agent_publish", "PublishRecords/PublishError", lambda s: s.pop("Catch")),
     Broken(holders_of_the_lease_record_failures, "agent_turn", "CallTools", lambda s: s.pop("Catch")),
@@ -220,28 +220,36 @@ def test_every_recovery_is_needed(recovery: tuple[str, str, str], monkeypatch: p
     Broken(holders_of_the_lease_record_failures, "agent_turn", "AskModel", lambda s: s["Catch"].pop()),
     Broken(failures_end_as_failures, "agent_turn", "PlanningFailed", lambda s: s.update(Next="TurnAlreadyTaken")),
     Broken(failures_end_as_failures, "agent_turn", "RecordFailure", lambda s: s.update(Next="TurnAlreadyTaken")),
-    Broken(failures_end_as_failures, "agent_turn", "AskModel", lambda s: s["Catch"][0].update(Next="CloseTurn")),
+    Broken(
+        failures_end_as_failures,
+        "agent_turn",
+        "AskModel",
+        lambda s: picked(s, "Catch", "ErrorEquals=States.DataLimitExceeded").update(Next="CloseTurn"),
+    ),
     Broken(failures_end_as_failures, "agent_turn", "GivenUp", lambda s: s.update(Next="CloseTurn")),
     Broken(
         failures_end_as_failures,
         "agent_turn",
         "CallTools/CallWriteTool",
-        lambda s: s["Catch"][0].update(Next="CommitEffect"),
+        lambda s: picked(s, "Catch", "ErrorEquals=ToolRejected").update(Next="CommitEffect"),
     ),
     Broken(
         failures_end_as_failures,
         "agent_recovery",
         "Compensate/CallUndo",
-        lambda s: s["Catch"][1].update(Next="CommitUndo"),
+        lambda s: picked(s, "Catch", "ErrorEquals=States.DataLimitExceeded").update(Next="CommitUndo"),
     ),
     Broken(
         failures_end_as_failures,
         "agent_recovery",
         "SettleEffects/LookUp",
-        lambda s: s["Catch"][1].update(Next="SettleFailed"),
+        lambda s: picked(s, "Catch", "ErrorEquals=States.ALL").update(Next="SettleFailed"),
     ),
     Broken(
-        failures_end_as_failures, "agent_recovery", "LoadRecovery", lambda s: s["Catch"][2].update(Next="NothingToDo")
+        failures_end_as_failures,
+        "agent_recovery",
+        "LoadRecovery",
+        lambda s: picked(s, "Catch", "ErrorEquals=States.ALL").update(Next="NothingToDo"),
     ),
     Broken(
         failures_end_as_failures,
@@ -251,12 +259,17 @@ def test_every_recovery_is_needed(recovery: tuple[str, str, str], monkeypatch: p
         named="CancelChild",
     ),
     Broken(failures_end_as_failures, "agent_start", "RouteExisting", lambda s: s.update(Default="FillDefaults")),
-    Broken(failures_end_as_failures, "agent_input", "WakeAgent", lambda s: s["Catch"][0].update(Next="InputKept")),
+    Broken(
+        failures_end_as_failures,
+        "agent_input",
+        "WakeAgent",
+        lambda s: picked(s, "Catch", "ErrorEquals=States.DataLimitExceeded").update(Next="InputKept"),
+    ),
     Broken(
         failures_end_as_failures,
         "agent_publish",
         "PublishRecords/PublishError",
-        lambda s: s["Catch"][0].update(Next="NothingToPublish"),
+        lambda s: picked(s, "Catch", "ErrorEquals=States.ALL").update(Next="NothingToPublish"),
     ),
 )
 def test_change_is_caught(broken: Broken) -> None:

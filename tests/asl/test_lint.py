@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scripts import lint_machines
-from tests.asl.support import MACHINES, ROOT, Broken, Rule, assert_holds, catches, holds, problem
+from tests.asl.support import MACHINES, ROOT, Broken, Rule, assert_holds, catches, holds, picked, problem
 from turnstile_cli.machines.definition import InvalidDefinition, Machine, load_machine
 
 
@@ -24,14 +24,27 @@ def test_rule(rule: Rule, machine: Machine) -> None:
     Broken(the_linter_is_content, "agent_turn", "", lambda m: m.update(StartAt="Nowhere")),
     Broken(the_linter_is_content, "agent_turn", "LoadTurn", lambda s: s.update(Next="Nowhere")),
     Broken(the_linter_is_content, "agent_turn", "RouteEntry", lambda s: s.update(Default="Nowhere")),
-    Broken(the_linter_is_content, "agent_turn", "LoadTurn", lambda s: s["Catch"][0].update(Next="Nowhere")),
+    Broken(
+        the_linter_is_content,
+        "agent_turn",
+        "LoadTurn",
+        lambda s: picked(s, "Catch", "ErrorEquals=LeaseLost").update(Next="Nowhere"),
+    ),
     Broken(the_linter_is_content, "agent_turn", "LoadTurn", lambda s: s.update(End=True)),
     Broken(the_linter_is_content, "agent_turn", "LoadTurn", lambda s: s.pop("Next")),
     Broken(
-        the_linter_is_content, "agent_turn", "CallTools/RouteCall", lambda s: s["Choices"][0].update(Next="Nowhere")
+        the_linter_is_content,
+        "agent_turn",
+        "CallTools/RouteCall",
+        lambda s: picked(s, "Choices", "Next=ReserveEffect").update(Next="Nowhere"),
     ),
     Broken(the_linter_is_content, "agent_turn", "", lambda m: m["States"].update(Unreached={"Type": "Succeed"})),
-    Broken(the_linter_is_content, "agent_turn", "RouteEntry", lambda s: s["Choices"][1].update(StringIs="x")),
+    Broken(
+        the_linter_is_content,
+        "agent_turn",
+        "RouteEntry",
+        lambda s: picked(s, "Choices", "Next=AskModel").update(StringIs="x"),
+    ),
     Broken(the_linter_is_content, "agent_turn", "KeepClaim", lambda s: s["Parameters"].update({"a.$": "States.Do()"})),
     Broken(
         the_linter_is_content,

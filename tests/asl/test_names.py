@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from tests.asl.dynamodb import ENTRY, Request, requests
 from tests.asl.services import called, execution_statuses
-from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
+from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, picked, problem
 from turnstile_agents import errors
 from turnstile_agents.events import EVENTS, SOURCE
 from turnstile_agents.failures import ERRORS
@@ -239,13 +239,11 @@ def test_every_error_that_has_a_kind_exists() -> None:
     assert [name for name in names if not any(fnmatchcase(each, name) for each in known)] == []
 
 
-def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], object]:
+def _set(name: str, value: Any, *way: str) -> Callable[[dict[str, Any]], object]:
     """Return a change that puts a value somewhere in a state."""
 
     def change(state: dict[str, Any]) -> None:
-        place: Any = state
-        for step in way:
-            place = place[step]
+        place = picked(state, *way)
         assert name in place
         place[name] = value
 
@@ -253,38 +251,78 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
 
 
 @catches(
-    Broken(caught_errors_exist, "agent_turn", "LoadTurn", _set("ErrorEquals", ["LeaseGone"], "Catch", 0)),
-    Broken(caught_errors_exist, "agent_turn", "ReadClaim", _set("ErrorEquals", ["LeaseLost"], "Retry", 0)),
+    Broken(
+        caught_errors_exist,
+        "agent_turn",
+        "LoadTurn",
+        _set("ErrorEquals", ["LeaseGone"], "Catch", "ErrorEquals=LeaseLost"),
+    ),
+    Broken(
+        caught_errors_exist,
+        "agent_turn",
+        "ReadClaim",
+        _set("ErrorEquals", ["LeaseLost"], "Retry", "ErrorEquals=DynamoDb.InternalServerErrorException"),
+    ),
     Broken(
         caught_errors_exist,
         "agent_turn",
         "CloseTurn",
-        _set("ErrorEquals", ["DynamoDB.TransactionCanceledException"], "Catch", 0),
+        _set(
+            "ErrorEquals",
+            ["DynamoDB.TransactionCanceledException"],
+            "Catch",
+            "ErrorEquals=DynamoDb.TransactionCanceledException",
+        ),
     ),
     Broken(
         caught_errors_exist,
         "agent_turn",
         "RecordFailure",
-        _set("ErrorEquals", ["DynamoDb.ConditionalCheckFailedException"], "Catch", 0),
+        _set(
+            "ErrorEquals",
+            ["DynamoDb.ConditionalCheckFailedException"],
+            "Catch",
+            "ErrorEquals=DynamoDb.TransactionCanceledException",
+        ),
     ),
     Broken(
-        caught_errors_exist, "agent_turn", "AskModel", _set("ErrorEquals", ["BedrockRuntime.Throttled"], "Retry", 0)
+        caught_errors_exist,
+        "agent_turn",
+        "AskModel",
+        _set("ErrorEquals", ["BedrockRuntime.Throttled"], "Retry", "ErrorEquals=BedrockRuntime.ThrottlingException"),
     ),
-    Broken(compared_errors_exist, "agent_turn", "RouteClaim", _set("StringEquals", "ConditionFailed", "Choices", 2)),
     Broken(
-        compared_errors_exist, "agent_turn", "CallTools/RouteRefusal", _set("StringEquals", "Refused", "Choices", 0)
+        compared_errors_exist,
+        "agent_turn",
+        "RouteClaim",
+        _set("StringEquals", "ConditionFailed", "Choices", "Next=CompareSteps"),
+    ),
+    Broken(
+        compared_errors_exist,
+        "agent_turn",
+        "CallTools/RouteRefusal",
+        _set("StringEquals", "Refused", "Choices", "Next=CallRejected"),
     ),
     Broken(
         compared_errors_exist,
         "agent_recovery",
         "RouteTooLarge",
-        _set("StringEquals", "ContextTooBig", "Choices", 1, "And", 0),
+        _set("StringEquals", "ContextTooBig", "Choices", "Next=RouteStanding", "And", "StringEquals=ContextTooLarge"),
     ),
     Broken(
         compared_errors_exist,
         "agent_redeliver",
         "RouteDeath",
-        _set("StringEquals", "AgentOver", "Choices", 0, "And", 1, "Or", 1),
+        _set(
+            "StringEquals",
+            "AgentOver",
+            "Choices",
+            "Next=EventAnswered",
+            "And",
+            "StringEquals=AgentExists",
+            "Or",
+            "StringEquals=AgentFinished",
+        ),
     ),
     Broken(failures_have_a_name_and_a_cause, "agent_turn", "TurnLost", lambda s: s.pop("Cause")),
     Broken(failures_have_a_name_and_a_cause, "agent_turn", "TurnFailed", lambda s: s.pop("ErrorPath")),
@@ -302,12 +340,20 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
     ),
     Broken(literals_are_the_contracts, "agent_turn", "GivenUp", _set("status", "GIVEN_UP", "Parameters", "failure")),
     Broken(literals_are_the_contracts, "agent_turn", "HandOver", _set("nextAction", "PLAN", "Result")),
-    Broken(literals_are_the_contracts, "agent_turn", "RouteEntry", _set("StringEquals", "ASK", "Choices", 1)),
     Broken(
-        literals_are_the_contracts, "agent_turn", "RouteAction", _set("StringEquals", "DONE", "Choices", 0, "Or", 0)
+        literals_are_the_contracts, "agent_turn", "RouteEntry", _set("StringEquals", "ASK", "Choices", "Next=AskModel")
     ),
     Broken(
-        literals_are_the_contracts, "agent_turn", "CallTools/RouteCall", _set("StringEquals", "WRITE", "Choices", 0)
+        literals_are_the_contracts,
+        "agent_turn",
+        "RouteAction",
+        _set("StringEquals", "DONE", "Choices", "StringEquals=ASK_USER", "Or", "StringEquals=COMPLETE"),
+    ),
+    Broken(
+        literals_are_the_contracts,
+        "agent_turn",
+        "CallTools/RouteCall",
+        _set("StringEquals", "WRITE", "Choices", "Next=ReserveEffect"),
     ),
     Broken(
         literals_are_the_contracts, "agent_turn", "CallTools/CallRejected", _set("outcome", "REFUSED", "Parameters")
@@ -316,18 +362,35 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
         literals_are_the_contracts,
         "agent_turn",
         "CallTools/RouteEffect",
-        _set("StringEquals", "COMPLETED", "Choices", 1),
+        _set("StringEquals", "COMPLETED", "Choices", "Next=EffectKnown"),
     ),
     Broken(
-        literals_are_the_contracts, "agent_turn", "RouteEntry", _set("StringMatches", "ASK*ALL", "Choices", 0, "And", 0)
+        literals_are_the_contracts,
+        "agent_turn",
+        "RouteEntry",
+        _set("StringMatches", "ASK*ALL", "Choices", "Next=HandOver", "And", "StringMatches=ASK_MODEL*"),
     ),
-    Broken(literals_are_the_contracts, "agent_input", "RouteKind", _set("StringEquals", "AgentDecided", "Choices", 0)),
+    Broken(
+        literals_are_the_contracts,
+        "agent_input",
+        "RouteKind",
+        _set("StringEquals", "AgentDecided", "Choices", "Next=CheckDecision"),
+    ),
     Broken(literals_are_the_contracts, "agent_input", "KeepText", _set("type", "Words", "Parameters", "input")),
     Broken(
         literals_are_the_contracts,
         "agent_input",
         "CheckDecision",
-        _set("StringEquals", "ACCEPT", "Choices", 0, "And", 7, "Or", 0),
+        _set(
+            "StringEquals",
+            "ACCEPT",
+            "Choices",
+            "Next=KeepDecision",
+            "And",
+            "StringEquals=EXPIRE",
+            "Or",
+            "StringEquals=APPROVE",
+        ),
     ),
     Broken(literals_are_the_contracts, "agent_input", "OrderCancel", _set("decision", "STOP", "Parameters")),
     Broken(literals_are_the_contracts, "agent_recovery", "TryAgain", _set("action", "AGAIN", "Parameters")),
@@ -335,14 +398,19 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
         literals_are_the_contracts,
         "agent_recovery",
         "RouteOwnerStatus",
-        _set("StringEquals", "ALIVE", "Choices", 0),
+        _set("StringEquals", "ALIVE", "Choices", "Next=NothingToDo"),
     ),
-    Broken(literals_are_the_contracts, "agent_recovery", "RouteUnsettled", _set("StringEquals", "END", "Choices", 3)),
+    Broken(
+        literals_are_the_contracts,
+        "agent_recovery",
+        "RouteUnsettled",
+        _set("StringEquals", "END", "Choices", "Next=Aborted"),
+    ),
     Broken(
         literals_are_the_contracts,
         "agent_recovery",
         "SettleEffects/RouteUnknown",
-        _set("StringEquals", "guess", "Choices", 0, "And", 0),
+        _set("StringEquals", "guess", "Choices", "Next=ClaimEffect", "And", "StringEquals=retry"),
     ),
     Broken(
         literals_are_the_contracts,
@@ -351,7 +419,7 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
         _set(
             ":failed",
             {"S": "REJECTED"},
-            *("Parameters", "TransactItems", 0, "Update", "ExpressionAttributeValues"),
+            *("Parameters", "TransactItems", "record=$.undo.undoKey", "Update", "ExpressionAttributeValues"),
         ),
     ),
     Broken(
@@ -387,7 +455,7 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
             {"S": "AgentFailed"},
             "Parameters",
             "TransactItems",
-            0,
+            "record=STATE",
             "Update",
             "ExpressionAttributeValues",
         ),
@@ -396,13 +464,13 @@ def _set(name: str, value: Any, *way: str | int) -> Callable[[dict[str, Any]], o
         literals_are_the_contracts,
         "agent_start",
         "CreateAgent",
-        _set("status", {"S": "NEW"}, "Parameters", "TransactItems", 1, "Put", "Item"),
+        _set("status", {"S": "NEW"}, "Parameters", "TransactItems", "record=STATE", "Put", "Item"),
     ),
     Broken(
         literals_are_the_contracts,
         "agent_publish",
         "PublishRecords/PublishError",
-        _set("DetailType", "AgentFailed", "Parameters", "Entries", 0),
+        _set("DetailType", "AgentFailed", "Parameters", "Entries", "DetailType=AgentError"),
     ),
 )
 def test_change_is_caught(broken: Broken) -> None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
 from tests.asl.services import called
-from tests.asl.support import Broken, Rule, assert_holds, catches, holds, problem
+from tests.asl.support import Broken, Rule, assert_holds, catches, holds, picked, problem
 from tools.flights import CallLookUp
 from turnstile_agents.decorator import ToolCall
 from turnstile_agents.load_recovery.shapes import LoadRecoveryInput
@@ -91,11 +91,9 @@ def test_rule(rule: Rule, machine: Machine) -> None:
     assert_holds(rule, machine)
 
 
-def _rename(old: str, new: str, *way: str | int) -> Any:
+def _rename(old: str, new: str, *way: str) -> Any:
     def change(state: dict[str, Any]) -> None:
-        place: Any = state["Parameters"]
-        for step in way:
-            place = place[step]
+        place = picked(state, "Parameters", *way)
         place[new] = place.pop(old)
 
     return change
@@ -110,11 +108,21 @@ def _rename(old: str, new: str, *way: str | int) -> Any:
     Broken(arguments_exist, "agent_turn", "ClaimTurn", lambda s: s["Parameters"].pop("Key")),
     Broken(arguments_exist, "agent_turn", "ClaimTurn", lambda s: s["Parameters"].update(ReturnValues="NEW")),
     Broken(arguments_exist, "agent_turn", "ClaimTurn", lambda s: s["Parameters"].update(Key="STATE")),
-    Broken(arguments_exist, "agent_turn", "CloseTurn", _rename("Update", "UpdateItem", "TransactItems", 0)),
-    Broken(arguments_exist, "agent_turn", "CloseTurn", _rename("TableName", "Table", "TransactItems", 0, "Update")),
+    Broken(
+        arguments_exist, "agent_turn", "CloseTurn", _rename("Update", "UpdateItem", "TransactItems", "record=STATE")
+    ),
+    Broken(
+        arguments_exist,
+        "agent_turn",
+        "CloseTurn",
+        _rename("TableName", "Table", "TransactItems", "record=STATE", "Update"),
+    ),
     Broken(arguments_exist, "agent_turn", "LoadTurn", _rename("FunctionName", "FunctionArn")),
     Broken(
-        arguments_exist, "agent_publish", "PublishRecords/PublishError", _rename("DetailType", "Type", "Entries", 0)
+        arguments_exist,
+        "agent_publish",
+        "PublishRecords/PublishError",
+        _rename("DetailType", "Type", "Entries", "DetailType=AgentError"),
     ),
     Broken(payloads_fit_their_functions, "agent_turn", "LoadTurn", _rename("claimedStep.$", "step.$", "Payload")),
     Broken(
@@ -145,7 +153,12 @@ def _rename(old: str, new: str, *way: str | int) -> Any:
         _rename("StringValue.$", "Value.$", "MessageAttributes", "agentId"),
     ),
     Broken(arguments_exist, "agent_recovery", "AskOwner", _rename("ExecutionArn.$", "executionArn.$")),
-    Broken(arguments_exist, "agent_recovery", "AskOperator", _rename("Item", "Items", "TransactItems", 0, "Put")),
+    Broken(
+        arguments_exist,
+        "agent_recovery",
+        "AskOperator",
+        _rename("Item", "Items", "TransactItems", "record=OPERATOR", "Put"),
+    ),
     Broken(
         payloads_fit_their_functions, "agent_turn", "CallTools/CallWriteTool", _rename("key.$", "token.$", "Payload")
     ),

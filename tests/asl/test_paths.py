@@ -12,7 +12,7 @@ from tests.asl import template
 from tests.asl.dynamodb import JOURNAL, STATE, Request, created, writes
 from tests.asl.services import called
 from tests.asl.shapes import NOTHING, Flow, Maybe, Shape, meet, of_model, of_value, record
-from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
+from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, picked, problem, without
 from turnstile_agents import errors
 from turnstile_agents.load_recovery.shapes import Situation
 from turnstile_agents.load_watch.load import Watch
@@ -145,14 +145,11 @@ def test_what_is_read_of_a_result_exists_in_the_api(machine: str, task: str, mem
     assert member in {name[0].upper() + name[1:] for name in shape.members}
 
 
-def _read(name: str, path: str, *way: str | int) -> Callable[[dict[str, Any]], object]:
+def _read(name: str, path: str, *way: str) -> Callable[[dict[str, Any]], object]:
     """Return a change that makes a state read a path, in its Parameters or at another place in it."""
 
     def change(state: dict[str, Any]) -> None:
-        place: Any = state
-        for step in way or ("Parameters",):
-            place = place[step]
-        place[name] = path
+        picked(state, *(way or ("Parameters",)))[name] = path
 
     return change
 
@@ -169,36 +166,63 @@ THE_EVENT = (
     ),
     Broken(paths_are_proven, "agent_start", "FillDefaults", _read("goal.$", "$.detail.goal")),
     Broken(paths_are_proven, "agent_start", "FillDefaults", _read("agentId.$", "$.eventId")),
-    Broken(paths_are_proven, "agent_start", "CheckPrompt", lambda s: s["Choices"][0]["Not"]["And"].pop(0)),
-    Broken(paths_are_proven, "agent_start", "CheckParent", lambda s: s["Choices"][0]["And"].pop(2)),
+    Broken(
+        paths_are_proven,
+        "agent_start",
+        "CheckPrompt",
+        lambda s: without(
+            s, "Choices", "Next=PromptMissing", "Not", "And", "Variable=$.detail.prompt & IsPresent=True"
+        ),
+    ),
+    Broken(
+        paths_are_proven,
+        "agent_start",
+        "CheckParent",
+        lambda s: without(
+            s, "Choices", "Next=ReadDecision", "And", "Variable=$.detail.parent.agentId & IsPresent=True"
+        ),
+    ),
     Broken(
         paths_are_proven, "agent_start", "RouteEntry", lambda s: s.update(Default="ReadChildren"), named="ReadChildren"
     ),
     Broken(paths_are_proven, "agent_start", "FillChild", _read("a.$", "$.child.name")),
     Broken(paths_are_proven, "agent_input", "CheckText", lambda s: s.update(Default="KeepText"), named="KeepText"),
-    Broken(paths_are_proven, "agent_input", "CheckDecision", lambda s: s["Choices"][0]["And"].pop(3)),
-    Broken(paths_are_proven, "agent_input", "CheckChildEnd", lambda s: s["Choices"][0]["And"].pop(0)),
+    Broken(
+        paths_are_proven,
+        "agent_input",
+        "CheckDecision",
+        lambda s: without(s, "Choices", "Next=KeepDecision", "And", "Variable=$.detail.approvalId & IsPresent=True"),
+    ),
+    Broken(
+        paths_are_proven,
+        "agent_input",
+        "CheckChildEnd",
+        lambda s: without(s, "Choices", "Next=ReadChild", "And", "Variable=$.detail.agentId & IsPresent=True"),
+    ),
     Broken(paths_are_proven, "agent_notify", "NotifySubscribers", _read("Subject.$", "$.detail.goal")),
 )
 THE_TABLE = (
     Broken(paths_are_proven, "agent_turn", "KeepClaim", _read("owner.$", "$.claim.Item.holder.S")),
     Broken(paths_are_proven, "agent_turn", "KeepClaim", _read("owner.$", "$.claim.Item.owner.N")),
     Broken(paths_are_proven, "agent_turn", "KeepClaim", _read("owner.$", "$.claim.Item.announce.S")),
-    Broken(paths_are_proven, "agent_turn", "RouteClaim", lambda s: s["Choices"].pop(0)),
+    Broken(paths_are_proven, "agent_turn", "RouteClaim", lambda s: without(s, "Choices", "Next=AgentUnknown")),
     Broken(
         paths_are_proven,
         "agent_turn",
         "RouteClaim",
-        lambda s: s["Choices"][0].update(Next="KeepClaim"),
+        lambda s: picked(s, "Choices", "Next=AgentUnknown").update(Next="KeepClaim"),
         named="KeepClaim",
     ),
     Broken(
-        paths_are_proven, "agent_turn", "RouteClaim", _read("Variable", "$.claim.Item.state.S", "Choices", 0, "Not")
+        paths_are_proven,
+        "agent_turn",
+        "RouteClaim",
+        _read("Variable", "$.claim.Item.state.S", "Choices", "Next=AgentUnknown", "Not"),
     ),
     Broken(paths_are_proven, "agent_turn", "ClaimTurn", _read("owner.$", "$.Attributes.holder.S", "ResultSelector")),
     Broken(paths_are_proven, "agent_turn", "ClaimTurn", lambda s: s["Parameters"].pop("ReturnValues")),
     Broken(paths_are_proven, "agent_start", "CreateAgent", _read("a.$", "$.definition.Item.definition.S")),
-    Broken(paths_are_proven, "agent_input", "RouteChild", lambda s: s["Choices"].pop(0)),
+    Broken(paths_are_proven, "agent_input", "RouteChild", lambda s: without(s, "Choices", "Next=ChildUnknown")),
     Broken(
         paths_are_proven,
         "agent_input",
@@ -210,29 +234,38 @@ THE_TABLE = (
         paths_are_proven,
         "agent_notify",
         "RouteAgent",
-        lambda s: s["Choices"].pop(0),
+        lambda s: without(s, "Choices", "Variable=$.state.Item.status.S & IsPresent=True"),
     ),
     Broken(
         paths_are_proven,
         "agent_notify",
         "RouteAgent",
-        _read("Variable", "$.state.Item.childs.S", "Choices", 3, "And", 0, "Not"),
+        _read("Variable", "$.state.Item.childs.S", "Choices", "Next=ListChildren", "And", "StringEquals=[]", "Not"),
     ),
-    Broken(paths_are_proven, "agent_publish", "PublishRecords/RouteRecord", lambda s: s["Choices"].pop(0)),
+    Broken(
+        paths_are_proven,
+        "agent_publish",
+        "PublishRecords/RouteRecord",
+        lambda s: without(s, "Choices", "Next=NothingToPublish"),
+    ),
     Broken(
         paths_are_proven,
         "agent_publish",
         "PublishRecords/PublishUpdate",
-        _read("step.$", "$.dynamodb.NewImage.step.S", "Parameters", "Entries", 0, "Detail"),
+        _read(
+            "step.$", "$.dynamodb.NewImage.step.S", "Parameters", "Entries", "DetailType=AgentStateUpdated", "Detail"
+        ),
     ),
 )
 WHAT_IS_CARRIED = (
-    Broken(paths_are_proven, "agent_turn", "RouteAction", _read("Variable", "$.agent.used.x", "Choices", 2)),
+    Broken(
+        paths_are_proven, "agent_turn", "RouteAction", _read("Variable", "$.agent.used.x", "Choices", "Next=Misaligned")
+    ),
     Broken(
         paths_are_proven,
         "agent_turn",
         "RouteAction",
-        _read("NumericGreaterThanEqualsPath", "$.agent.limits.x", "Choices", 2),
+        _read("NumericGreaterThanEqualsPath", "$.agent.limits.x", "Choices", "Next=Misaligned"),
     ),
     Broken(paths_are_proven, "agent_turn", "CheckpointDecision", _read("a.$", "States.Format('{}', $.step.last)")),
     Broken(paths_are_proven, "agent_turn", "CallTools", lambda s: s.update(ItemsPath="$.decision.toolCalls")),
@@ -245,7 +278,7 @@ WHAT_IS_CARRIED = (
         paths_are_proven,
         "agent_turn",
         "StartChildren/StartChild",
-        _read("a.$", "$.child.name", "Parameters", "Entries", 0, "Detail"),
+        _read("a.$", "$.child.name", "Parameters", "Entries", "DetailType=AgentRequested", "Detail"),
     ),
     Broken(paths_are_proven, "agent_input", "StoreInput", _read("a.$", "$.input.words")),
     Broken(
@@ -259,7 +292,7 @@ WHAT_IS_CARRIED = (
         paths_are_proven,
         "agent_turn",
         "CallTools/RouteRefusal",
-        _read("Variable", "$.call.alternative.id", "Choices", 1),
+        _read("Variable", "$.call.alternative.id", "Choices", "Next=UseAlternative"),
     ),
     Broken(paths_are_proven, "agent_turn", "CallTools/UseAlternative", lambda s: s.update(InputPath="$.call.other")),
     Broken(paths_are_proven, "agent_turn", "NextFallback", lambda s: s.update(InputPath="$.fallback.other")),
@@ -334,14 +367,14 @@ WHAT_IS_LOST = (
         paths_are_proven,
         "agent_recovery",
         "LoadRecovery",
-        lambda s: s["Catch"][0].pop("ResultPath"),
+        lambda s: picked(s, "Catch", "ErrorEquals=LeaseLost").pop("ResultPath"),
         named="RecoveryLost",
     ),
     Broken(
         paths_are_proven,
         "agent_turn",
         "AskModel",
-        lambda s: s["Catch"][0].pop("ResultPath"),
+        lambda s: picked(s, "Catch", "ErrorEquals=States.DataLimitExceeded").pop("ResultPath"),
         named="PlanningFailed",
     ),
     Broken(outcomes_are_call_results, "agent_turn", "CallTools/CommitEffect", lambda s: s.pop("OutputPath")),

@@ -7,7 +7,7 @@ import pytest
 
 from tests.asl.dynamodb import ENTRY, requests
 from tests.asl.services import called
-from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
+from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, picked, problem, without
 from turnstile_agents import errors
 from turnstile_agents.failures import FailureKind, kind_of
 from turnstile_agents.journal import Recovery
@@ -179,10 +179,10 @@ def test_every_kind_has_a_rule_except_what_the_operator_decides() -> None:
         decisions_are_routed,
         "agent_recovery",
         "RouteUnsettled",
-        lambda s: s["Choices"].pop(3),
+        lambda s: without(s, "Choices", "Next=Aborted"),
         named="ClassifyError",
     ),
-    Broken(decisions_are_routed, "agent_recovery", "ClassifyError", lambda s: s["Choices"].pop(5)),
+    Broken(decisions_are_routed, "agent_recovery", "ClassifyError", lambda s: without(s, "Choices", "Next=PlanAgain")),
     Broken(nothing_goes_on_while_it_is_unsettled, "agent_recovery", "RouteUnsettled", lambda s: s["Choices"].pop()),
     Broken(
         nothing_goes_on_while_it_is_unsettled,
@@ -194,13 +194,13 @@ def test_every_kind_has_a_rule_except_what_the_operator_decides() -> None:
         entries_of_a_recovery_can_be_read,
         "agent_recovery",
         "RecordRecovery",
-        lambda s: s["Parameters"]["TransactItems"][0]["Put"]["Item"].pop("note"),
+        lambda s: picked(s, "Parameters", "TransactItems", "record=$.record", "Put", "Item").pop("note"),
     ),
     Broken(
         entries_of_a_recovery_can_be_read,
         "agent_recovery",
         "RecordRecovery",
-        lambda s: s["Parameters"]["TransactItems"][0]["Put"]["Item"].pop("status"),
+        lambda s: picked(s, "Parameters", "TransactItems", "record=$.record", "Put", "Item").pop("status"),
     ),
     Broken(an_end_is_counted, "agent_recovery", "Aborted", lambda s: s["Parameters"].update(ends=0)),
     Broken(an_end_is_counted, "agent_recovery", "AskUser", lambda s: s["Parameters"].update(ends=1)),
@@ -212,7 +212,12 @@ def test_every_kind_has_a_rule_except_what_the_operator_decides() -> None:
         "SettleEffects/RouteUnknown",
         lambda s: s.update(Default="SettleCommitted"),
     ),
-    Broken(a_forgotten_execution_does_not_run, "agent_watch", "LookAfterAgents/AskOwner", lambda s: s["Catch"].pop(0)),
+    Broken(
+        a_forgotten_execution_does_not_run,
+        "agent_watch",
+        "LookAfterAgents/AskOwner",
+        lambda s: without(s, "Catch", "ErrorEquals=Sfn.ExecutionDoesNotExistException"),
+    ),
 )
 def test_change_is_caught(broken: Broken) -> None:
     broken.assert_caught()

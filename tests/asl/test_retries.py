@@ -1,6 +1,7 @@
 """Retries: only errors that may pass by themselves, all of these errors, in bounds, and the same everywhere."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -61,6 +62,7 @@ MAY_BE_TRANSIENT = {"DynamoDb.TransactionCanceledException"}
 """The cause is a conflict or a condition: a machine may retry it, or look first."""
 NOTHING_HAPPENED = {"ToolUnavailable", "Lambda.TooManyRequestsException"}
 """The only errors after which a call that writes may be repeated."""
+THROTTLED = "BedrockRuntime.ThrottlingException"
 READ_CALLS = {"CallReadTool", "LookUp"}
 """The tasks that call a tool which only reads; any other call of a tool may write."""
 
@@ -106,6 +108,13 @@ def the_same_errors_are_retried_alike(machine: Machine) -> Iterator[str]:
             yield problem(machine, state, "make this Retry the same as the others with these errors")
         if retrier["ErrorEquals"] != sorted(retrier["ErrorEquals"]):
             yield problem(machine, state, "sort the errors of this Retry, so that equal ones look equal")
+
+
+def each_error_has_one_retrier(machine: Machine) -> Iterator[str]:
+    for task in machine.tasks():
+        names = [name for retrier in task.fields.get("Retry", []) for name in retrier["ErrorEquals"]]
+        if hidden := sorted(name for name, count in Counter(names).items() if count > 1):
+            yield problem(machine, task, f"name in one Retry only, since the first one is used: {', '.join(hidden)}")
 
 
 def a_redriven_execution_calls_no_tool_that_writes(machine: Machine) -> Iterator[str]:
@@ -157,6 +166,7 @@ def _retriers(machine: Machine) -> Iterator[tuple[State, dict[str, Any]]]:
     nothing_else_is_retried,
     retries_are_bounded,
     the_same_errors_are_retried_alike,
+    each_error_has_one_retrier,
     a_redriven_execution_calls_no_tool_that_writes,
 )
 def test_rule(rule: Rule, machine: Machine) -> None:
@@ -173,8 +183,10 @@ def test_an_error_says_whether_it_is_retried(error: str) -> None:
 
 
 def _retry(state: dict[str, Any]) -> dict[str, Any]:
-    retrier: dict[str, Any] = state["Retry"][0]
-    return retrier
+    """Return the only retrier of a state; for a state that asks the model, the one for throttling."""
+    [retrier] = [each for each in state["Retry"] if len(state["Retry"]) == 1 or THROTTLED in each["ErrorEquals"]]
+    found: dict[str, Any] = retrier
+    return found
 
 
 @catches(
@@ -192,8 +204,18 @@ def _retry(state: dict[str, Any]) -> dict[str, Any]:
         )
     ),
     Broken(transient_errors_are_retried, "agent_turn", "AskModel", lambda s: s.pop("Retry")),
-    Broken(transient_errors_are_retried, "agent_turn", "LoadTurn", lambda s: _retry(s)["ErrorEquals"].pop(0)),
-    Broken(transient_errors_are_retried, "agent_start", "CreateAgent", lambda s: _retry(s)["ErrorEquals"].pop(0)),
+    Broken(
+        transient_errors_are_retried,
+        "agent_turn",
+        "LoadTurn",
+        lambda s: _retry(s)["ErrorEquals"].remove("Lambda.AWSLambdaException"),
+    ),
+    Broken(
+        transient_errors_are_retried,
+        "agent_start",
+        "CreateAgent",
+        lambda s: _retry(s)["ErrorEquals"].remove("DynamoDb.InternalServerErrorException"),
+    ),
     Broken(nothing_else_is_retried, "agent_turn", "LoadTurn", lambda s: _retry(s)["ErrorEquals"].append("LeaseLost")),
     Broken(nothing_else_is_retried, "agent_turn", "AskModel", lambda s: _retry(s).update(ErrorEquals=["States.ALL"])),
     Broken(
@@ -232,10 +254,25 @@ def _retry(state: dict[str, Any]) -> dict[str, Any]:
         "AskOperator",
         lambda s: s.update(Retry=[{"ErrorEquals": ["States.Timeout"]}]),
     ),
-    Broken(transient_errors_are_retried, "agent_redeliver", "DeliverAgain", lambda s: _retry(s)["ErrorEquals"].pop(0)),
-    Broken(transient_errors_are_retried, "agent_input", "AnswerQuestion", lambda s: _retry(s)["ErrorEquals"].pop(1)),
+    Broken(
+        transient_errors_are_retried,
+        "agent_redeliver",
+        "DeliverAgain",
+        lambda s: _retry(s)["ErrorEquals"].remove("Sfn.ExecutionLimitExceededException"),
+    ),
+    Broken(
+        transient_errors_are_retried,
+        "agent_input",
+        "AnswerQuestion",
+        lambda s: _retry(s)["ErrorEquals"].remove("Sfn.SfnException"),
+    ),
     Broken(transient_errors_are_retried, "agent_turn", "StartChildren/StartChild", lambda s: s.pop("Retry")),
-    Broken(transient_errors_are_retried, "agent_recovery", "NotifyOperator", lambda s: _retry(s)["ErrorEquals"].pop(0)),
+    Broken(
+        transient_errors_are_retried,
+        "agent_recovery",
+        "NotifyOperator",
+        lambda s: _retry(s)["ErrorEquals"].remove("SNS.InternalErrorException"),
+    ),
     Broken(retries_are_bounded, "agent_turn", "AskModel", lambda s: _retry(s).pop("MaxAttempts")),
     Broken(retries_are_bounded, "agent_turn", "AskModel", lambda s: _retry(s).update(MaxAttempts=99)),
     Broken(retries_are_bounded, "agent_turn", "AskModel", lambda s: _retry(s).update(BackoffRate=1.0)),
@@ -244,6 +281,7 @@ def _retry(state: dict[str, Any]) -> dict[str, Any]:
     Broken(the_same_errors_are_retried_alike, "agent_turn", "LoadTurn", lambda s: _retry(s).update(IntervalSeconds=9)),
     Broken(the_same_errors_are_retried_alike, "agent_input", "ReadAgent", lambda s: _retry(s).update(MaxAttempts=9)),
     Broken(the_same_errors_are_retried_alike, "agent_turn", "LoadTurn", lambda s: _retry(s)["ErrorEquals"].reverse()),
+    Broken(each_error_has_one_retrier, "agent_turn", "AskModel", lambda s: s["Retry"].append(_retry(s))),
 )
 def test_change_is_caught(broken: Broken) -> None:
     broken.assert_caught()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.asl.dynamodb import ENTRY, STATE, created, requests, type_of, writes
-from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
+from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, picked, problem, without
 from turnstile_agents.record import FINISHED, Status
 from turnstile_cli.machines.definition import Machine, Scope, State
 
@@ -294,17 +294,17 @@ def test_every_put_that_may_overwrite_has_to(place: tuple[str, str], monkeypatch
 
 
 def _item(state: dict[str, Any]) -> Any:
-    """Return the item that the first part of a transaction puts."""
-    return state["Parameters"]["TransactItems"][0]["Put"]["Item"]
+    """Return the item that holds the operator's question."""
+    return picked(state, "Parameters", "TransactItems", "record=OPERATOR", "Put", "Item")
 
 
-def _edit(field: str, old: str, new: str, part: int | None = None) -> Callable[[dict[str, Any]], object]:
-    """Return a change that replaces text in a field of a Task's request; `part` is its place in a transaction."""
+def _edit(field: str, old: str, new: str, part: str = "") -> Callable[[dict[str, Any]], object]:
+    """Return a change that replaces text in a field of a Task's request; `part` tells which of a transaction."""
 
     def change(state: dict[str, Any]) -> None:
         fields = state["Parameters"]
-        if part is not None:
-            fields = next(iter(fields["TransactItems"][part].values()))
+        if part:
+            [fields] = picked(fields, "TransactItems", part).values()
         assert old in fields[field]
         fields[field] = fields[field].replace(old, new)
 
@@ -317,29 +317,42 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
 @catches(
     Broken(writes_to_state_say_what_is_announced, "agent_turn", "ClaimTurn", _edit(UPDATE, "REMOVE announce", "")),
     Broken(
-        writes_to_state_say_what_is_announced, "agent_input", "StoreInput", _edit(UPDATE, "REMOVE announce", "", part=1)
+        writes_to_state_say_what_is_announced,
+        "agent_input",
+        "StoreInput",
+        _edit(UPDATE, "REMOVE announce", "", part="record=STATE"),
     ),
     Broken(
         writes_to_state_say_what_is_announced,
         "agent_start",
         "CreateAgent",
-        lambda s: s["Parameters"]["TransactItems"][1]["Put"]["Item"].pop("announce"),
+        lambda s: picked(s, "Parameters", "TransactItems", "record=STATE", "Put", "Item").pop("announce"),
     ),
     Broken(
         work_on_an_agent_is_fenced, "agent_turn", "ClaimTurn", _edit(CONDITION, " AND nextAction = :nextAction", "")
     ),
     Broken(work_on_an_agent_is_fenced, "agent_turn", "ClaimTurn", _edit(CONDITION, "#owner = :none", "#owner = :me")),
     Broken(work_on_an_agent_is_fenced, "agent_turn", "ClaimTurn", _edit(CONDITION, " AND ", " OR ")),
-    Broken(work_on_an_agent_is_fenced, "agent_turn", "RecordFailure", _edit(CONDITION, ":me", ":none", part=0)),
-    Broken(work_on_an_agent_is_fenced, "agent_turn", "CloseTurn", _edit(CONDITION, " AND #step = :step", "", part=0)),
     Broken(
-        work_on_an_agent_is_fenced, "agent_turn", "CheckpointResults", _edit(CONDITION, "#owner = :me AND ", "", part=1)
+        work_on_an_agent_is_fenced, "agent_turn", "RecordFailure", _edit(CONDITION, ":me", ":none", part="record=STATE")
+    ),
+    Broken(
+        work_on_an_agent_is_fenced,
+        "agent_turn",
+        "CloseTurn",
+        _edit(CONDITION, " AND #step = :step", "", part="record=STATE"),
+    ),
+    Broken(
+        work_on_an_agent_is_fenced,
+        "agent_turn",
+        "CheckpointResults",
+        _edit(CONDITION, "#owner = :me AND ", "", part="record=STATE"),
     ),
     Broken(
         work_on_an_agent_is_fenced,
         "agent_turn",
         "CallTools/ReserveEffect",
-        lambda s: s["Parameters"]["TransactItems"].pop(1),
+        lambda s: without(s, "Parameters", "TransactItems", "record=STATE"),
     ),
     Broken(
         work_on_an_agent_is_fenced, "agent_recovery", "TakeOver", _edit(CONDITION, " AND lastUpdatedBy = :last", "")
@@ -351,13 +364,13 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
         work_on_an_agent_is_fenced,
         "agent_recovery",
         "RecordRecovery",
-        _edit(CONDITION, "#owner = :me AND ", "", part=1),
+        _edit(CONDITION, "#owner = :me AND ", "", part="record=STATE"),
     ),
     Broken(
         work_on_an_agent_is_fenced,
         "agent_recovery",
         "Compensate/ReserveUndo",
-        lambda s: s["Parameters"]["TransactItems"].pop(2),
+        lambda s: without(s, "Parameters", "TransactItems", "record=STATE"),
     ),
     Broken(
         work_on_an_agent_is_fenced,
@@ -365,12 +378,17 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
         "LookAfterAgents/AnnounceTurn",
         _edit(CONDITION, "#owner = :none AND ", ""),
     ),
-    Broken(work_on_an_agent_is_fenced, "agent_input", "WakeAgent", _edit(CONDITION, "#owner = :none AND ", "", part=1)),
+    Broken(
+        work_on_an_agent_is_fenced,
+        "agent_input",
+        "WakeAgent",
+        _edit(CONDITION, "#owner = :none AND ", "", part="record=STATE"),
+    ),
     Broken(
         work_on_an_agent_is_fenced,
         "agent_turn",
         "CallTools/ReserveEffect",
-        _edit(CONDITION, " AND cancels = :zero", "", part=1),
+        _edit(CONDITION, " AND cancels = :zero", "", part="record=STATE"),
     ),
     Broken(
         work_on_an_agent_is_fenced,
@@ -398,13 +416,23 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
         "ClaimTurn",
         lambda s: s["Parameters"]["ExpressionAttributeNames"].update({"#status": "currentState"}),
     ),
-    Broken(final_is_final, "agent_turn", "CloseTurn", _edit(CONDITION, "#owner = :me", "#owner = :none", part=0)),
-    Broken(final_is_final, "agent_turn", "RecordFailure", _edit(CONDITION, " AND ", " OR ", part=0)),
+    Broken(
+        final_is_final,
+        "agent_turn",
+        "CloseTurn",
+        _edit(CONDITION, "#owner = :me", "#owner = :none", part="record=STATE"),
+    ),
+    Broken(final_is_final, "agent_turn", "RecordFailure", _edit(CONDITION, " AND ", " OR ", part="record=STATE")),
     Broken(final_is_final, "agent_recovery", "TakeOver", _edit(CONDITION, f" AND {UNFINISHED}", "")),
     Broken(final_is_final, "agent_recovery", "TakeOver", _edit(CONDITION, " AND NOT", " OR NOT")),
     Broken(final_is_final, "agent_recovery", "MarkWaiting", _edit(CONDITION, "#owner = :me AND ", "")),
-    Broken(final_is_final, "agent_recovery", "RecordRecovery", _edit(CONDITION, "#owner = :me AND ", "", part=1)),
-    Broken(final_is_final, "agent_input", "WakeAgent", _edit(CONDITION, f" AND {UNFINISHED}", "", part=1)),
+    Broken(
+        final_is_final,
+        "agent_recovery",
+        "RecordRecovery",
+        _edit(CONDITION, "#owner = :me AND ", "", part="record=STATE"),
+    ),
+    Broken(final_is_final, "agent_input", "WakeAgent", _edit(CONDITION, f" AND {UNFINISHED}", "", part="record=STATE")),
     Broken(final_is_final, "agent_watch", "LookAfterAgents/WakeParent", _edit(CONDITION, f" AND {UNFINISHED}", "")),
     # The watch has read another execution's lease as the owner.
     Broken(
@@ -416,20 +444,22 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
             s["Parameters"]["ExpressionAttributeValues"].update({":me": {"S.$": "$.agent.owner"}}),
         ),
     ),
-    Broken(final_is_final, "agent_input", "StoreInput", _edit(UPDATE, "inbox :one", "#status :one", part=1)),
+    Broken(
+        final_is_final, "agent_input", "StoreInput", _edit(UPDATE, "inbox :one", "#status :one", part="record=STATE")
+    ),
     # A write that only announces must not start to move the agent.
     Broken(final_is_final, "agent_watch", "LookAfterAgents/AnnounceEnd", _edit(UPDATE, "announce =", "nextAction =")),
     Broken(
         input_needs_a_working_agent,
         "agent_input",
         "StoreInput",
-        _edit(CONDITION, ":waitingForOperator, ", "", part=1),
+        _edit(CONDITION, ":waitingForOperator, ", "", part="record=STATE"),
     ),
     Broken(
         input_needs_a_working_agent,
         "agent_input",
         "StoreInput",
-        _edit(CONDITION, "#status = :found OR NOT", "NOT", part=1),
+        _edit(CONDITION, "#status = :found OR NOT", "NOT", part="record=STATE"),
     ),
     Broken(
         settling_is_fenced_by_the_status,
@@ -447,7 +477,7 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
         settling_is_fenced_by_the_status,
         "agent_recovery",
         "Compensate/ReserveUndo",
-        _edit(CONDITION, "#status = :committed", "attribute_exists(agentId)", part=1),
+        _edit(CONDITION, "#status = :committed", "attribute_exists(agentId)", part="record=$.undo.key"),
     ),
     Broken(
         an_entry_is_taken_before_it_is_settled,
@@ -459,20 +489,20 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
         an_entry_is_taken_before_it_is_settled,
         "agent_recovery",
         "SettleEffects/SettleUndone",
-        _edit(UPDATE, "#owner = :me, ", "", part=0),
+        _edit(UPDATE, "#owner = :me, ", "", part="record=$.effect.key"),
     ),
     Broken(
         an_entry_is_taken_before_it_is_settled,
         "agent_recovery",
         "SettleEffects/RouteUnknown",
-        lambda s: s["Choices"][0].update(Next="CallAgain"),
+        lambda s: picked(s, "Choices", "Next=ClaimEffect").update(Next="CallAgain"),
     ),
     *(
         Broken(
             an_undo_is_written_with_its_effect,
             "agent_recovery",
             path,
-            lambda s: s["Parameters"]["TransactItems"].pop(1),
+            lambda s: without(s, "Parameters", "TransactItems", "record=$.undo.key"),
         )
         for path in ("Compensate/ReserveUndo", "Compensate/CommitUndo", "Compensate/FailUndo")
     ),
@@ -480,16 +510,16 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
         an_undo_is_written_with_its_effect,
         "agent_recovery",
         "SettleEffects/SettleNotUndone",
-        lambda s: s["Parameters"]["TransactItems"].pop(1),
+        lambda s: without(s, "Parameters", "TransactItems", "record=$.effect.undoes"),
         named="RouteNothingHappened",
     ),
     Broken(
         an_undo_is_written_with_its_effect,
         "agent_recovery",
         "SettleEffects/SettleUndone",
-        lambda s: s["Parameters"]["TransactItems"][1]["Update"]["ExpressionAttributeValues"].update(
-            {":compensated": {"S": "COMMITTED"}}
-        ),
+        lambda s: picked(
+            s, "Parameters", "TransactItems", "record=$.effect.undoes", "Update", "ExpressionAttributeValues"
+        ).update({":compensated": {"S": "COMMITTED"}}),
     ),
     Broken(
         an_undo_is_written_with_its_effect,
@@ -501,7 +531,7 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
         an_undo_is_written_with_its_effect,
         "agent_recovery",
         "SettleEffects/RouteHappened",
-        lambda s: s["Choices"][1].update(Next="SettleCommitted"),
+        lambda s: picked(s, "Choices", "Next=SettleUndone").update(Next="SettleCommitted"),
     ),
     Broken(
         every_write_has_a_condition, "agent_turn", "CallTools/CommitEffect", lambda s: s["Parameters"].pop(CONDITION)
@@ -510,7 +540,7 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
         every_write_has_a_condition,
         "agent_recovery",
         "RecordRecovery",
-        lambda s: s["Parameters"]["TransactItems"][0]["Put"].pop(CONDITION),
+        lambda s: picked(s, "Parameters", "TransactItems", "record=$.record", "Put").pop(CONDITION),
     ),
     Broken(
         tokens_stay_in_the_table,
@@ -534,10 +564,10 @@ CONDITION, UPDATE = "ConditionExpression", "UpdateExpression"
         every_write_has_a_condition,
         "agent_turn",
         "CheckpointDecision",
-        lambda s: s["Parameters"]["TransactItems"][0]["Put"].pop(CONDITION),
+        lambda s: picked(s, "Parameters", "TransactItems", "record=$.step.record", "Put").pop(CONDITION),
     ),
     Broken(transactions_have_a_token, "agent_turn", "CloseTurn", lambda s: s["Parameters"].pop("ClientRequestToken.$")),
-    Broken(placeholders_fit, "agent_turn", "CloseTurn", _edit(UPDATE, ":status", ":state", part=0)),
+    Broken(placeholders_fit, "agent_turn", "CloseTurn", _edit(UPDATE, ":status", ":state", part="record=STATE")),
     Broken(placeholders_fit, "agent_turn", "ClaimTurn", _edit(UPDATE, "#error", "errorName")),
     Broken(
         placeholders_fit,

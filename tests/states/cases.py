@@ -26,7 +26,9 @@ class Case(NamedTuple):
     error: str = ""
 
     def __str__(self) -> str:
-        return "-".join([self.machine, self.path, *([self.error] if self.error else [])])
+        """Return a short name: the machine, the state and the error, without the places around the state."""
+        parts = self.machine, self.path.rpartition("/")[2], self.error.removesuffix("Exception")
+        return "-".join(part for part in parts if part)
 
 
 def results(machine: Machine) -> Iterator[Case]:

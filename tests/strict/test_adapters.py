@@ -1,7 +1,9 @@
 """The adapter functions, called as Step Functions Local calls them, and the registered machines."""
 
 import json
+from contextlib import nullcontext
 from http.client import HTTPConnection
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -9,6 +11,7 @@ import pytest
 
 from tests.strict.conftest import Both
 from turnstile_cli.engines.elsewhere import create, read_machines
+from turnstile_cli.engines.embedded import Embedded
 from turnstile_cli.engines.errors import EngineError
 from turnstile_cli.engines.listing import list_machines, told
 from turnstile_cli.engines.process import HOST
@@ -93,7 +96,10 @@ def test_what_is_listed_is_what_is_registered(both: Both) -> None:
     assert "  AskModel: aws-sdk:bedrockruntime:converse → adapter-aws-sdk-bedrockruntime-converse" in lines
 
 
-def test_the_embedded_engine_gets_what_the_files_hold(both: Both) -> None:
+def test_the_embedded_engine_gets_what_the_files_hold(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The test above deploys the template for a list; this one lists what is deployed already.
+    deployed = SimpleNamespace(deploy=lambda _: None, own_client=both.embedded_engine.own_client)
+    monkeypatch.setattr(Embedded, "start", lambda **_: nullcontext(deployed))
     listed = list_machines(Engine.EMBEDDED, TEMPLATE)
     assert {machine.name: machine.definition for machine in listed} == {
         machine.name: machine.machine.definition for machine in read_machines(both.embedded_engine)

@@ -4,6 +4,7 @@ import io
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import boto3
@@ -37,8 +38,7 @@ OUTPUTS = {
 def mock_stack(*functions: str, clients: Mapping[str, Any] | None = None) -> Iterator[Stack]:
     """Yield a stack. `functions`: its Lambdas, with a timeout of 15 seconds. `clients` replace moto's."""
     with mock_aws():
-        session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
-        stack = Stack("turnstile", OUTPUTS, lambda service: (clients or {}).get(service) or client(session, service))
+        stack = Stack("turnstile", OUTPUTS, lambda service: (clients or {}).get(service) or client(service))
         stack.by = "ana"
         stack.dynamodb.create_table(
             TableName=stack.outputs.table_name,
@@ -66,17 +66,23 @@ def mock_stack(*functions: str, clients: Mapping[str, Any] | None = None) -> Ite
         )
         stack.events.create_event_bus(Name=stack.outputs.bus_name)
         for function in functions:
-            add_function(session, stack, function)
+            add_function(stack, function)
         yield stack
 
 
-def client(session: boto3.Session, service: Any) -> Any:
-    return session.client(service)
+@cache
+def client(service: Any) -> Any:
+    """Return the client of a service. A process makes each client once: that takes longer than most of the tests."""
+    return _session().client(service)
 
 
-def add_function(session: boto3.Session, stack: Stack, name: str) -> None:
-    iam = client(session, "iam")
-    role = iam.create_role(RoleName=f"role-of-{name}", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+@cache
+def _session() -> boto3.Session:
+    return boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+
+
+def add_function(stack: Stack, name: str) -> None:
+    role = client("iam").create_role(RoleName=f"role-of-{name}", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     code = io.BytesIO()
     with zipfile.ZipFile(code, "w") as archive:
         archive.writestr("handler.py", "")

@@ -36,6 +36,8 @@ HOLD_SECONDS = 90
 FREEZE_SECONDS = 10
 """Seconds that open calls may take to end before the data are saved."""
 INTERVAL = 0.02
+CLOCK_NANOSECONDS = 50_000_000
+"""A folder's time of change moves on at least this often."""
 STREAM = "stream.json"
 Need = Callable[[ModuleType, str], Any]
 
@@ -143,6 +145,9 @@ class _Folder:
         self.path = path
         self._seen: Counter[Path] = Counter()
         self._read: dict[Path, Fault | Delivery] = {}
+        self._standing: dict[str, list[tuple[Path, Fault | Delivery]]] = {}
+        self._listed = 0
+        """The folder's time of change when it was listed; 0: it must be listed again."""
         self._lock = threading.Lock()
         self._change = threading.Condition()
         self._busy = 0
@@ -167,17 +172,36 @@ class _Folder:
             self._frozen = True
             self._change.wait_for(lambda: self._busy == 0, FREEZE_SECONDS)
 
-    def standing(self, kind: type[F]) -> Iterator[tuple[Path, F]]:
-        """Yield the active faults of a kind with their files, in the order in which they were put there."""
-        for file in sorted(self.path.glob("*.task" if kind is Fault else "*.event")):
+    def standing(self, kind: type[F], place: str) -> Iterator[tuple[Path, F]]:
+        """Yield the active faults at a place with their files, in the order in which they were put there.
+
+        `place`: a state for the faults of tasks, a machine for those of deliveries.
+        """
+        with self._lock:
+            self._list_again()
+            here = self._standing.get(place, [])
+        for file, fault in here:
+            if isinstance(fault, kind):
+                yield file, fault
+
+    def _list_again(self) -> None:
+        """List the folder if it has changed. Every task asks, and a run may have many hundred faults."""
+        changed = self.path.stat().st_mtime_ns
+        if changed == self._listed:
+            return
+        # Until the clock has moved on, another change would leave the folder's time of change as it is.
+        self._listed = changed if time.time_ns() - changed > CLOCK_NANOSECONDS else 0
+        self._standing = {}
+        for file in sorted([*self.path.glob("*.task"), *self.path.glob("*.event")]):
             if file not in self._read:
+                kind = Fault if file.suffix == ".task" else Delivery
                 try:
                     self._read[file] = kind.model_validate_json(file.read_text("utf-8"))
                 except FileNotFoundError:  # removed after the listing
                     continue
             fault = self._read[file]
-            assert isinstance(fault, kind)
-            yield file, fault
+            place = fault.state if isinstance(fault, Fault) else fault.machine
+            self._standing.setdefault(place, []).append((file, fault))
 
     def meets(self, file: Path, skip: int, times: int = 1) -> bool:
         """Count the attempts, visits or events that come to a fault. Return True if this one meets it."""
@@ -285,8 +309,8 @@ def _meet_in_tasks(folder: _Folder, stepfunctions: ModuleType, need: Need) -> No
     def meet(when: str, text: str) -> list[Fault]:
         machine, state, data = _place.get()
         met = []
-        for file, fault in folder.standing(Fault):
-            here = fault.state == state and fault.machine in ("", machine)
+        for file, fault in folder.standing(Fault, state):
+            here = fault.machine in ("", machine)
             # The death of a worker is decided before the call, also if the worker dies after it.
             moment = "before" if fault.dies == "worker" else fault.when
             if not here or moment != when or not (fault.agent_id in data or fault.agent_id in text):
@@ -334,11 +358,7 @@ def _meet_in_deliveries(folder: _Folder, eventbridge: ModuleType, need: Need) ->
 
     def deliver(arn: str, payload: str) -> None:
         machine = arn.rpartition("-")[2]
-        mine = [
-            (file, fault)
-            for file, fault in folder.standing(Delivery)
-            if fault.machine == machine and fault.agent_id in payload
-        ]
+        mine = [(file, fault) for file, fault in folder.standing(Delivery, machine) if fault.agent_id in payload]
         # Every fault counts this event, also a fault that is not applied because another comes first.
         for file, fault in [(file, fault) for file, fault in mine if folder.meets(file, fault.skip)]:
             if fault.how in ("twice", "again"):
@@ -361,7 +381,7 @@ def _meet_in_stream(folder: _Folder, pipes: ModuleType, need: Need) -> None:
 
     def deliver(arn: str, pipe: dict[str, Any], records: list[Any]) -> bool:
         machine = arn.rpartition("-")[2]
-        faults = [(file, fault) for file, fault in folder.standing(Delivery) if fault.machine == machine]
+        faults = list(folder.standing(Delivery, machine))
         agents: dict[str, list[Any]] = {}
         for record in records:
             agent_id = record["dynamodb"]["Keys"].get("agentId", {}).get("S", "")
