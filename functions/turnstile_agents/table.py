@@ -110,7 +110,8 @@ class AgentTable:
 
     def ids_in_status(self, status: Status, since: str = "0", before: str = "9") -> list[str]:
         """Return the ids of the same agents, even if other attributes of their STATE are broken."""
-        return [attributes_of(stored)["agentId"] for stored in self._index(status, since, before)]
+        found = self._index(status, since, before, ProjectionExpression="agentId")
+        return [attributes_of(stored)["agentId"] for stored in found]
 
     def all_attributes(self) -> Iterator[Attributes]:
         """Read every item of the table as text, those of definitions and of agent_watch included."""
@@ -127,13 +128,14 @@ class AgentTable:
 
     # ----
 
-    def _index(self, status: Status, since: str, before: str) -> Iterator[Mapping[str, Any]]:
+    def _index(self, status: Status, since: str, before: str, **more: Any) -> Iterator[Mapping[str, Any]]:
         pages = self.client.get_paginator("query").paginate(
             TableName=self.name,
             IndexName=INDEX,
             KeyConditionExpression="#status = :status AND lastUpdated BETWEEN :since AND :before",
             ExpressionAttributeNames={"#status": "status"},
             ExpressionAttributeValues={":status": {"S": status}, ":since": {"S": since}, ":before": {"S": before}},
+            **more,
         )
         for page in pages:
             yield from page["Items"]

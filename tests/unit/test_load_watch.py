@@ -279,14 +279,14 @@ def test_a_stuck_parent_behind_more_than_one_run_looks_at_is_found(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(load, "LOOKS", 10)
-    for number in range(45):
+    for number in range(21):
         place(stack, f"c-{number:02d}", Status.PLANNING, minutes=1, state={"parent": f"p-{number:02d}"})
         delegate(stack, f"p-{number:02d}", f"c-{number:02d}", minutes=90)
     delegate(stack, "p-99", "missing")
     seen = []
-    for run in range(5):
+    for run in range(3):
         watch = found(stack, run)
-        assert (watch.left_out, watch.rotation_minutes) == (36, 25)
+        assert (watch.left_out, watch.rotation_minutes) == (12, 15)
         seen += [agent.agent_id for agent in watch.agents]
     assert seen == ["p-99"]
 

@@ -21,6 +21,7 @@ import yaml
 from samtranslator.yaml_helper import intrinsics_multi_constructor
 
 from turnstile_cli.engines.errors import EngineError
+from turnstile_cli.loader import SafeLoader
 
 BUCKET = "turnstile-artifacts"
 UNKNOWN_TYPES = (
@@ -43,7 +44,7 @@ class Package:
         return json.dumps(self.template, default=str)  # YAML reads `Version: 2012-10-17` as a date
 
 
-class _CloudFormationLoader(yaml.SafeLoader):
+class _CloudFormationLoader(SafeLoader):  # type: ignore[misc,valid-type]
     """YAML with CloudFormation's short tags: `!Ref X` becomes `{"Ref": "X"}`."""
 
 
@@ -96,7 +97,7 @@ def load_definition(path: Path, wanted_by: str) -> dict[str, Any]:
     """
     if not path.is_file():
         raise EngineError(f"{wanted_by} names the definition {path}, which does not exist")
-    definition = _read_yaml(path, yaml.SafeLoader)
+    definition = _read_yaml(path, SafeLoader)
     if not isinstance(definition, dict) or not isinstance(definition.get("States"), dict):
         raise EngineError(f"{path} is no state machine: it has no States")
     return definition

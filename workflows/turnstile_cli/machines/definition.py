@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from turnstile_cli.loader import SafeLoader
+
 SUBSTITUTION = re.compile(r"\$\{([^}]*)\}")
 """A place that the template fills, such as `${TableName}`."""
 _CALLBACK = ".waitForTaskToken"
@@ -136,11 +138,11 @@ def load_machines(folder: Path) -> list[Machine]:
     return [load_machine(path) for path in sorted(folder.glob("*.asl.yaml"))]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(SafeLoader):  # type: ignore[misc,valid-type]
     """A YAML loader that refuses a duplicate key: without it, the first of two states would silently disappear."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        mapping = super().construct_mapping(node, deep)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         if len(mapping) != len(node.value):
             names = [key.value for key, _ in node.value]
             twice = sorted({name for name in names if names.count(name) > 1})

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from turnstile_agents.definition import Limits, ToolName
 from turnstile_agents.record import EffectStatus, Model, RecoveryAction, Status, Verdict
 from turnstile_cli.files import AGENTS
+from turnstile_cli.loader import SafeLoader
 
 Text = Annotated[str, Field(min_length=1)]
 StopReason = Literal[
@@ -170,7 +171,7 @@ def load_scenario(path: Path, today: date | None = None) -> Scenario:
         ScenarioError: the file cannot be read or is wrong; the message names the field.
     """
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = yaml.load(path.read_text("utf-8"), SafeLoader)
     except OSError as error:
         raise ScenarioError(f"{path} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:

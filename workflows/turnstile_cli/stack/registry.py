@@ -28,6 +28,7 @@ from turnstile_agents.definition import (
     version_record,
 )
 from turnstile_agents.record import AGENT_ID, Model
+from turnstile_cli.loader import SafeLoader
 from turnstile_cli.stack.client import Stack, StackError
 
 DEFAULT_TIMEOUT = 30
@@ -191,7 +192,7 @@ def register(stack: Stack, path: Path, limits: Mapping[str, Any] | None = None) 
 def read_agent_file(path: Path) -> AgentFile:
     """Read an agent.yaml. Raise AgentFileError if it is wrong."""
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = yaml.load(path.read_text("utf-8"), SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise AgentFileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except yaml.YAMLError as error:
