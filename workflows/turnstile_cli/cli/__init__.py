@@ -6,7 +6,7 @@ A command's module is imported when the command is used, so that `turnstile --he
 import ast
 import io
 import sys
-from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,8 @@ def load_command(name: str) -> Any:
     return typer.main.get_command(single)
 
 
-def _helps() -> Iterator[tuple[str, str]]:
+@cache
+def _helps() -> dict[str, str]:
     """Read each command's docstring from its source, for importing it takes longer."""
     docstrings = {
         f"{file.stem}.{node.name}": ast.get_docstring(node) or ""
@@ -53,7 +54,7 @@ def _helps() -> Iterator[tuple[str, str]]:
         for node in ast.parse(file.read_text("utf-8")).body
         if isinstance(node, ast.FunctionDef)
     }
-    return ((name, docstrings[where]) for name, where in COMMANDS.items())
+    return {name: docstrings[where] for name, where in COMMANDS.items()}
 
 
 class Commands(TyperGroup):
@@ -61,7 +62,7 @@ class Commands(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.commands = {name: TyperCommand(name, help=text) for name, text in _helps()}
+        self.commands = {name: TyperCommand(name, help=text) for name, text in _helps().items()}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command with its options, in the place of the entry in the help."""
