@@ -27,6 +27,8 @@ from turnstile_cli.stack.registry import read_agent_file, register
 
 T = TypeVar("T")
 
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 0.4
+"""Seconds between two looks at an agent or an execution."""
 _FILES = tempfile.TemporaryDirectory(prefix="turnstile-agents-")
 
 
@@ -96,32 +98,36 @@ class World:
 
     def wait(self, agent_id: str, condition: Callable[[Attributes], bool], seconds: float = 40) -> Attributes:
         """Wait until STATE fulfils the condition; return STATE."""
-        deadline = time.monotonic() + seconds
-        while True:
-            state = self.item(agent_id, "STATE")
-            if state and condition(state):
-                return state
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{agent_id} is {state}")
-            time.sleep(0.05)
 
-    def until(self, look: Callable[[], T], seconds: float = 60) -> T:
-        """Call `look` until its result is true; return that result."""
-        deadline = time.monotonic() + seconds
+        def look() -> Attributes | None:
+            state = self.item(agent_id, "STATE")
+            return state if state and condition(state) else None
+
+        return self.until(look, seconds, lambda: f"{agent_id} is {self.item(agent_id, 'STATE')}")
+
+    def until(
+        self, look: Callable[[], T | None], seconds: float = 60, why: Callable[[], str] = lambda: "nothing came"
+    ) -> T:
+        """Call `look` until its result is true; return that result. Raise TimeoutError, with a reason, if it never is.
+
+        The longer it has waited, the longer are the pauses: each look takes time from the engine.
+        """
+        began = time.monotonic()
         while not (found := look()):
-            if time.monotonic() > deadline:
-                raise TimeoutError("nothing came")
-            time.sleep(0.05)
+            waited = time.monotonic() - began
+            if waited > seconds:
+                raise TimeoutError(why())
+            time.sleep(min(LONGEST_PAUSE, max(SHORTEST_PAUSE, waited / 10)))
         return found
 
     def ended(self, arn: str) -> dict[str, Any]:
         """Wait for an execution to end; return its description."""
-        deadline = time.monotonic() + 60
-        while (execution := self.stack.stepfunctions.describe_execution(executionArn=arn))["status"] == "RUNNING":
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{arn} still runs")
-            time.sleep(0.05)
-        return dict(execution)
+
+        def look() -> dict[str, Any] | None:
+            execution = dict(self.stack.stepfunctions.describe_execution(executionArn=arn))
+            return execution if execution["status"] != "RUNNING" else None
+
+        return self.until(look, why=lambda: f"{arn} still runs")
 
     def run(
         self, machine: str, detail: Any, event_id: str = "", kind: str = "AgentInputReceived", source: str = SOURCE

@@ -36,6 +36,10 @@ Attributes = Mapping[str, str]
 InputType = Literal["AgentInputReceived", "AgentDecisionGiven", "AgentCancelRequested", "AgentStateUpdated"]
 
 
+_JSON = BeforeValidator(lambda value: read_json(value) if isinstance(value, str) else value)
+"""Reads an attribute that holds JSON; code may give the value itself."""
+
+
 class Item(BaseModel):
     """An item of an agent's record. It may hold attributes that its model does not have."""
 
@@ -61,7 +65,7 @@ class AgentState(ListedState):
 
     schema_version: int = 1
     definition_version: int
-    plan: Annotated[list[PlanStep], BeforeValidator(read_json)]
+    plan: Annotated[list[PlanStep], _JSON]
     next_action: Annotated[str, Field(description="The turn that is announced, or NONE")]
     owner: Annotated[str, Field(description="The lease: the execution and when it took it, or NONE")]
     inbox: Annotated[int, Field(description="Number of inputs")]
@@ -75,7 +79,7 @@ class AgentState(ListedState):
     cost_micro_usd: int
     waits_for: Annotated[str, Field(description="The approval or the delegation that it waits for, or empty")]
     reminded_of: Annotated[str, Field(description="The approval that its approvers were reminded of, or empty")]
-    children: Annotated[list[str], BeforeValidator(read_json)]
+    children: Annotated[list[str], _JSON]
     cancels: Annotated[int, Field(description="Number of requests to cancel")]
     ends: Annotated[int, Field(description="How often it has ended: 0 or 1")]
     parent: Annotated[str, Field(description="The agent that delegated to it, or empty")]
@@ -136,7 +140,7 @@ class ModelStep(JournalItem):
 
     who: Literal["MODEL"]
     messages: str
-    inputs: Annotated[list[str], BeforeValidator(read_json), Field(description="The `record` of each input in it")]
+    inputs: Annotated[list[str], _JSON, Field(description="The `record` of each input in it")]
     decision: str
     usage: str
 

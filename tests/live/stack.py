@@ -31,7 +31,7 @@ FUNCTION: dict[str, Any] = {
         "Timeout": 30,
     },
 }
-PACKAGED = ("__init__.py", "files.py", "models", "engines/__init__.py", "engines/casing.py")
+PACKAGED = ("__init__.py", "files.py", "loader.py", "models", "engines/__init__.py", "engines/casing.py")
 """What the function needs of the command line's package."""
 
 

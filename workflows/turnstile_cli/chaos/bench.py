@@ -132,8 +132,7 @@ class Bench:
             parent = f"{prefix}-{number}"
             delegation = _delegation(parent)
             [child] = delegation.read_decision().children
-            waits = {"last_updated": LONG_AGO, "waits_for": str(delegation.step)}
-            items.append(_state(parent, Status.WAITING_FOR_AGENT, **waits))
+            items.append(_state(parent, Status.WAITING_FOR_AGENT, waits_for=str(delegation.step)))
             items.append(delegation)
             items.append(_state(child.agent_id, Status.WAITING_FOR_INPUT, parent=parent))
         self._write([{"PutRequest": {"Item": stored(item)}} for item in items])
@@ -189,9 +188,11 @@ _EMPTY: dict[Any, Any] = {int: 0, str: ""}
 
 
 def _state(agent_id: str, status: Status, **fields: Any) -> AgentState:
-    """Make a STATE whose other attributes are 0 or empty."""
+    """Make a STATE that has not changed for long, and whose other attributes are 0 or empty."""
     empty = {name: _EMPTY.get(field.annotation, []) for name, field in AgentState.model_fields.items()}
-    return AgentState.model_validate(empty | {"agent_id": agent_id, "record": "STATE", "status": status} | fields)
+    return AgentState.model_validate(
+        empty | {"agent_id": agent_id, "record": "STATE", "status": status, "last_updated": LONG_AGO} | fields
+    )
 
 
 def _delegation(agent_id: str) -> ModelStep:
