@@ -40,9 +40,9 @@ class Recovery(Model):
     action: RecoveryAction
     status: Annotated[Status, Field(description="The status that it left the agent in")]
     reason: Annotated[str, Field(description="The error's name")]
-    note: Annotated[str, Field(description="The operator's note")]
-    by: Annotated[str, Field(description="The operator's name; empty if no operator decided")]
-    source: Annotated[str, Field(description="The Source of the operator's answer; empty if no operator decided")]
+    note: Annotated[str, Field(description="The note of the operator, or of the request to cancel")]
+    by: Annotated[str, Field(description="The operator, or the caller that cancelled; empty if neither decided")]
+    source: Annotated[str, Field(description="The Source of the answer or of the request; empty if neither came")]
     text: Annotated[str, Field(description="The text for the model")]
     question: Annotated[str, Field(description="The question to the user")]
 

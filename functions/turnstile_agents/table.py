@@ -11,6 +11,7 @@ from turnstile_agents.items import (
     Attributes,
     Effect,
     InputItem,
+    JournalItem,
     ListedState,
     Question,
     Record,
@@ -69,7 +70,8 @@ class AgentTable:
 
     def step(self, agent_id: str, number: int) -> StepItem | None:
         """Read an entry of the journal; None if it does not exist."""
-        return next(iter(self.steps(agent_id, number, number)[0]), None)
+        item = self._item(agent_id, step_record(number))
+        return item if isinstance(item, JournalItem) else None
 
     def effects(self, agent_id: str) -> list[Effect]:
         """Read the ledger."""

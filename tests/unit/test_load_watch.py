@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -195,6 +196,20 @@ def test_a_broken_record_keeps_no_help_from_the_others(
     place(stack, "child", Status.COMPLETED, state=FREE | broken | {"parent": "waits"})
     assert ids(stack) == ["stands", "waits"]
     assert {vars(warning)["agentId"] for warning in caplog.records} == {"broken", "child"}
+
+
+def test_it_asks_for_nothing_that_its_role_does_not_allow(stack: Stack) -> None:
+    """Check the requests against the policy of LoadWatch: single items, and the index."""
+    asked: set[tuple[str, str]] = set()
+
+    def note(params: Any, model: Any, **_: Any) -> None:
+        asked.add((model.name, params.get("IndexName", "")))
+
+    family(stack, a=Status.COMPLETED)
+    place(stack, "stands", Status.PLANNING)
+    stack.dynamodb.meta.events.register("provide-client-params.dynamodb", note)
+    assert ids(stack) == ["a", "stands"]
+    assert asked == {("GetItem", ""), ("Query", "ByStatus")}
 
 
 def test_it_tells_where_the_agent_stands(stack: Stack) -> None:

@@ -18,9 +18,9 @@ class Taken(Model):
     order: Annotated[
         str, Field(description="The operator's decision; ASK if the operator must be asked about effects not undone")
     ]
-    note: Annotated[str, Field(description="The operator's note")]
-    by: Annotated[str, Field(description="The operator's name; empty before an answer")]
-    source: Annotated[str, Field(description="The Source of the operator's answer; empty before an answer")]
+    note: Annotated[str, Field(description="The note of the operator, or of the request to cancel")]
+    by: Annotated[str, Field(description="The operator, or the caller that cancelled; empty before")]
+    source: Annotated[str, Field(description="The Source of the answer or of the request; empty before")]
 
 
 class LoadRecoveryInput(Taken):
