@@ -24,6 +24,9 @@ AGO = dt.timedelta(hours=1)
 _VALUE = re.compile(r'\{\s+("[A-Z]+": [^\n]*)\s+\}')
 """An attribute's value in indented JSON, over three lines."""
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)((?:\.\d+)?(?:Z|\+00:00))")
+_CODE = re.compile(r'/[^ "\\]*/(?=(turnstile_agents|aws_lambda_powertools|tools)/)')
+"""The folder of a function's code in a stack trace."""
+_ON_AWS = "/var/task/"
 _EPOCHS = {"expiration": 1, "in_progress_expiration": 1000}
 """Attributes of the table ToolCalls that are times: how many of their units are a second."""
 
@@ -108,7 +111,7 @@ def _sorted(items: Sequence[RawItem]) -> list[RawItem]:
 
 def _write(file: Path, content: Any) -> None:
     """Write JSON with one attribute of an item a line."""
-    text = json.dumps(content, indent=1, ensure_ascii=False)
+    text = _CODE.sub(_ON_AWS, json.dumps(content, indent=1, ensure_ascii=False))
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(_VALUE.sub(r"{\1}", text) + "\n", "utf-8")
 
