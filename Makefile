@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export AWS_EC2_METADATA_DISABLED := true
-# The tests start a hundred Python processes: without this, each would compile the same files again.
+# The tests start many Python processes: without this, each would compile the same files again.
 unexport PYTHONDONTWRITEBYTECODE
 
 # The SAM CLI pins other versions of our packages, so it has its own environment.
@@ -26,7 +26,7 @@ LOCK := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 
 demo: .venv/ready
 	$(BIN)/turnstile demo
 
-# Twice as many processes as this needs cores: a quarter of the tests wait most of the time.
+# More processes than cores: many tests wait most of the time.
 test: .venv/ready
 	$(BIN)/pytest -q -n 4 --dist loadgroup -m "not live"
 

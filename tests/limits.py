@@ -4,12 +4,15 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import pytest
 
 from turnstile_cli.machines.limits import PAGE, PAYLOAD, breaches, of_stack
+
+if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions import SFNClient
 
 SMALL = PAYLOAD // 2
 """Bytes of JSON that are too few to come close to the limit in any form."""
@@ -26,19 +29,15 @@ HEADERS = {
 def within_limits(*clients: Any) -> Iterator[None]:
     """Fail at the end if an execution of these Step Functions came close to a limit."""
     yield
-    found = [use for client in clients for use in breaches(of_stack(_only_large(client)))]
+    found = [use for client in clients for use in breaches(of_stack(cast("SFNClient", _OnlyLarge(client))))]
     if found:
         pytest.fail("Close to a limit of Step Functions:\n" + "\n".join(map(str, found)), pytrace=False)
-
-
-def _only_large(client: Any) -> Any:
-    return _OnlyLarge(client)
 
 
 class _OnlyLarge:
     """A client of an engine whose histories lack the texts that are too small to come close to a limit.
 
-    The tests make tens of thousands of texts. To parse each takes as long as half of the tests.
+    The tests make very many texts, and to parse each of them takes long.
     """
 
     def __init__(self, client: Any) -> None:

@@ -40,19 +40,6 @@ from turnstile_agents.errors import ToolOutcomeUnknown, ToolRejected, ToolUnavai
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
-
-class FlightsEnvironment(Environment):
-    """The variables of a tool that reads or takes seats."""
-
-    flights_table: str
-
-
-class BookingsEnvironment(FlightsEnvironment):
-    """The variables of a tool that reads or writes bookings too."""
-
-    bookings_table: str
-
-
 OTHER_DAYS = 3
 """Number of following days that are read for other dates with seats."""
 _BUSY = {
@@ -65,6 +52,18 @@ _BUSY = {
 _BUSY_REASONS = {"ProvisionedThroughputExceeded", "ThrottlingError", "TransactionConflict"}
 """The same errors, as the reasons of a cancelled transaction."""
 _NOT_SENT = (ConnectTimeoutError, EndpointConnectionError)
+
+
+class FlightsEnvironment(Environment):
+    """The variables of a tool that reads or takes seats."""
+
+    flights_table: str
+
+
+class BookingsEnvironment(FlightsEnvironment):
+    """The variables of a tool that reads or writes bookings too."""
+
+    bookings_table: str
 
 
 class Sale(NamedTuple):

@@ -14,7 +14,7 @@ class Environment(BaseModel):
 
     @classmethod
     def read(cls) -> Self:
-        """Read the variables. Raises ValueError that names each one that is missing or wrong."""
+        """Read the variables. Raises ValueError with the names of the missing and the wrong variables."""
         return cls.model_validate(dict(os.environ))
 
 

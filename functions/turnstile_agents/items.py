@@ -6,7 +6,7 @@ that a program which needs only the other attributes can still read the item: a 
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
@@ -34,8 +34,6 @@ OPERATOR = "OPERATOR"
 Attributes = Mapping[str, str]
 """An item as text: each attribute by its name, numbers as text too."""
 InputType = Literal["AgentInputReceived", "AgentDecisionGiven", "AgentCancelRequested", "AgentStateUpdated"]
-
-
 _JSON = BeforeValidator(lambda value: read_json(value) if isinstance(value, str) else value)
 """Reads an attribute that holds JSON; code may give the value itself."""
 
@@ -150,7 +148,7 @@ class ModelStep(JournalItem):
         return messages
 
     def read_decision(self) -> Decision:
-        """Return the decision. Raises ValueError if it is none of this version's, or of an earlier one's."""
+        """Return the decision. Raises ValueError if no version up to this one writes it."""
         return Decision.model_validate(read_json(self.decision))
 
     def read_usage(self) -> Usage:
@@ -320,20 +318,14 @@ def stored(item: Item) -> dict[str, dict[str, str]]:
 
 def record_of(items: Iterable[AnyItem]) -> Record:
     """Sort items of one agent by their kinds."""
-    record = Record()
-    for item in items:
-        match item:
-            case AgentState():
-                record = replace(record, state=item)
-            case JournalItem():
-                record.steps.append(item)
-            case InputItem():
-                record.inputs.append(item)
-            case Effect():
-                record.effects.append(item)
-            case Question():
-                record = replace(record, question=item)
-    return record
+    found = list(items)
+    return Record(
+        state=next((item for item in found if isinstance(item, AgentState)), None),
+        steps=[item for item in found if isinstance(item, JournalItem)],
+        inputs=[item for item in found if isinstance(item, InputItem)],
+        effects=[item for item in found if isinstance(item, Effect)],
+        question=next((item for item in found if isinstance(item, Question)), None),
+    )
 
 
 _MODELS: dict[str, type[Item]] = {

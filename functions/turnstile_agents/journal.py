@@ -69,7 +69,7 @@ class Entry(Model):
 
 
 def read_entry(step: StepItem, record: Record) -> Entry:
-    """Read a step. `record` gives the texts and callers of the user's inputs; of them, only those that it holds.
+    """Read a step. `record` gives the texts and callers of its inputs; an input that `record` lacks is left out.
 
     Raises ValueError if a decision, its results or its messages cannot be read.
     """

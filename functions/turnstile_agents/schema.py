@@ -1,12 +1,22 @@
 """JSON schemas for a model to read."""
 
+import copy
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
 
 
 def schema_for_model(model: type[BaseModel]) -> dict[str, Any]:
-    """Return a pydantic model's schema without titles: pydantic titles every field with its own name."""
+    """Return a pydantic model's schema without titles: pydantic titles every field with its own name.
+
+    Each call returns a copy that the caller may change.
+    """
+    return copy.deepcopy(_schema(model))
+
+
+@cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
     schema: dict[str, Any] = _without_titles(model.model_json_schema())
     return schema
 

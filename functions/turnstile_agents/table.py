@@ -82,27 +82,26 @@ class AgentTable:
         return record_of(map(read_item, self._partition(agent_id, "INPUT#"))).inputs
 
     def steps(
-        self, agent_id: str, first: int, last: int = LAST_STEP, limit: int = LAST_STEP
+        self, agent_id: str, first: int, last: int = LAST_STEP, limit: int | None = None
     ) -> tuple[list[StepItem], bool]:
         """Read the journal between two steps, at most `limit` entries. Return them, and whether there are more."""
-        names = {":first": {"S": step_record(first)}, ":last": {"S": step_record(last)}}
-        steps: list[StepItem] = []
-        start: Any = {}
-        while True:
-            answer = self.client.query(
+        found = (
+            self.client.get_paginator("query")
+            .paginate(
                 TableName=self.name,
                 KeyConditionExpression="agentId = :agentId AND #record BETWEEN :first AND :last",
                 ExpressionAttributeNames={"#record": "record"},
-                ExpressionAttributeValues={":agentId": {"S": agent_id}, **names},
+                ExpressionAttributeValues={
+                    ":agentId": {"S": agent_id},
+                    ":first": {"S": step_record(first)},
+                    ":last": {"S": step_record(last)},
+                },
                 ConsistentRead=True,
-                Limit=limit - len(steps),
-                **start,
+                PaginationConfig={"MaxItems": limit, "PageSize": limit} if limit else {},
             )
-            steps += record_of(map(read_item, answer["Items"])).steps
-            more = "LastEvaluatedKey" in answer
-            if not more or len(steps) >= limit:
-                return steps, more
-            start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+            .build_full_result()
+        )
+        return record_of(map(read_item, found["Items"])).steps, "NextToken" in found
 
     # ---- Many agents
 

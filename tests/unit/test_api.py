@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from scripts import openapi
 from tests.asl.support import ROOT
 from tests.unit.records import came, read_state, record
-from turnstile_agents.api import agents, bus, keys
+from turnstile_agents.api import agents, keys, services
 from turnstile_agents.api.handler import METHODS, handler
 from turnstile_agents.api.problems import HttpRefusal
 from turnstile_agents.api.shapes import Accepted, StartAgent
@@ -117,12 +117,10 @@ def test_a_wrong_answer_is_our_fault(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_bus_that_takes_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [{"ErrorCode": "ThrottlingException", "ErrorMessage": "Slow down"}]
     events = SimpleNamespace(put_events=lambda **_: {"FailedEntryCount": 1, "Entries": entries})
-    monkeypatch.setattr(bus, "_events", lambda: events)
-    monkeypatch.setattr(
-        bus, "environment", lambda: ApiEnvironment(TABLE_NAME="t", BUS_NAME="bus", DEFAULT_AGENT="travel")
-    )
+    monkeypatch.setattr(services, "_events", lambda: events)
+    monkeypatch.setattr(services, "environment", lambda: ENVIRONMENT)
     with pytest.raises(HttpRefusal, match="AgentRequested: ThrottlingException. Nothing was done") as refused:
-        bus.put(AgentRequested(prompt="Hello"))
+        services.put(AgentRequested(prompt="Hello"))
     assert refused.value.status == 503
 
 
@@ -143,11 +141,9 @@ def test_an_event_names_its_caller_under_the_source_of_the_api(
         return {"FailedEntryCount": 0}
 
     events = SimpleNamespace(put_events=put_events)
-    monkeypatch.setattr(bus, "_events", lambda: events)
+    monkeypatch.setattr(services, "_events", lambda: events)
     monkeypatch.setattr(agents, "table", lambda: SimpleNamespace(state=lambda _: read_state(status="PLANNING")))
-    monkeypatch.setattr(
-        bus, "environment", lambda: ApiEnvironment(TABLE_NAME="t", BUS_NAME="bus", DEFAULT_AGENT="travel")
-    )
+    monkeypatch.setattr(services, "environment", lambda: ENVIRONMENT)
     event = request("POST", "/agents/a/input", '{"text": "Hello"}')
     assert answer({**event, "requestContext": {**event["requestContext"], "authorizer": authorizer}})[0] == 202
     assert entries[0]["Source"] == "com.agent.api"

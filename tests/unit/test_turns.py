@@ -1,9 +1,7 @@
 """LoadTurn and ReadReply over random conversations: ReadReply foretells the next turn, and LoadTurn finds the same."""
 
-import copy
 import json
 import random
-from functools import cache
 from typing import Any
 
 import botocore.session
@@ -33,11 +31,9 @@ from tests.unit.records import (
     user,
 )
 from turnstile_agents.items import Attributes, Record
-from turnstile_agents.load_turn import request
 from turnstile_agents.load_turn.load import load_turn
 from turnstile_agents.read_reply.read import read_reply
 from turnstile_agents.record import CallResult, Decision, Outcome, Verdict
-from turnstile_agents.schema import schema_for_model
 from turnstile_agents.turn import ReadReplyInput, Turn, TurnAgent
 from turnstile_cli.engines.casing import to_wire
 from turnstile_cli.models.converse_rules import refusal
@@ -229,15 +225,6 @@ def play(seed: int) -> Play:
             run.close(last, number)
             run.foretold = turn.agent
     return run
-
-
-@pytest.fixture(autouse=True)
-def made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the schema of each built-in once: most of the time goes into them, and test_load_turn proves them."""
-    monkeypatch.setattr(request, "schema_for_model", lambda model: copy.deepcopy(_schema(model)))
-
-
-_schema = cache(schema_for_model)
 
 
 @pytest.mark.parametrize("first", [0, SEEDS])

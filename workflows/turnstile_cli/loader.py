@@ -3,4 +3,4 @@
 import yaml
 
 SafeLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's loader where PyYAML was built with it, which is ten times as fast; PyYAML's own otherwise."""
+"""libyaml's loader where PyYAML was built with it, because it is faster; PyYAML's own otherwise."""

@@ -7,7 +7,7 @@ the agent may have changed.
 import json
 from typing import Any
 
-from turnstile_agents.api import bus, keys
+from turnstile_agents.api import keys, services
 from turnstile_agents.api.problems import HttpRefusal, invalid, unknown_agent
 from turnstile_agents.api.shapes import (
     Accepted,
@@ -53,12 +53,12 @@ def start(request: StartAgent, key: str | None, by: str) -> Accepted:
             return Accepted(agent_id=agent_id, status=existing.status)
         if existing:
             raise _taken(agent_id, existing.created_by, key)
-    name = request.agent or bus.environment().default_agent
+    name = request.agent or services.environment().default_agent
     if table().definition(name) is None:
         raise HttpRefusal(
             404, "DefinitionUnknown", f"No agent named {name} is registered; `turnstile register` registers one"
         )
-    bus.put(
+    services.put(
         AgentRequested(
             prompt=request.prompt,
             goal=request.goal,
@@ -94,7 +94,7 @@ def give_input(agent_id: str, text: str, key: str | None, by: str) -> Accepted:
             f"Agent {agent_id} takes no input now: it waits for its operator. Send the operator's decision with "
             f"POST /agents/{agent_id}/decisions",
         )
-    bus.put(event)
+    services.put(event)
     return accepted
 
 
@@ -116,7 +116,7 @@ def decide_approval(agent_id: str, given: ApprovalDecision, key: str | None, by:
         raise _no_decision(agent_id, f"is {accepted.status} and waits for no approval")
     if state.waits_for != given.approval_id:
         raise _no_decision(agent_id, f"waits for a decision on approval {state.waits_for}, not on {given.approval_id}")
-    bus.put(event)
+    services.put(event)
     return accepted
 
 
@@ -141,7 +141,7 @@ def decide_operator(agent_id: str, given: OperatorDecisionBody, by: str) -> Acce
         read = read_answer(answer, table().effects(agent_id))
     except AnswerRefused as refusal:
         raise _no_decision(agent_id, f"cannot take this decision: {refusal}. Nothing was changed") from refusal
-    client = bus.stepfunctions()
+    client = services.stepfunctions()
     try:
         client.send_task_success(taskToken=asked.token, output=json.dumps(read.dump(), ensure_ascii=False))
     except (
@@ -162,7 +162,7 @@ def cancel(agent_id: str, note: str, key: str | None, by: str) -> Cancelling:
     if not (key and _known(event, agent_id, key)):
         if status in FINISHED:
             raise _finished(agent_id, status, "and there is nothing to stop")
-        bus.put(event)
+        services.put(event)
     standing = [
         EffectView(tool=effect.tool, status=effect.status, input=_short(effect.input), result=_short(effect.result))
         for effect in table().effects(agent_id)
@@ -182,7 +182,7 @@ def _state(agent_id: str) -> AgentState:
 
 
 def _known(event: AgentInputReceived | AgentDecisionGiven | AgentCancelRequested, agent_id: str, key: str) -> bool:
-    """Return whether the record has this input already, under this key. Raises Refused if it has another input there.
+    """Return whether the record has this input already, under this key. Raises HttpRefusal if it has another there.
 
     The caller is not compared: the same request sent again may come from another session of the same service.
     """

@@ -9,7 +9,7 @@ from turnstile_agents.record import BY_LIMIT
 def caller(context: RequestContextV2) -> str:
     """Read the caller's name out of a request's context: the IAM principal's ARN, or the subject of the token.
 
-    Raises Refused if there is no name: each change of an agent is recorded under its caller's name.
+    Raises HttpRefusal if there is no name: each change of an agent is recorded under its caller's name.
     """
     subject = context.authorizer.jwt_claim.get("sub", "")
     name = context.authorizer.iam.user_arn or (subject if isinstance(subject, str) else "")

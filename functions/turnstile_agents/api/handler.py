@@ -260,7 +260,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 
 def _check_body(event: Mapping[str, Any]) -> None:
-    """Check a body's size, its content type, and whether it can be read. Raises Refused."""
+    """Check a body's size, its content type, and whether it can be read. Raises HttpRefusal."""
     text = event.get("body") or ""
     body = base64.b64decode(text) if event.get("isBase64Encoded") else text.encode(errors="surrogatepass")
     if len(body) > BODY_LIMIT:

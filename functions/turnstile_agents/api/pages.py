@@ -57,7 +57,7 @@ def list_agents(status: Status | None, limit: int, token: str | None) -> AgentPa
 
 
 def read_journal(agent_id: str, after: int, limit: int) -> JournalPage:
-    """Read the entries after a step, in order. Raises Refused if there is no such agent."""
+    """Read the entries after a step, in order. Raises HttpRefusal if there is no such agent."""
     state = table().state(agent_id)
     if state is None:
         raise unknown_agent(agent_id)

@@ -94,8 +94,13 @@ class _Queue:
     def take(self, places: int) -> list[AgentState]:
         """Return the next agents that need help, at most as many as there are places."""
         while len(self._found) < places and self._waiting and self.looked_at < LOOKS:
-            self._found += self._look(self._waiting.pop(0))
+            agent_id = self._waiting.pop(0)
             self.looked_at += 1
+            try:
+                self._found += self._look(agent_id)
+            except (ValueError, RecordTooNew):
+                # A broken record must not keep the others from help.
+                logger.warning("Its record, or a child's, cannot be read", agentId=agent_id, exc_info=True)
         taken, self._found = self._found[:places], self._found[places:]
         return taken
 
@@ -138,18 +143,18 @@ def find_stale(table: AgentTable, now: datetime, patience: Patience, run: int) -
     share = max(1, LIMIT // KINDS)
 
     def still(agent_id: str) -> list[AgentState]:
-        state = _state(table, agent_id)
+        state = table.state(agent_id)
         # The index may be out of date for a moment, so the item itself decides.
         return [state] if state and state.status in WATCHED and state.last_updated < limit else []
 
     def undecided(agent_id: str) -> list[AgentState]:
-        state = _state(table, agent_id)
+        state = table.state(agent_id)
         if state is None or state.status is not Status.WAITING_FOR_APPROVAL:
             return []
         return [state] if state.last_updated < decision_limit or not _reminded(state) else []
 
     def waiting(agent_id: str) -> list[AgentState]:
-        parent = _state(table, agent_id)
+        parent = table.state(agent_id)
         return _waits_in_vain(table, parent) if parent else []
 
     def candidates(status: Status, before: str, since: str = "0") -> list[str]:
@@ -183,39 +188,17 @@ def _waits_in_vain(table: AgentTable, parent: AgentState) -> list[AgentState]:
     if parent.status is not Status.WAITING_FOR_AGENT or not parent.waits_for.isdecimal():
         return []
     # Not the children of an earlier delegation: the parent does not wait for them, and some may never have started.
+    delegation = table.step(parent.agent_id, int(parent.waits_for))
+    children = delegation.read_decision().children if isinstance(delegation, ModelStep) else []
     stale: list[AgentState] = []
-    for child_id in _children(table, parent.agent_id, int(parent.waits_for)):
-        child = _state(table, child_id)
+    for child_id in [child.agent_id for child in children]:
+        child = table.state(child_id)
         # An agent of that id with another parent is not this parent's child: its events do not reach this parent.
         if child is None or child.parent != parent.agent_id:
             stale += [parent] if parent not in stale else []
         elif child.status in FINISHED and not table.input(parent.agent_id, child_id):
             stale.append(child)
     return stale
-
-
-def _children(table: AgentTable, agent_id: str, step: int) -> list[str]:
-    """Return the ids of the children that a decision names."""
-    try:
-        delegation = table.step(agent_id, step)
-        children = delegation.read_decision().children if isinstance(delegation, ModelStep) else []
-        return [child.agent_id for child in children]
-    except ValueError:
-        _warn(agent_id)
-        return []
-
-
-def _state(table: AgentTable, agent_id: str) -> AgentState | None:
-    """Read an agent; None if there is none, or if its STATE is broken: that must not keep help from the others."""
-    try:
-        return table.state(agent_id)
-    except (ValueError, RecordTooNew):
-        _warn(agent_id)
-        return None
-
-
-def _warn(agent_id: str) -> None:
-    logger.warning("An item cannot be read; `turnstile verify` says why", agentId=agent_id, exc_info=True)
 
 
 def _reminded(state: AgentState) -> bool:

@@ -392,7 +392,7 @@ NO_LEASE = {"ClaimTurn", "ReadClaim"}
 PAIRS = 60
 SEED = 1
 REPRESENTATIVE_PAIRS = 6
-_PATIENT = {
+_LONG_WAITS = {
     (f"agent_recovery.{state}", kind)
     for state in ("CommitUndo", "FailUndo", "DoubtUndo")
     for kind in ("flooded", "outage", "permanent", "forever", "too_large")
@@ -413,7 +413,7 @@ def all_cases(seed: int = SEED) -> list[Case]:
 
 def representative_cases(seed: int = SEED) -> list[Case]:
     """Return some of all cases: each state, each event and each kind of fault is in at least one; some are pairs."""
-    cases = [case for case in all_cases(seed) if not _is_patient(case)]
+    cases = [case for case in all_cases(seed) if not _waits_for_minutes(case)]
     random.Random(seed).shuffle(cases)
     chosen, seen = [case for case in cases if len(case.faults) > 1][:REPRESENTATIVE_PAIRS], set[str]()
     for case in cases:
@@ -429,9 +429,9 @@ def representative_cases(seed: int = SEED) -> list[Case]:
     return chosen
 
 
-def _is_patient(case: Case) -> bool:
-    """Return True if a recovery has to wait for more than two minutes: until its own call must have ended."""
-    return any((str(fault.place), fault.kind) in _PATIENT for fault in case.faults)
+def _waits_for_minutes(case: Case) -> bool:
+    """Return True if a recovery has to wait for minutes: until its own call must have ended."""
+    return any((str(fault.place), fault.kind) in _LONG_WAITS for fault in case.faults)
 
 
 def guard_cases() -> list[Case]:

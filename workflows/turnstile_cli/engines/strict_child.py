@@ -120,7 +120,7 @@ def parse_once() -> None:
 
     @functools.lru_cache(maxsize=1024)
     def packed(definition: str) -> bytes:
-        # To load it takes a tenth of the time of a deep copy.
+        # Loading it takes less time than a deep copy.
         return pickle.dumps(parse(definition)[0], pickle.HIGHEST_PROTOCOL)
 
     parser.parse = staticmethod(lambda definition: (pickle.loads(packed(definition)), None))

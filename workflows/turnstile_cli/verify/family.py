@@ -9,6 +9,7 @@ from turnstile_agents.items import AgentState, Attributes, item_of, record_of
 from turnstile_agents.journal import Entry, read_journal
 from turnstile_agents.record import FINISHED, Child, Status, step_record
 from turnstile_cli.verify.kinds import Finding, Kind
+from turnstile_cli.verify.stored import read_sound
 
 ReadItem = Callable[[str, str], Attributes | None]
 """Read an item as text by its agent's id and its `record`; None if it does not exist."""
@@ -113,10 +114,6 @@ def _unheard(
 
 
 def _state(read: ReadItem, agent_id: str) -> AgentState | None:
-    """Read an agent; None if it does not exist, or if its STATE is broken, which a check of that agent reports."""
-    attributes = read(agent_id, "STATE")
-    try:
-        item = item_of(attributes) if attributes else None
-    except (ValueError, RecordTooNew):
-        return None
+    """Read an agent; None if it does not exist, or if its STATE is broken."""
+    item = read_sound(read(agent_id, "STATE"))
     return item if isinstance(item, AgentState) else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from turnstile_agents.border import read_json
+from turnstile_agents.errors import RecordTooNew
 from turnstile_agents.items import (
     AgentState,
     AnyItem,
@@ -48,6 +49,14 @@ def read_checked(attributes: Attributes) -> AnyItem:
         case Effect():
             _check_call(item)
     return item
+
+
+def read_sound(attributes: Attributes | None) -> AnyItem | None:
+    """Read an item; None if there is none, or if it is broken, which the check of its agent reports."""
+    try:
+        return item_of(attributes) if attributes else None
+    except (ValueError, RecordTooNew):
+        return None
 
 
 def _check_detail(item: InputItem) -> None:

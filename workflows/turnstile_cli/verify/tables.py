@@ -4,14 +4,14 @@ import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable
 
-from turnstile_agents.errors import RecordTooNew
-from turnstile_agents.items import Attributes, Effect, item_of
+from turnstile_agents.items import Attributes, Effect
 from turnstile_agents.record import FREE
 from turnstile_cli.stack.client import Stack
 from turnstile_cli.stack.sample import load_sample
 from turnstile_cli.verify.agent import findings
 from turnstile_cli.verify.family import family_findings
 from turnstile_cli.verify.kinds import Finding, VerifyReport
+from turnstile_cli.verify.stored import read_sound
 
 
 def look(stack: Stack, agent_id: str | None) -> VerifyReport:
@@ -32,7 +32,7 @@ def look(stack: Stack, agent_id: str | None) -> VerifyReport:
     now = dt.datetime.now(dt.UTC)
     for record in records:
         found += family_findings(record, read, now)
-    effects = [effect for item in items if (effect := _effect(item))]
+    effects = [item for item in map(read_sound, items) if isinstance(item, Effect)]
     found += [Finding(**each._asdict()) for each in load_sample().inconsistencies(stack, effects, agent_id)]
     return VerifyReport(agents=len(records), findings=found)
 
@@ -56,12 +56,3 @@ def _items(stack: Stack, agent_id: str | None) -> list[Attributes]:
     if not items:
         raise stack.unknown(agent_id)
     return items
-
-
-def _effect(attributes: Attributes) -> Effect | None:
-    """Return an entry of a ledger; None for any other item, and for a broken one, which is reported already."""
-    try:
-        item = item_of(attributes)
-    except (ValueError, RecordTooNew):
-        return None
-    return item if isinstance(item, Effect) else None

@@ -1,4 +1,4 @@
-"""Puts events on the bus, and makes the clients for that."""
+"""The services that the API uses beside the table: the bus and Step Functions."""
 
 from functools import cache
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ def environment() -> ApiEnvironment:
 
 
 def put(event: Model) -> None:
-    """Put an event on the bus. Raises Refused if the bus does not take it."""
+    """Put an event on the bus. Raises HttpRefusal if the bus does not take it."""
     name = type(event).__name__
     answer = _events().put_events(
         Entries=[
