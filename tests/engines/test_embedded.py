@@ -69,7 +69,7 @@ def test_it_runs_apart_from_the_developer_and_leaves_nothing_behind(
             assert os.getsid(child) == child  # Ctrl-C at a terminal does not reach the child
     assert is_gone(child)
     wait_for(lambda: is_gone(worker["process"]), "the end of the Lambda's process")
-    assert [file.name for file in tmp_path.iterdir()] == ["embedded.log"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["embedded.log", "permissions.jsonl"]
     with pytest.raises(EngineError, match="No embedded engine runs here; start one with `turnstile up`"):
         attach(tmp_path)
 

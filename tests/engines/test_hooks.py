@@ -14,6 +14,7 @@ import pytest
 from botocore.exceptions import NoRegionError
 
 from tests.engines.sample_stack import INPUT, Sample, wait_for
+from turnstile_cli.chaos.tools import OPEN
 from turnstile_cli.engines import ministack_child
 
 pytestmark = pytest.mark.xdist_group("engines")
@@ -236,7 +237,10 @@ class TestNameErrorsAsAws:
 class TestKeepMessageAttributes:
     def test_a_subscriber_gets_them(self, sample: Sample) -> None:
         sns, sqs = sample.engine.client("sns"), sample.engine.client("sqs")
-        topic, url = sns.create_topic(Name="news")["TopicArn"], sqs.create_queue(QueueName="news")["QueueUrl"]
+        topic, url = (
+            sns.create_topic(Name="news")["TopicArn"],
+            sqs.create_queue(QueueName="news", Attributes=OPEN)["QueueUrl"],
+        )
         queue = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         raw = {"RawMessageDelivery": "true"}
         sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes=raw)
@@ -316,7 +320,7 @@ def _do(sample: Sample, service: str, parameters: dict[str, Any]) -> dict[str, A
     arn = sample.machines.create_state_machine(
         name=f"do-{uuid.uuid4().hex[:8]}",
         definition=json.dumps({"StartAt": "Do", "States": {"Do": task}}),
-        roleArn="arn:aws:iam::000000000000:role/sample",
+        roleArn=sample.engine.outputs["TestRoleArn"],
     )["stateMachineArn"]
     return sample.finish(sample.machines.start_execution(stateMachineArn=arn, input="{}")["executionArn"])
 

@@ -16,7 +16,7 @@ def test_a_text_close_to_the_limit_is_found_with_its_state(sample: Sample) -> No
     arn = client.create_state_machine(
         name="large",
         definition=json.dumps({"StartAt": "Keep", "States": {"Keep": {"Type": "Pass", "End": True}}}),
-        roleArn="arn:aws:iam::000000000000:role/sample",
+        roleArn=sample.engine.outputs["TestRoleArn"],
     )["stateMachineArn"]
     try:
         for share in (0.79, 0.81):

@@ -10,6 +10,7 @@ import pytest
 from tests.paths.test_agent_watch import ago, change, fresh, lose, standing, until_lost, watch
 from tests.world import World, scenario
 from turnstile_agents.record import FINISHED, Status, Verdict
+from turnstile_cli.chaos.tools import OPEN
 from turnstile_cli.engines.faults import Fault
 
 TOLD = [
@@ -44,7 +45,7 @@ def received(world: World, url: str, agent_id: str) -> dict[str, Any]:
 def operator(world: World) -> Iterator[Callable[[str], dict[str, Any]]]:
     """Subscribe to the operators' topic; yield a function that returns the published message about an agent."""
     sqs, sns, topic = world.client("sqs"), world.client("sns"), world.stack.outputs.operator_topic_arn
-    url = sqs.create_queue(QueueName=fresh("operator"))["QueueUrl"]
+    url = sqs.create_queue(QueueName=fresh("operator"), Attributes=OPEN)["QueueUrl"]
     queue = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     subscribed = sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue, ReturnSubscriptionArn=True)
     yield lambda agent_id: json.loads(received(world, url, agent_id)["Body"])

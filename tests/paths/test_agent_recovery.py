@@ -286,7 +286,7 @@ def late_failure(world: World, name: str) -> None:
 @pytest.fixture(scope="module")
 def _clerk(shared_world: World, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Register an agent whose tool is from elsewhere and acts at every call, with a look-up."""
-    deploy_note(shared_world.client)
+    deploy_note(shared_world.stack, shared_world.client)
     register(shared_world.stack, write_clerk(tmp_path_factory.mktemp("clerk")))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit.stacks import mock_stack
+from tests.unit.stacks import add_function, mock_stack
 from turnstile_agents.definition import Compensation, Definition, Limits
 from turnstile_cli.files import AGENTS
 from turnstile_cli.stack.client import Stack, StackError
@@ -381,7 +381,6 @@ def test_what_is_wrong_with_a_file_is_said(stack: Stack, write: Write, content: 
     ("content", "message"),
     [
         (changed("tools.0.name", "listen"), "There is no Lambda turnstile-tool-listen, which the tool listen needs"),
-        (changed("tools.0.function", "turnstile-load-turn"), "only functions with -tool- in their names"),
         (changed("tools.0.timeoutSeconds", 5), "may run for 15 seconds, but the tool look has timeoutSeconds 5"),
     ],
 )
@@ -389,6 +388,28 @@ def test_a_function_that_would_not_do(stack: Stack, write: Write, content: Any, 
     with pytest.raises(StackError, match=message):
         register(stack, write(content))
     assert stored(stack) == []
+
+
+def test_a_function_of_another_stack_must_allow_both_machines(stack: Stack, write: Write) -> None:
+    add_function(stack, "acme-look")
+    path = write(changed("tools.0.function", "acme-look"))
+    turn, recovery = stack.outputs.agent_turn_role_arn, stack.outputs.agent_recovery_role_arn
+
+    def allow(role: str) -> None:
+        stack.lambdas.add_permission(
+            FunctionName="acme-look", Action="lambda:InvokeFunction", StatementId=role[-9:], Principal=role
+        )
+
+    with pytest.raises(StackError, match="acme-look of the tool look is not of this stack") as refused:
+        register(stack, path)
+    assert str(refused.value).count("aws lambda add-permission --function-name acme-look ") == 2
+    allow(turn)
+    with pytest.raises(StackError) as refused:
+        register(stack, path)
+    assert f"--principal {recovery}" in str(refused.value)
+    assert turn not in str(refused.value)
+    allow(recovery)
+    assert register(stack, path).tools[0].function == "acme-look"
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

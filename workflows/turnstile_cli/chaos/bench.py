@@ -25,7 +25,7 @@ from turnstile_agents.load_watch.load import LOOKS
 from turnstile_agents.operator import EffectAnswer, OperatorAnswer, OperatorDecision
 from turnstile_agents.record import Child, Decision, Status, child_id, step_record
 from turnstile_cli.chaos.plays import plays, write_agents
-from turnstile_cli.chaos.tools import SAMPLE, deploy_note, shorten
+from turnstile_cli.chaos.tools import OPEN, SAMPLE, deploy_note, shorten
 from turnstile_cli.engines.embedded import Embedded
 from turnstile_cli.engines.errors import EngineError
 from turnstile_cli.engines.faults import FOLDER, Faults
@@ -262,7 +262,7 @@ class OperatorInbox:
         self._topic = engine.outputs.get("OperatorTopicArn")
         if self._topic:
             sqs = engine.client("sqs")
-            self._url = sqs.create_queue(QueueName="chaos-operator")["QueueUrl"]
+            self._url = sqs.create_queue(QueueName="chaos-operator", Attributes=OPEN)["QueueUrl"]
             attributes = sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])["Attributes"]
             engine.client("sns").subscribe(TopicArn=self._topic, Protocol="sqs", Endpoint=attributes["QueueArn"])
 
@@ -302,7 +302,7 @@ def bench(folder: Path, guards: Guards, template: Path = TEMPLATE) -> Iterator[B
         try:
             load_sample().seed(made.stack, SEATS)
             shorten(made.stack)
-            deploy_note(made.engine.client)
+            deploy_note(made.stack, made.engine.client)
             for file in write_agents(folder):
                 register(made.stack, file)
             if "AgentWatchArn" in made.engine.outputs:

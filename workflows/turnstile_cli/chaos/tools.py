@@ -44,6 +44,26 @@ def find_note(event, context):
     happened = any(item["key"]["S"] == event["input"]["key"] for item in found)
     return {"happened": happened, "result": {"noted": event["input"]["input"]["text"]}}
 '''
+_TRUST = {
+    "Statement": [
+        {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"},
+    ]
+}
+_MAY_ACT = {
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Action": ["dynamodb:PutItem", "dynamodb:Scan"],
+            "Resource": f"arn:aws:dynamodb:*:*:table/{ACTS}",
+        }
+    ]
+}
+OPEN = {
+    "Policy": json.dumps(
+        {"Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Resource": "*"}]}
+    )
+}
+"""The attributes of a queue that takes messages from every sender."""
 _TEXT = {"type": "object", "properties": {"seconds": {"type": "number"}, "text": {"type": "string"}}}
 _CALL = {"type": "object", "properties": {name: {} for name in ("key", "tool", "input")}}
 CLERK: dict[str, Any] = {
@@ -87,8 +107,10 @@ def shortened(agent: dict[str, Any]) -> dict[str, Any]:
     return agent
 
 
-def deploy_note(client: Callable[[str], Any]) -> None:
-    """Deploy the tool from elsewhere, its look-up, and the table of its acts."""
+def deploy_note(stack: Stack, client: Callable[[str], Any]) -> None:
+    """Deploy the tool from elsewhere, its look-up, and the table of its acts. Let the machines call both."""
+    role = client("iam").create_role(RoleName="notes", AssumeRolePolicyDocument=json.dumps(_TRUST))["Role"]["Arn"]
+    client("iam").put_role_policy(RoleName="notes", PolicyName="acts", PolicyDocument=json.dumps(_MAY_ACT))
     client("dynamodb").create_table(
         TableName=ACTS,
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
@@ -102,11 +124,18 @@ def deploy_note(client: Callable[[str], Any]) -> None:
         client("lambda").create_function(
             FunctionName=name,
             Runtime="python3.13",
-            Role="arn:aws:iam::000000000000:role/notes",
+            Role=role,
             Handler=f"notes.{name.removeprefix('acme-tool-')}",
             Code={"ZipFile": code.getvalue()},
             Timeout=SHORT,
         )
+        for machine in (stack.outputs.agent_turn_role_arn, stack.outputs.agent_recovery_role_arn):
+            client("lambda").add_permission(
+                FunctionName=name,
+                Action="lambda:InvokeFunction",
+                StatementId=machine.rpartition("/")[2],
+                Principal=machine,
+            )
 
 
 def acts(client: Callable[[str], Any], agent_id: str) -> list[str]:

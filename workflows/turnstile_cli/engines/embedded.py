@@ -18,6 +18,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from turnstile_cli.engines.bridge import STEP_FUNCTIONS
 from turnstile_cli.engines.errors import EngineError
+from turnstile_cli.engines.iam import FILE as PERMISSIONS
+from turnstile_cli.engines.iam import Asked
 from turnstile_cli.engines.ministack_child import MODEL_ENDPOINT
 from turnstile_cli.engines.process import HOST, ChildProcess, answers, free_port
 from turnstile_cli.engines.template import BUCKET, package
@@ -26,6 +28,7 @@ REGION = "us-east-1"
 STACK = "turnstile"
 FOLDER = Path(".turnstile")
 DEPLOY_SECONDS = 120
+PERMISSIONS_FILE = "permissions.jsonl"
 NOT_HERE = "No embedded engine runs here; start one with `turnstile up`"
 
 _SETTINGS = {
@@ -34,7 +37,7 @@ _SETTINGS = {
     "DOCKER_HOST": f"unix://{os.devnull}/none",  # with Docker, it would remove containers of another MiniStack
     "IOT_MTLS_ENABLED": "0",  # IoT and SFTP would listen on further ports
     "SFTP_ENABLED": "0",
-    "AUTH": "false",
+    "AUTH": "true",
     "LAMBDA_EXECUTOR": "local",
     "PERSIST_STATE": "0",
     "S3_PERSIST": "0",
@@ -107,6 +110,22 @@ class Connection:
         """
         api = self.outputs.get("ApiId", "")
         return f"{self.url}/_aws/execute-api/{api}" if api else ""
+
+    def asked(self) -> list[Asked]:
+        """Return every permission that the engine was asked for, in the order of the first time."""
+        try:
+            lines = self._permissions.read_text("utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        return [Asked.model_validate_json(line) for line in lines]
+
+    def forget_asked(self) -> None:
+        """Begin the list of `asked` again."""
+        self._permissions.unlink(missing_ok=True)
+
+    @property
+    def _permissions(self) -> Path:
+        return Path(self.running.log).with_name(PERMISSIONS_FILE)
 
     def read_outputs(self) -> dict[str, str]:
         """Read the stack's outputs, keep them as `outputs` and return them.
@@ -185,7 +204,8 @@ class Embedded(Connection):
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
         environment |= _SETTINGS | {"GATEWAY_PORT": str(port), "SFN_WAIT_SCALE": str(wait_scale)}
         environment |= {MODEL_ENDPOINT: model or "", "TMPDIR": str(temporary)}
-        environment |= {STEP_FUNCTIONS: step_functions or ""}
+        environment |= {STEP_FUNCTIONS: step_functions or "", PERMISSIONS: str(folder / PERMISSIONS_FILE)}
+        (folder / PERMISSIONS_FILE).unlink(missing_ok=True)
         command = [sys.executable, "-m", "turnstile_cli.engines.ministack_child"]
         child = ChildProcess("the embedded engine", command, environment, log)
         engine = cls(child, Running(port, child.pid, STACK, model, str(log), step_functions), folder)

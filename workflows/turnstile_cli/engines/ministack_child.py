@@ -25,7 +25,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.parsers import ResponseParserError
 
-from turnstile_cli.engines import bridge, faults
+from turnstile_cli.engines import bridge, faults, iam
 from turnstile_cli.engines.casing import UnknownField, from_wire, to_wire
 from turnstile_cli.engines.child import end_with_parent, keep_developer_out, run
 from turnstile_cli.engines.hooks import Hooked
@@ -419,9 +419,10 @@ def apply_hooks(model: Callable[[], Any]) -> None:
     keep_history(stepfunctions)
     take_timeouts_from_paths(stepfunctions)
     answer_test_state(stepfunctions, need)
-    # These two come before the hooks below, which use the same names.
+    # These three come before the hooks below, which use the same names.
     bridge.install(lambda name: importlib.import_module(f"ministack.{name}"), need)
     faults.install(lambda name: importlib.import_module(f"ministack.{name}"), need)
+    iam.install(lambda name: importlib.import_module(f"ministack.{name}"), need)
     record_maps(stepfunctions)
     wait_until_moments(stepfunctions)
     name_errors_as_aws(stepfunctions)

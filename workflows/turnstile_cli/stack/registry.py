@@ -2,6 +2,7 @@
 
 import datetime as dt
 import importlib
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -314,11 +315,6 @@ def _references(schema: Any) -> Iterator[str]:
 
 
 def _check_function(stack: Stack, tool: Tool) -> None:
-    if "-tool-" not in tool.function:
-        raise StackError(
-            f"The tool {tool.name} cannot run as the Lambda {tool.function}: the machine may call only functions with "
-            "-tool- in their names; rename the function"
-        )
     try:
         configuration = stack.lambdas.get_function(FunctionName=tool.function)["Configuration"]
     except stack.lambdas.exceptions.ResourceNotFoundException as error:
@@ -332,6 +328,40 @@ def _check_function(stack: Stack, tool: Tool) -> None:
             f"timeoutSeconds {tool.timeout_seconds}: the machine would give it up while it works. Say "
             f"timeoutSeconds: {configuration['Timeout']}"
         )
+    if not tool.function.startswith(f"{stack.name}-tool-"):
+        _check_allowed(stack, tool)
+
+
+def _check_allowed(stack: Stack, tool: Tool) -> None:
+    """Check that a Lambda of another stack lets the machines of this one call it."""
+    roles = (stack.outputs.agent_turn_role_arn, stack.outputs.agent_recovery_role_arn)
+    allowed = _allowed_by(stack, tool.function)
+    missing = [role for role in roles if role not in allowed]
+    if missing:
+        commands = "\n".join(
+            f"  aws lambda add-permission --function-name {tool.function} --action lambda:InvokeFunction "
+            f"--statement-id {role.rpartition('/')[2]} --principal {role}"
+            for role in missing
+        )
+        raise StackError(
+            f"The Lambda {tool.function} of the tool {tool.name} is not of this stack, and its policy does not allow "
+            f"the machines to call it. Allow them:\n{commands}"
+        )
+
+
+def _allowed_by(stack: Stack, function: str) -> set[str]:
+    """Return the ARNs of the principals that a Lambda's own policy allows to call it."""
+    try:
+        policy = json.loads(stack.lambdas.get_policy(FunctionName=function)["Policy"])
+    except stack.lambdas.exceptions.ResourceNotFoundException:
+        return set()
+    principals: set[str] = set()
+    for statement in policy["Statement"]:
+        if statement["Effect"] == "Allow" and statement["Action"] == "lambda:InvokeFunction":
+            principal = statement["Principal"]
+            named = principal if isinstance(principal, str) else principal.get("AWS", [])
+            principals |= {named} if isinstance(named, str) else set(named)
+    return principals
 
 
 def _check_delegate(stack: Stack, agent: str, name: str) -> None:

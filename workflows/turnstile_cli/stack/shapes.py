@@ -22,9 +22,11 @@ class Outputs(BaseModel):
     bus_name: str
     agent_start_arn: str
     agent_turn_arn: str
+    agent_turn_role_arn: str
     agent_input_arn: str
     agent_publish_arn: str
     agent_recovery_arn: str
+    agent_recovery_role_arn: str
     agent_watch_arn: str
     agent_redeliver_arn: str
     agent_notify_arn: str
