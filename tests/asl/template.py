@@ -42,6 +42,12 @@ def function_timeout(name: str, substitution: str) -> int | None:
     return int(timeout)
 
 
+def statements(name: str) -> list[dict[str, Any]]:
+    """Return the statements of the policy in a machine's role, without those for logs and traces."""
+    role = _of_type("AWS::IAM::Role")[state_machine(name)["Role"]["Fn::GetAtt"][0]]
+    return [statement for policy in role["Policies"] for statement in policy["PolicyDocument"]["Statement"]]
+
+
 def event_patterns(name: str) -> list[dict[str, Any]]:
     """Return the patterns of the rules that start a machine."""
     events = state_machine(name).get("Events", {}).values()

@@ -10,7 +10,7 @@ from tests.world import World
 from turnstile_cli.chaos.plays import plays
 from turnstile_cli.chaos.tools import shorten
 from turnstile_cli.engines.faults import FOLDER, Faults
-from turnstile_cli.local.stack import local_stack
+from turnstile_cli.local.stack import Local, local_stack
 from turnstile_cli.models.scenarios import load_scenarios
 
 TWO_WRITES = plays()["two_writes"].scenario
@@ -25,8 +25,17 @@ def world(shared_world: World) -> World:
 
 
 @pytest.fixture(scope="session")
-def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Yield one stack for all path tests of a process; each test has its own agents."""
+def shared_world(local: tuple[Local, Faults]) -> World:
+    """Return one stack for all path tests of a process; each test has its own agents."""
+    shorten(local[0].stack)
+    made = World(local[0].stack, local[1], local[0].engine.client, short=True)
+    made.register("travel", {})
+    return made
+
+
+@pytest.fixture(scope="session")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Local, Faults]]:
+    """Yield the running stack and its faults."""
     folder: Path = tmp_path_factory.mktemp("faults")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv(FOLDER, str(folder))
@@ -35,7 +44,4 @@ def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             local_stack([*load_scenarios(), TWO_WRITES], engine, "travel", {}, lambda _: None, wait_scale=0) as local,
             within_limits(local.stack.stepfunctions),
         ):
-            shorten(local.stack)
-            made = World(local.stack, Faults(folder), local.engine.client, short=True)
-            made.register("travel", {})
-            yield made
+            yield local, Faults(folder)

@@ -106,7 +106,7 @@ class Connection:
     def api_url(self) -> str:
         """The URL of the stack's HTTP API on this engine, without a slash at its end; empty if the stack has none.
 
-        A request must be signed, as on AWS, but this engine does not verify the signature.
+        A request must be signed, as on AWS; the engine verifies the signature.
         """
         api = self.outputs.get("ApiId", "")
         return f"{self.url}/_aws/execute-api/{api}" if api else ""

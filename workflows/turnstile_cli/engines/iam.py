@@ -182,11 +182,11 @@ def _know_keys(iam_actions: ModuleType, need: Need) -> None:
     of_tags = need(iam_actions, "request_tag_context")
 
     def dynamodb_service_context(body: bytes) -> dict[str, Any]:
-        return of_dynamodb(body) | _as_lists(keys_of_item(_read(body)))
+        return {**of_dynamodb(body), **_as_lists(keys_of_item(_read(body)))}
 
     def request_tag_context(service: str, action: str, body: bytes, params: Any) -> dict[str, Any]:
         more = keys_of_events(_read(body)) if action == "events:PutEvents" else {}
-        return of_tags(service, action, body, params) | _as_lists(more)
+        return {**of_tags(service, action, body, params), **_as_lists(more)}
 
     iam_actions.dynamodb_service_context = dynamodb_service_context  # type: ignore[attr-defined]
     iam_actions.request_tag_context = request_tag_context  # type: ignore[attr-defined]
