@@ -319,6 +319,13 @@ class Screen:
         for line in layout.lines:
             self.line(f"  {line}")
 
+    def roles(self, uses: Iterable[tuple[str, Sequence[str], int]]) -> None:
+        """Show of each role the actions that were needed, and how many permissions it has."""
+        table = _table("Role", "Needed", "Granted")
+        for role, needed, granted in uses:
+            table.add_row(role, ", ".join(needed), str(granted))
+        self.console.print(Padding(table, (0, 0, 0, 2), expand=False))
+
     def approval(self, approval: ApprovalView) -> None:
         """Print the calls that wait for approval."""
         self.console.print(_grid([("asks", _approval(approval))]))

@@ -17,8 +17,9 @@ from turnstile_agents.journal import Entry
 from turnstile_agents.record import Model, Status
 from turnstile_agents.view import AgentView
 from turnstile_cli.cli.console import Reporter, Screen
-from turnstile_cli.engines.embedded import FOLDER
+from turnstile_cli.engines.embedded import FOLDER, Connection
 from turnstile_cli.engines.start import Start, start_embedded
+from turnstile_cli.local.permissions import needs, read_grants
 from turnstile_cli.local.stack import local_stack
 from turnstile_cli.machines.trace import Run, visits
 from turnstile_cli.models.scenarios import Scenario, ScenarioError, load_scenarios
@@ -32,6 +33,14 @@ _CHECKPOINTS = ("CreateAgent", "CheckpointDecision", "CheckpointResults", "Recor
 """The states that write an entry of the journal."""
 
 
+class RoleUse(Model):
+    """The permissions of a role that a demo needed, of those that it has."""
+
+    role: str
+    needed: Annotated[list[str], Field(description="Each action, without which a call would have been refused")]
+    granted: Annotated[int, Field(description="How many permissions the role has")]
+
+
 class DemoReport(Model):
     """The result of a demo."""
 
@@ -43,6 +52,7 @@ class DemoReport(Model):
     transitions: int
     seconds: float
     others: Annotated[list[str], Field(description="The scenarios that were not played")]
+    roles: Annotated[list[RoleUse], Field(description="The use of each role, if it was asked for")] = []
 
 
 def find_scenario(scenarios: Sequence[Scenario], name: str) -> Scenario:
@@ -54,8 +64,8 @@ def find_scenario(scenarios: Sequence[Scenario], name: str) -> Scenario:
     raise ScenarioError(f"There is no scenario {name}; the scenarios are: {known}")
 
 
-def play(name: str, reporter: Reporter, start: Start = start_embedded) -> DemoReport:
-    """Play a scenario on a stack of its own: `start` starts it, and it is removed afterwards.
+def play(name: str, reporter: Reporter, start: Start = start_embedded, iam: bool = False) -> DemoReport:
+    """Play a scenario on a stack of its own: `start` starts it, and it is removed afterwards. `iam`: report the roles.
 
     Raise EngineError, ScenarioError or StackError; then the engine's log stays in its folder.
     """
@@ -67,7 +77,8 @@ def play(name: str, reporter: Reporter, start: Start = start_embedded) -> DemoRe
         local_stack(scenarios, folder, scenario.agent, scenario.limits, reporter.progress, start=start) as local,
     ):
         others = [other.name for other in scenarios if other is not scenario]
-        return _play(local.stack, scenario, others, reporter)
+        report = _play(local.stack, scenario, others, reporter)
+        return report.model_copy(update={"roles": list(_roles(local.engine))}) if iam else report
 
 
 def _play(stack: Stack, scenario: Scenario, others: list[str], reporter: Reporter) -> DemoReport:
@@ -104,12 +115,26 @@ def show_report(report: DemoReport, screen: Screen) -> None:
     screen.title("Which states were visited")
     for run in report.runs:
         screen.visited(run)
+    if report.roles:
+        screen.title("Which permissions were needed")
+        screen.roles([(use.role, use.needed, use.granted) for use in report.roles])
     screen.verdict(
         report.agent.status,
         f"in {report.seconds:.1f} s, with {report.transitions} state transitions in {len(report.runs)} executions.",
     )
     screen.hint(f"`turnstile demo --scenario NAME` plays another: {', '.join(report.others)}.")
     screen.hint("`turnstile up` keeps a stack running for `turnstile start`, `list`, `show`, `trace` and the others.")
+
+
+def _roles(engine: Connection) -> Iterator[RoleUse]:
+    """Yield the use of each role that the engine was asked for."""
+    asked = engine.asked()
+    grants = read_grants(engine)
+    for role in sorted({grant.role for grant in grants}):
+        mine = [grant for grant in grants if grant.role == role]
+        needed = sorted({grant.action for grant in mine if needs(grant, asked)})
+        if needed:
+            yield RoleUse(role=role, needed=needed, granted=len(mine))
 
 
 class _Family:

@@ -38,11 +38,12 @@ PICTURES = {".svg": lambda shown: svg([shown]), ".mmd": mermaid}
 def demo(
     scenario: Annotated[str, typer.Option(metavar="NAME", help="Which scenario to play.")] = DEMO,
     engine: EngineOption = Engine.EMBEDDED,
+    iam: Annotated[bool, typer.Option("--iam", help="Show which permissions of each role were needed.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Play a scenario on an engine of its own, and show what happens. Exits with 0 if the agent completes."""
     reporter: Reporter = Lines() if as_json else Screen()
-    report = play(scenario, reporter, STARTS[engine])
+    report = play(scenario, reporter, STARTS[engine], iam)
     if isinstance(reporter, Screen):
         show_report(report, reporter)
     else:

@@ -26,6 +26,8 @@ ACCOUNT = "000000000000"
 FUNCTIONS = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:"
 PACKAGE = Path(__file__).parents[1]
 ADAPTER_FILES = ("__init__.py", "engines/__init__.py", "engines/adapters.py", "engines/casing.py")
+ADAPTER = "turnstile-adapter"
+"""The name of the adapter functions' role."""
 TIMEOUT = 180
 """Seconds that an adapter may take: as long as the longest task that it replaces."""
 
@@ -125,7 +127,7 @@ def create(client: Any, machine: Registered) -> None:
 
 def _create_adapters(connection: Connection, calls: set[str]) -> None:
     client = connection.client("lambda")
-    code = _zip()
+    role, code = _adapter_role(connection.client("iam")), _zip()
     there = {
         each["FunctionName"] for page in client.get_paginator("list_functions").paginate() for each in page["Functions"]
     }
@@ -139,12 +141,26 @@ def _create_adapters(connection: Connection, calls: set[str]) -> None:
         client.create_function(
             FunctionName=name,
             Runtime="python3.12",
-            Role=f"arn:aws:iam::{ACCOUNT}:role/adapter",
+            Role=role,
             Handler=f"{adapters.MODULE}.handler",
             Code={"ZipFile": code},
             Timeout=TIMEOUT,
             Environment={"Variables": variables},
         )
+
+
+def _adapter_role(client: Any) -> str:
+    """Return the ARN of the adapters' role. It may do anything: another Step Functions checks no role of a machine."""
+    try:
+        arn: str = client.get_role(RoleName=ADAPTER)["Role"]["Arn"]
+    except client.exceptions.NoSuchEntityException:
+        trusted = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        made = client.create_role(RoleName=ADAPTER, AssumeRolePolicyDocument=json.dumps({"Statement": [trusted]}))
+        anything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+        document = json.dumps({"Statement": [anything]})
+        client.put_role_policy(RoleName=ADAPTER, PolicyName="anything", PolicyDocument=document)
+        arn = made["Role"]["Arn"]
+    return arn
 
 
 def _zip() -> bytes:
