@@ -23,6 +23,7 @@ ASL = TEMPLATE.parent / "asl"
 Kind = Literal[
     "throttled",
     "transient",
+    "unmodelled",
     "flooded",
     "outage",
     "permanent",
@@ -48,10 +49,11 @@ Kind = Literal[
 KINDS: dict[Kind, str] = {
     "throttled": "the service refuses one attempt with its throttling error",
     "transient": "the service fails one attempt with its internal error",
+    "unmodelled": "the service fails one attempt with an error that its API does not name",
     "flooded": "every attempt of the state meets the throttling error",
     "outage": "every attempt of the state meets the internal error",
-    "permanent": "access is denied once",
-    "forever": "access is denied again and again",
+    "permanent": "the service refuses one attempt with an error that does not pass",
+    "forever": "the service refuses every attempt with an error that does not pass",
     "timeout_before": "States.Timeout, and nothing had happened",
     "timeout_after": "States.Timeout, and the call had taken effect",
     "malformed": "the call took effect, and its answer cannot be read",
@@ -84,6 +86,8 @@ class Errors:
 
     throttled: str
     transient: str
+    unmodelled: str
+    """The name of every error that the API's model does not name."""
     permanent: str
     unreadable: str
     """The SDK's error for an answer that it cannot read; empty where our own code reads the answer."""
@@ -91,32 +95,46 @@ class Errors:
 
 SERVICES = {
     "aws-sdk:dynamodb": Errors(
-        "DynamoDb.ThrottlingException",
-        "DynamoDb.InternalServerErrorException",
-        "DynamoDb.AccessDeniedException",
-        "DynamoDb.SdkClientException",
+        throttled="DynamoDb.ThrottlingException",
+        transient="DynamoDb.InternalServerErrorException",
+        unmodelled="DynamoDb.DynamoDbException",
+        permanent="DynamoDb.ResourceNotFoundException",
+        unreadable="DynamoDb.SdkClientException",
     ),
     "aws-sdk:bedrockruntime": Errors(
-        "BedrockRuntime.ThrottlingException",
-        "BedrockRuntime.InternalServerException",
-        "BedrockRuntime.AccessDeniedException",
-        "",
+        throttled="BedrockRuntime.ThrottlingException",
+        transient="BedrockRuntime.InternalServerException",
+        unmodelled="BedrockRuntime.BedrockRuntimeException",
+        permanent="BedrockRuntime.AccessDeniedException",
+        unreadable="",
     ),
     "aws-sdk:sfn": Errors(
-        "Sfn.SfnException", "Sfn.SdkClientException", "Sfn.AccessDeniedException", "Sfn.SdkClientException"
+        throttled="Sfn.SfnException",
+        transient="Sfn.SdkClientException",
+        unmodelled="Sfn.SfnException",
+        permanent="Sfn.AccessDeniedException",
+        unreadable="Sfn.SdkClientException",
     ),
-    "lambda": Errors("Lambda.TooManyRequestsException", "Lambda.ServiceException", "Lambda.AccessDeniedException", ""),
+    "lambda": Errors(
+        throttled="Lambda.TooManyRequestsException",
+        transient="Lambda.ServiceException",
+        unmodelled="Lambda.AWSLambdaException",
+        permanent="Lambda.AccessDeniedException",
+        unreadable="",
+    ),
     "events": Errors(
-        "EventBridge.ThrottlingException",
-        "EventBridge.InternalException",
-        "EventBridge.AccessDeniedException",
-        "EventBridge.SdkClientException",
+        throttled="EventBridge.ThrottlingException",
+        transient="EventBridge.InternalException",
+        unmodelled="EventBridge.AmazonEventBridgeException",
+        permanent="EventBridge.AccessDeniedException",
+        unreadable="EventBridge.SdkClientException",
     ),
     "sns": Errors(
-        "SNS.ThrottledException",
-        "SNS.InternalErrorException",
-        "SNS.AuthorizationErrorException",
-        "SNS.SdkClientException",
+        throttled="SNS.ThrottledException",
+        transient="SNS.InternalErrorException",
+        unmodelled="SNS.AmazonSNSException",
+        permanent="SNS.AuthorizationErrorException",
+        unreadable="SNS.SdkClientException",
     ),
 }
 """The errors of each service; the key is the start of the Resource after `arn:aws:states:::`."""
@@ -487,6 +505,7 @@ def kinds_at(machine: Machine, state: State) -> Iterator[Kind]:
     yield from (
         "throttled",
         "transient",
+        "unmodelled",
         "flooded",
         "outage",
         "permanent",
@@ -547,6 +566,7 @@ def fault_for(injection: Injection, agent_id: str, ledger: bool = True) -> Fault
     changes: dict[Kind, dict[str, object]] = {
         "throttled": {"error": errors.throttled},
         "transient": {"error": errors.transient},
+        "unmodelled": {"error": errors.unmodelled},
         "flooded": {"error": errors.throttled, "times": _attempts(state, errors.throttled)},
         "outage": {"error": errors.transient, "times": _attempts(state, errors.transient)},
         "permanent": {"error": errors.permanent},
