@@ -84,6 +84,16 @@ class Delivery(Model):
     skip: Annotated[int, Field(ge=0, description="How many events pass before the fault is met")] = 0
 
 
+def canceled(*reasons: str) -> dict[str, str]:
+    """Return the `error` and the `cause` with which AWS reports a cancelled transaction.
+
+    A reason, such as TransactionConflict, or None, belongs to each item of the transaction.
+    """
+    cause = f"Transaction cancelled, please refer cancellation reasons for specific reasons [{', '.join(reasons)}]"
+    told = f"{cause} (Service: DynamoDb, Status Code: 400, Request ID: A-FAULT-ON-PURPOSE)"
+    return {"error": "DynamoDb.TransactionCanceledException", "cause": told}
+
+
 class Faults:
     """The folder, from the test's side."""
 
