@@ -32,6 +32,7 @@ ERRORS: dict[FailureKind, tuple[str, ...]] = {
         "TurnDied",
         "RecordTooNew",
         "States.Timeout",
+        "BedrockRuntime.BedrockRuntimeException",
         "BedrockRuntime.InternalServerException",
         "BedrockRuntime.ModelErrorException",
         "BedrockRuntime.ModelNotReadyException",

@@ -8,24 +8,44 @@ from botocore.model import OperationModel, ServiceModel, StringShape
 
 from turnstile_cli.machines.definition import State
 
-# Each name in a Resource, with the prefix of its errors and botocore's name for it. An SDK integration spells its
-# errors in another way than an optimized integration: DynamoDb.*, not DynamoDB.*.
+
+@dataclass(frozen=True)
+class Service:
+    """A service in a Resource."""
+
+    prefix: str
+    """The start of its errors' names. An SDK integration spells it in another way: DynamoDb.*, not DynamoDB.*."""
+    botocore: str
+    """botocore's name for it."""
+    unmodelled: tuple[str, ...]
+    """The names, without the prefix, of an error that the API's model does not name.
+
+    It is the base class of the service's exceptions in the AWS SDK for Java: of version 2 for an SDK integration, of
+    version 1 for an optimised one. For `events` no recording is known, so both are named.
+    """
+
+
 _SERVICES = {
-    "aws-sdk:dynamodb": ("DynamoDb", "dynamodb"),
-    "aws-sdk:bedrockruntime": ("BedrockRuntime", "bedrock-runtime"),
-    "events": ("EventBridge", "events"),
-    "aws-sdk:sfn": ("Sfn", "stepfunctions"),
-    "lambda": ("Lambda", "lambda"),
-    "sns": ("SNS", "sns"),
+    "aws-sdk:dynamodb": Service("DynamoDb", "dynamodb", ("DynamoDbException",)),
+    "aws-sdk:bedrockruntime": Service("BedrockRuntime", "bedrock-runtime", ("BedrockRuntimeException",)),
+    "events": Service("EventBridge", "events", ("AmazonEventBridgeException", "EventBridgeException")),
+    "aws-sdk:sfn": Service("Sfn", "stepfunctions", ("SfnException",)),
+    "lambda": Service("Lambda", "lambda", ("AWSLambdaException",)),
+    "sns": Service("SNS", "sns", ("AmazonSNSException",)),
 }
 
 
 @dataclass(frozen=True)
 class Call:
-    """The API operation that a Task calls. `prefix` begins the names of its errors."""
+    """The API operation that a Task calls."""
 
-    prefix: str
+    service: Service
     operation: OperationModel
+
+    @property
+    def prefix(self) -> str:
+        """The start of its errors' names."""
+        return self.service.prefix
 
     @property
     def errors(self) -> set[str]:
@@ -33,11 +53,30 @@ class Call:
         names = {shape.name for shape in self.operation.error_shapes}
         return {f"{self.prefix}.{name.removesuffix('Exception')}Exception" for name in names}
 
+    @property
+    def unmodelled(self) -> set[str]:
+        """The names of an error that the API's model does not name."""
+        return {f"{self.prefix}.{name}" for name in self.service.unmodelled}
+
 
 def called(task: State) -> Call:
     """Return the operation that a Task calls. Raises KeyError for an unknown service or operation."""
-    prefix, name = _SERVICES[task.service]
-    return Call(prefix, _service(name).operation_model(task.action[0].upper() + task.action[1:]))
+    service = _SERVICES[task.service]
+    return Call(service, _service(service.botocore).operation_model(task.action[0].upper() + task.action[1:]))
+
+
+def modelled_errors() -> set[str]:
+    """Return every error that the model of a service names, for any operation."""
+    return {
+        f"{service.prefix}.{shape.name.removesuffix('Exception')}Exception"
+        for service in _SERVICES.values()
+        for shape in _service(service.botocore).error_shapes
+    }
+
+
+def unmodelled_errors() -> set[str]:
+    """Return the names of each service for an error that its model does not name."""
+    return {f"{service.prefix}.{name}" for service in _SERVICES.values() for name in service.unmodelled}
 
 
 def execution_statuses() -> set[str]:

@@ -41,13 +41,13 @@ OF_A_SERVICE = {
     "EventBridge": {"EventBridge.FailedEntry"},  # an entry was refused, although the request succeeded
     "Lambda": {
         # Step Functions' own names for a failure of the call or of the function's process.
-        "Lambda.AWSLambdaException",
         "Lambda.ClientExecutionTimeoutException",
         "Lambda.Unknown",
         "Runtime.ExitError",
+        "Runtime.OutOfMemory",
+        "Sandbox.Failure",
         "Sandbox.Timedout",
     },
-    "Sfn": {"Sfn.SfnException"},  # any error that the API's model does not name, throttling too
     "SNS": {"SNS.ThrottledException"},  # the API's model names it, but not for this operation
 }
 """Errors of one service's integration that the API's model does not name."""
@@ -205,7 +205,7 @@ def _errors(state: State) -> set[str]:
     if state.type != "Task":
         return OF_STEP_FUNCTIONS
     call = called(state)
-    names = OF_STEP_FUNCTIONS | call.errors | {f"{call.prefix}.{name}" for name in OF_ANY_SDK}
+    names = OF_STEP_FUNCTIONS | call.errors | call.unmodelled | {f"{call.prefix}.{name}" for name in OF_ANY_SDK}
     return names | OF_A_SERVICE.get(call.prefix, set()) | (OURS if call.prefix == "Lambda" else set())
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.asl.services import called
+from tests.asl.services import called, modelled_errors, unmodelled_errors
 from tests.asl.support import MACHINES, Broken, Rule, assert_holds, catches, holds, problem
 from turnstile_agents import errors
 from turnstile_cli.machines.definition import Machine, State
@@ -32,10 +32,9 @@ TRANSIENT = {
         "ThrottlingException",
     },
     "EventBridge": {"FailedEntry", "InternalException", "SdkClientException", "ThrottlingException"},
-    "Sfn": {"ExecutionLimitExceededException", "SdkClientException", "SfnException"},
+    "Sfn": {"ExecutionLimitExceededException", "SdkClientException"},
     "SNS": {"InternalErrorException", "SdkClientException", "ThrottledException"},
     "Lambda": {
-        "AWSLambdaException",
         "ClientExecutionTimeoutException",
         "SdkClientException",
         "ServiceException",
@@ -43,7 +42,7 @@ TRANSIENT = {
         "Unknown",
     },
 }
-"""The errors of each service that may pass by themselves."""
+"""The errors of each service that may pass by themselves, besides those that its API does not name."""
 BESIDE_THE_API = {
     "DynamoDb.SdkClientException",
     "BedrockRuntime.SdkClientException",
@@ -51,12 +50,11 @@ BESIDE_THE_API = {
     "EventBridge.SdkClientException",
     "EventBridge.ThrottlingException",
     "Sfn.SdkClientException",
-    "Sfn.SfnException",
     "SNS.SdkClientException",
     "SNS.ThrottledException",
 } | {f"Lambda.{name}" for name in TRANSIENT["Lambda"]}
 """The transient errors that Step Functions or its SDK makes, so that any operation may raise them."""
-ENDED_EARLY = {"Runtime.ExitError", "Sandbox.Timedout"}
+ENDED_EARLY = {"Runtime.ExitError", "Runtime.OutOfMemory", "Sandbox.Failure", "Sandbox.Timedout"}
 """The errors of a function's process that ended without an answer."""
 MAY_BE_TRANSIENT = {"DynamoDb.TransactionCanceledException"}
 """The cause is a conflict or a condition: a machine may retry it, or look first."""
@@ -131,6 +129,8 @@ def _worth_a_retry(task: State) -> set[str]:
         return NOTHING_HAPPENED
     call = called(task)
     worth = {f"{call.prefix}.{name}" for name in TRANSIENT[call.prefix]} & (call.errors | BESIDE_THE_API)
+    # Step Functions gives every error that the API's model does not name, throttling too, the name of the service.
+    worth |= call.unmodelled
     if call.prefix == "Lambda":
         worth |= ENDED_EARLY
     if _calls_tool(task):
@@ -173,6 +173,10 @@ def test_rule(rule: Rule, machine: Machine) -> None:
     assert_holds(rule, machine)
 
 
+def test_a_name_for_unmodelled_errors_stands_for_no_modelled_one() -> None:
+    assert unmodelled_errors() & modelled_errors() == set()
+
+
 @pytest.mark.parametrize("error", [name for name in vars(errors) if name[0].isupper()])
 def test_an_error_says_whether_it_is_retried(error: str) -> None:
     says_never = "Never retried" in getattr(errors, error).__doc__
@@ -180,6 +184,15 @@ def test_an_error_says_whether_it_is_retried(error: str) -> None:
     assert says_never != retried, (
         f"functions/turnstile_agents/errors.py: {error}'s docstring and the machines disagree on its retry"
     )
+
+
+def _without(error: str) -> Callable[[dict[str, Any]], object]:
+    """Return a change that removes an error from the retrier that names it."""
+
+    def change(state: dict[str, Any]) -> None:
+        next(each["ErrorEquals"] for each in state["Retry"] if error in each["ErrorEquals"]).remove(error)
+
+    return change
 
 
 def _retry(state: dict[str, Any]) -> dict[str, Any]:
@@ -215,6 +228,39 @@ def _retry(state: dict[str, Any]) -> dict[str, Any]:
         "agent_start",
         "CreateAgent",
         lambda s: _retry(s)["ErrorEquals"].remove("DynamoDb.InternalServerErrorException"),
+    ),
+    *(
+        Broken(transient_errors_are_retried, machine, path, _without(error))
+        for machine, path, error in (
+            ("agent_turn", "ClaimTurn", "DynamoDb.DynamoDbException"),
+            ("agent_turn", "CheckpointDecision", "DynamoDb.DynamoDbException"),
+            ("agent_turn", "AskModel", "BedrockRuntime.BedrockRuntimeException"),
+            ("agent_turn", "StartChildren/StartChild", "EventBridge.EventBridgeException"),
+            ("agent_publish", "PublishRecords/PublishError", "EventBridge.AmazonEventBridgeException"),
+            ("agent_recovery", "NotifyOperator", "SNS.AmazonSNSException"),
+            ("agent_watch", "LookAfterAgents/AskOwner", "Sfn.SfnException"),
+            ("agent_recovery", "LoadRecovery", "Runtime.OutOfMemory"),
+            ("agent_turn", "CallTools/CallReadTool", "Sandbox.Failure"),
+        )
+    ),
+    *(
+        Broken(
+            nothing_else_is_retried,
+            machine,
+            path,
+            lambda s: _retry(s)["ErrorEquals"].append("Runtime.OutOfMemory"),
+        )
+        for machine, path in (
+            ("agent_turn", "CallTools/CallWriteTool"),
+            ("agent_recovery", "SettleEffects/CallAgain"),
+            ("agent_recovery", "Compensate/CallUndo"),
+        )
+    ),
+    Broken(
+        nothing_else_is_retried,
+        "agent_turn",
+        "ClaimTurn",
+        lambda s: _retry(s)["ErrorEquals"].append("DynamoDb.ConditionalCheckFailedException"),
     ),
     Broken(nothing_else_is_retried, "agent_turn", "LoadTurn", lambda s: _retry(s)["ErrorEquals"].append("LeaseLost")),
     Broken(nothing_else_is_retried, "agent_turn", "AskModel", lambda s: _retry(s).update(ErrorEquals=["States.ALL"])),

@@ -25,7 +25,10 @@ GUARDS = {("agent_recovery", "WaitForCalls"): "until then a call may still act"}
 PAUSES = {
     ("agent_input", "Pause"): "the agent moves",
     ("agent_recovery", "BackOff"): "a later attempt may succeed",
+    ("agent_recovery", "RecordLater"): "a conflict or throttling passes",
     ("agent_start", "Pause"): "two requests met",
+    ("agent_turn", "CloseLater"): "a conflict or throttling passes",
+    ("agent_turn", "RecordLater"): "a conflict or throttling passes",
 }
 """The other waits: they last some seconds, which the test engines scale."""
 

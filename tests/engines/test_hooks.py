@@ -227,6 +227,12 @@ class TestNameErrorsAsAws:
         execution = _do(sample, "aws-sdk:sfn:sendTaskSuccess", {"TaskToken": "gone", "Output": "{}"})
         assert execution["error"] == "Sfn.TaskDoesNotExistException"
 
+    def test_an_error_that_the_api_does_not_name_has_the_name_of_the_service(self, sample: Sample) -> None:
+        key = {"TableName": sample.engine.outputs["TableName"], "Key": {"id": {"S": "a" * 2049}}}
+        execution = _do(sample, "aws-sdk:dynamodb:getItem", key)
+        assert execution["error"] == "DynamoDb.DynamoDbException"
+        assert "size limit" in execution["cause"]
+
     def test_other_names_are_left_alone(self, sample: Sample) -> None:
         key = {"TableName": sample.engine.outputs["TableName"], "Key": {"id": {"S": "nothing"}}}
         condition = {"UpdateExpression": "REMOVE a", "ConditionExpression": "attribute_exists(id)"}

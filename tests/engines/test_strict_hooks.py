@@ -15,6 +15,7 @@ import pytest
 from tests.engines.sample_stack import wait_for
 from turnstile_cli.engines import bridge, strict, strict_child
 from turnstile_cli.engines.errors import EngineError
+from turnstile_cli.engines.faults import FOLDER, Fault, Faults
 from turnstile_cli.engines.ministack_child import need
 from turnstile_cli.engines.process import HOST, free_port
 
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.xdist_group("engines")
 
 ROLE = "arn:aws:iam::000000000000:role/none"
 LONG = 600
+REFUSED = "[ConditionalCheckFailed, None]"
 PARSER = "moto.stepfunctions.parser"
 WAIT = "asl.component.state.wait.wait_function"
 FUNCTION = f"arn:aws:lambda:us-east-1:{strict_child.ACCOUNT}:function:f"
@@ -42,14 +44,15 @@ CASES = {
 class Strict:
     """A strict engine without any other service to call."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, faults: Faults) -> None:
         self.client = client
+        self.faults = faults
 
-    def run(self, name: str, definition: dict[str, Any], case: str = "") -> dict[str, Any]:
+    def run(self, name: str, definition: dict[str, Any], case: str = "", data: str = "{}") -> dict[str, Any]:
         """Run a machine once, without a name for the execution; return the description of the ended execution."""
         machine = self.client.create_state_machine(name=name, definition=json.dumps(definition), roleArn=ROLE)
         arn = machine["stateMachineArn"] + (f"#{case}" if case else "")
-        started = self.client.start_execution(stateMachineArn=arn, input="{}")["executionArn"]
+        started = self.client.start_execution(stateMachineArn=arn, input=data)["executionArn"]
 
         def ended() -> dict[str, Any] | None:
             execution: dict[str, Any] = self.client.describe_execution(executionArn=started)
@@ -64,16 +67,18 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Strict]:
     folder: Path = tmp_path_factory.mktemp("strict")
     mocks, port = folder / "mocks.json", free_port()
     mocks.write_text(json.dumps(CASES), "utf-8")
-    with strict.serve(port, f"http://{HOST}:9", folder, wait_scale=0, mocks=mocks):
-        yield Strict(
-            boto3.client(
+    faults = tmp_path_factory.mktemp("faults")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(FOLDER, str(faults))
+        with strict.serve(port, f"http://{HOST}:9", folder, wait_scale=0, mocks=mocks):
+            client = boto3.client(
                 "stepfunctions",
                 endpoint_url=f"http://{HOST}:{port}",
                 region_name="us-east-1",
                 aws_access_key_id="test",
                 aws_secret_access_key="test",
             )
-        )
+            yield Strict(client, Faults(faults))
 
 
 def test_waits_are_scaled(alone: Strict) -> None:
@@ -98,6 +103,24 @@ def test_retries_are_scaled(alone: Strict) -> None:
     assert execution["status"] == "FAILED"
     history = alone.client.get_execution_history(executionArn=execution["executionArn"])["events"]
     assert [event["type"] for event in history].count("LambdaFunctionScheduled") == 3
+
+
+@pytest.mark.parametrize(("reasons", "end"), [("[None, TransactionConflict]", "Again"), (REFUSED, "Refused")])
+def test_a_fault_fails_an_attempt_with_its_error_and_its_cause(alone: Strict, reasons: str, end: str) -> None:
+    text, canceled = f"a fault that ends {end}", "DynamoDb.TransactionCanceledException"
+    alone.faults.put(Fault(agent_id=text, state="Call", error="DynamoDb.DynamoDbException"))
+    alone.faults.put(Fault(agent_id=text, state="Call", error=canceled, cause=f"Cancelled {reasons}"))
+    call = {
+        "Type": "Task",
+        "Resource": FUNCTION,
+        "Retry": [{"ErrorEquals": ["DynamoDb.DynamoDbException"], "IntervalSeconds": LONG}],
+        "Catch": [{"ErrorEquals": [canceled], "Next": "Route"}],
+        "End": True,
+    }
+    refused = {"Variable": "$.Cause", "StringMatches": "*ConditionalCheckFailed*", "Next": "Refused"}
+    states = {"Call": call, "Route": {"Type": "Choice", "Choices": [refused], "Default": "Again"}}
+    states |= {name: {"Type": "Fail", "Error": name, "Cause": "for the test"} for name in ("Refused", "Again")}
+    assert alone.run(f"Fault{end}", {"StartAt": "Call", "States": states}, data=json.dumps([text]))["error"] == end
 
 
 def test_executions_without_a_name_are_told_apart(alone: Strict) -> None:
@@ -142,6 +165,7 @@ def test_mocks_number_the_invocations_of_a_state(alone: Strict) -> None:
         (lambda _: strict_child.scale_waits(0), f"{WAIT}.timestamp", "Timestamp"),
         (lambda _: strict_child.parse_once(), "asl.parse.asl_parser", "AmazonStateLanguageParser.parse"),
         *((lambda _: strict_child.parse_once(), module, "parse") for module in strict_child.PATHS),
+        (strict_child.meet_faults, "asl.component.state.exec.execute_state", "ExecutionState._evaluate_with_timeout"),
         (strict_child.answer_mocks, "backend.execution", "ExecutionWorker"),
         (strict_child.answer_mocks, "asl.eval.environment", "Environment.get_current_mocked_response"),
         (strict_child.answer_mocks, "mocking.mock_config", "MockTestCase"),

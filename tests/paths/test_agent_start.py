@@ -9,7 +9,7 @@ import pytest
 from tests.paths.test_agent_watch import standing
 from tests.world import World, waiting
 from turnstile_agents.record import Status, child_id
-from turnstile_cli.engines.faults import Fault
+from turnstile_cli.engines.faults import Fault, canceled
 
 PARENT: dict[str, Any] = {"agentId": "agent-0", "step": "STEP#000002", "place": 0}
 MOON = "Book a flight from New York to the moon."
@@ -221,7 +221,7 @@ def test_a_write_whose_answer_is_lost_makes_one_agent(world: World, when: Any) -
 
 def test_a_conflict_with_another_request_is_waited_out(world: World) -> None:
     agent_id = fresh()
-    world.faults.put(Fault(agent_id=agent_id, state="CreateAgent", error="DynamoDb.TransactionCanceledException"))
+    world.faults.put(Fault(agent_id=agent_id, state="CreateAgent", **canceled("TransactionConflict", "None"), times=3))
     execution = world.run("agent_start", {"prompt": MOON, "agentId": agent_id})
     assert execution["status"] == "SUCCEEDED"
     assert "Pause" in [visit.state for visit in world.history(execution["executionArn"])]

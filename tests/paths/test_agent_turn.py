@@ -12,7 +12,7 @@ from turnstile_agents.events import AgentRequested
 from turnstile_agents.record import SETTLED, Status
 from turnstile_cli.engines import template
 from turnstile_cli.engines.embedded import Embedded
-from turnstile_cli.engines.faults import Fault, Faults
+from turnstile_cli.engines.faults import Fault, Faults, canceled
 from turnstile_cli.files import TEMPLATE
 from turnstile_cli.models.scenarios import load_scenarios
 from turnstile_cli.models.scripted import ScriptedModel
@@ -72,7 +72,7 @@ def test_a_redriven_execution_calls_no_tool_that_writes(tmp_path: Path) -> None:
         ({"step": 3}, "AgentFinished"),
         ({"step": 3, "nextAction": "NONE"}, "AgentFinished"),
         ({"agentId": "unknown", "step": 1}, "AgentUnknown"),
-        ({"step": "two"}, "DynamoDb.ValidationException"),
+        ({"step": "two"}, "DynamoDb.DynamoDbException"),
     ],
 )
 def test_an_event_that_cannot_be_is_refused(world: World, detail: dict[str, Any], error: str) -> None:
@@ -158,7 +158,7 @@ def test_a_call_whose_outcome_is_unknown_is_looked_up_and_not_made_again(world: 
 
 def test_a_result_that_cannot_be_written_down_is_looked_up(world: World) -> None:
     name = fresh()
-    world.faults.put(Fault(agent_id=name, state="CommitEffect", error="DynamoDb.ValidationException"))
+    world.faults.put(Fault(agent_id=name, state="CommitEffect", error="DynamoDb.ResourceNotFoundException"))
     world.start(scenario("straight_booking"), name)
     assert world.settle(name)["status"] == Status.COMPLETED
     assert [item["status"] for item in world.items(name, "EFFECT#")] == ["COMMITTED"]
@@ -178,7 +178,7 @@ def test_a_permanent_error_is_recorded_and_a_person_is_asked(world: World, state
 
 def test_a_scenario_that_runs_out_says_so(world: World) -> None:
     name = fresh()
-    world.faults.put(Fault(agent_id=name, state="CloseTurn", error="DynamoDb.TransactionCanceledException"))
+    world.faults.put(Fault(agent_id=name, state="CloseTurn", **canceled("ConditionalCheckFailed")))
     # The model is sent back once, then the turn closes all the same; but an input makes it ask the model once more.
     with world.faults.held(name, "CloseTurn") as until_held:
         world.start(scenario("straight_booking"), name)

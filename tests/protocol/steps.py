@@ -22,10 +22,12 @@ from turnstile_agents.record import Status
 from turnstile_cli.machines.definition import Machine, State
 
 TIMED_OUT = Failed("States.Timeout")
+CANCELED = "DynamoDb.TransactionCanceledException"
+CONFLICT = Failed(CANCELED, "[TransactionConflict]")
 REFUSALS = {
     "updateItem": Failed("DynamoDb.ConditionalCheckFailedException"),
     "putItem": Failed("DynamoDb.ConditionalCheckFailedException"),
-    "transactWriteItems": Failed("DynamoDb.TransactionCanceledException"),
+    "transactWriteItems": Failed(CANCELED, "[ConditionalCheckFailed]"),
 }
 _WRITES = REFUSALS.keys()
 MODELLED = (*LISTENING, "agent_watch", "agent_publish")
@@ -274,6 +276,8 @@ class Steps:
         faulty = _fault(world)
         yield Outcome(" times out without effect", faulty, TIMED_OUT)
         yield Outcome(" times out, its request is under way", _later(faulty, request), TIMED_OUT)
+        if state.action == "transactWriteItems":
+            yield Outcome(" meets another write each time", faulty, CONFLICT)
         if after is not None and state.action == "updateItem" and self._written(after, request, parameters) is None:
             yield Outcome(" loses its answer, and is refused when tried again", _fault(after), REFUSALS["updateItem"])
 

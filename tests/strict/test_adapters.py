@@ -51,7 +51,12 @@ def key(agent_id: str) -> dict[str, Any]:
             "DynamoDb.ConditionalCheckFailedException",
         ),
         ("aws-sdk-dynamodb-getItem", {"tableName": "AgentWorkflows"}, "UnknownField"),
-        ("aws-sdk-dynamodb-getItem", {"TableName": "AgentWorkflows"}, "DynamoDb.ValidationException"),
+        ("aws-sdk-dynamodb-getItem", {"TableName": "AgentWorkflows"}, "DynamoDb.DynamoDbException"),
+        (
+            "aws-sdk-dynamodb-getItem",
+            {"TableName": "AgentWorkflows", "Key": key("a" * 2049)},
+            "DynamoDb.DynamoDbException",
+        ),
         (
             "aws-sdk-sfn-describeExecution",
             {"ExecutionArn": "arn:aws:states:us-east-1:000000000000:execution:turnstile-AgentTurn:none"},

@@ -11,6 +11,7 @@ from tests.strict.telling import differences, told
 from tests.world import scenario
 from turnstile_agents.operator import OperatorDecision
 from turnstile_agents.record import Status
+from turnstile_cli.engines.faults import Fault, canceled
 from turnstile_cli.models.scenarios import Scenario, load_scenarios
 from turnstile_cli.stack.operator import decide, wait_for_decision
 
@@ -37,6 +38,20 @@ def test_a_change_of_status_comes_back_to_the_bus(both: Both) -> None:
         return [each.event["detail"]["executionArn"] for each in executions if each]
 
     wait_for(lambda: died["executionArn"] in redelivered(), "agent_redeliver to hear of the request that died")
+
+
+def test_a_cancelled_close_is_told_by_its_reasons(both: Both) -> None:
+    world = both.strictly
+    name = "strict-conflict"
+    world.faults.put(Fault(agent_id=name, state="CloseTurn", **canceled("TransactionConflict")))
+    with world.faults.held(name, "CloseTurn") as until_held:
+        world.start(scenario("ask_the_user"), name)
+        until_held()
+        world.stack.wait_for(world.stack.send_input(name, "Tomorrow."))
+    assert world.settle(name, Status.COMPLETED)["inbox"] == "1"
+    closing = [visit.state for visit in world.visited(name) if visit.state.startswith(("Close", "RouteUnclosed"))]
+    assert closing == ["CloseTurn", "RouteUnclosed", "CloseLater", "CloseTurn", "RouteUnclosed", "CloseTurn"]
+    world.assert_sound(name)
 
 
 def test_a_person_is_asked_and_decides(both: Both) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from turnstile_cli.engines.faults import Delivery, Fault, Faults, _Folder
+from turnstile_cli.engines.faults import Delivery, EngineFolder, Fault, Faults
 
 FAULT = Fault(agent_id="a-1", state="AskModel")
 
 
-def seen(folder: _Folder, place: str = "AskModel") -> list[str]:
+def seen(folder: EngineFolder, place: str = "AskModel") -> list[str]:
     return [file.name for file, _ in folder.standing(Fault, place)]
 
 
@@ -23,7 +23,7 @@ def quiet(path: Path) -> None:
 
 @pytest.mark.parametrize("rest", [False, True], ids=["at once", "after a rest"])
 def test_each_change_is_seen(tmp_path: Path, rest: bool) -> None:
-    faults, folder = Faults(tmp_path), _Folder(tmp_path)
+    faults, folder = Faults(tmp_path), EngineFolder(tmp_path)
     for _ in range(50):
         if rest:
             quiet(tmp_path)
@@ -38,7 +38,7 @@ def test_each_change_is_seen(tmp_path: Path, rest: bool) -> None:
 
 
 def test_faults_are_told_apart_by_place_and_come_in_order(tmp_path: Path) -> None:
-    faults, folder = Faults(tmp_path), _Folder(tmp_path)
+    faults, folder = Faults(tmp_path), EngineFolder(tmp_path)
     files = [faults.put(FAULT) for _ in range(11)]
     event = faults.put(Delivery(agent_id="a-1", machine="AskModel", how="lost"))
     faults.put(FAULT.model_copy(update={"state": "LoadTurn"}))

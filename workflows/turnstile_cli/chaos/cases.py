@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
-from turnstile_cli.engines.faults import Delivery, Fault
+from turnstile_cli.engines.faults import Delivery, Fault, canceled
 from turnstile_cli.files import TEMPLATE
 from turnstile_cli.machines.definition import Machine, State, load_machines
 
@@ -23,6 +23,9 @@ ASL = TEMPLATE.parent / "asl"
 Kind = Literal[
     "throttled",
     "transient",
+    "unmodelled",
+    "conflict",
+    "contended",
     "flooded",
     "outage",
     "permanent",
@@ -48,10 +51,13 @@ Kind = Literal[
 KINDS: dict[Kind, str] = {
     "throttled": "the service refuses one attempt with its throttling error",
     "transient": "the service fails one attempt with its internal error",
+    "unmodelled": "the service fails one attempt with an error that its API does not name",
+    "conflict": "several attempts of a write in a row meet another write of the same item",
+    "contended": "as many attempts of a write as its retries allow meet another write, or its table is throttled",
     "flooded": "every attempt of the state meets the throttling error",
     "outage": "every attempt of the state meets the internal error",
-    "permanent": "access is denied once",
-    "forever": "access is denied again and again",
+    "permanent": "the service refuses one attempt with an error that does not pass",
+    "forever": "the service refuses every attempt with an error that does not pass",
     "timeout_before": "States.Timeout, and nothing had happened",
     "timeout_after": "States.Timeout, and the call had taken effect",
     "malformed": "the call took effect, and its answer cannot be read",
@@ -73,7 +79,13 @@ KINDS: dict[Kind, str] = {
 DELIVERIES: tuple[Kind, ...] = ("twice", "lost", "late", "again")
 KILLS: tuple[Kind, ...] = ("killed_before", "killed_after")
 FOREVER = 1000
+CONFLICTS = 3
+"""How often a write meets another write, in a row."""
+CONTENDED = 8
+"""How often a write is cancelled that the machine tries again after a pause instead of by a Retry."""
 TOO_LARGE = "States.DataLimitExceeded"
+WRITES = {"transactWriteItems", "updateItem", "putItem"}
+"""The actions of DynamoDB that conflict with a transaction."""
 ANSWERS = {"lambda", "aws-sdk:bedrockruntime"}
 """The services whose answers may be too large; for every other service, the request may be too large."""
 
@@ -84,6 +96,8 @@ class Errors:
 
     throttled: str
     transient: str
+    unmodelled: str
+    """The name of every error that the API's model does not name."""
     permanent: str
     unreadable: str
     """The SDK's error for an answer that it cannot read; empty where our own code reads the answer."""
@@ -91,32 +105,46 @@ class Errors:
 
 SERVICES = {
     "aws-sdk:dynamodb": Errors(
-        "DynamoDb.ThrottlingException",
-        "DynamoDb.InternalServerErrorException",
-        "DynamoDb.AccessDeniedException",
-        "DynamoDb.SdkClientException",
+        throttled="DynamoDb.ThrottlingException",
+        transient="DynamoDb.InternalServerErrorException",
+        unmodelled="DynamoDb.DynamoDbException",
+        permanent="DynamoDb.ResourceNotFoundException",
+        unreadable="DynamoDb.SdkClientException",
     ),
     "aws-sdk:bedrockruntime": Errors(
-        "BedrockRuntime.ThrottlingException",
-        "BedrockRuntime.InternalServerException",
-        "BedrockRuntime.AccessDeniedException",
-        "",
+        throttled="BedrockRuntime.ThrottlingException",
+        transient="BedrockRuntime.InternalServerException",
+        unmodelled="BedrockRuntime.BedrockRuntimeException",
+        permanent="BedrockRuntime.AccessDeniedException",
+        unreadable="",
     ),
     "aws-sdk:sfn": Errors(
-        "Sfn.SfnException", "Sfn.SdkClientException", "Sfn.AccessDeniedException", "Sfn.SdkClientException"
+        throttled="Sfn.SfnException",
+        transient="Sfn.SdkClientException",
+        unmodelled="Sfn.SfnException",
+        permanent="Sfn.AccessDeniedException",
+        unreadable="Sfn.SdkClientException",
     ),
-    "lambda": Errors("Lambda.TooManyRequestsException", "Lambda.ServiceException", "Lambda.AccessDeniedException", ""),
+    "lambda": Errors(
+        throttled="Lambda.TooManyRequestsException",
+        transient="Lambda.ServiceException",
+        unmodelled="Lambda.AWSLambdaException",
+        permanent="Lambda.AccessDeniedException",
+        unreadable="",
+    ),
     "events": Errors(
-        "EventBridge.ThrottlingException",
-        "EventBridge.InternalException",
-        "EventBridge.AccessDeniedException",
-        "EventBridge.SdkClientException",
+        throttled="EventBridge.ThrottlingException",
+        transient="EventBridge.InternalException",
+        unmodelled="EventBridge.AmazonEventBridgeException",
+        permanent="EventBridge.AccessDeniedException",
+        unreadable="EventBridge.SdkClientException",
     ),
     "sns": Errors(
-        "SNS.ThrottledException",
-        "SNS.InternalErrorException",
-        "SNS.AuthorizationErrorException",
-        "SNS.SdkClientException",
+        throttled="SNS.ThrottledException",
+        transient="SNS.InternalErrorException",
+        unmodelled="SNS.AmazonSNSException",
+        permanent="SNS.AuthorizationErrorException",
+        unreadable="SNS.SdkClientException",
     ),
 }
 """The errors of each service; the key is the start of the Resource after `arn:aws:states:::`."""
@@ -385,6 +413,8 @@ SQUATTED = ("CheckpointDecision", "StartChild")
 OUTRUN = (ABORTED, COMPENSATED, CANCELLED)
 """Ways whose operator's answer ends the agent or leaves it to its user: no later run of agent_watch may move it."""
 TWO_WRITES = Way("two_writes")
+FIVE_WRITES = Way("five_writes")
+"""Five calls at once, as many as CallTools makes: on AWS their transactions meet at STATE."""
 AROUND_A_CALL = ("ReserveEffect", "CallWriteTool", "CommitEffect")
 """States of agent_turn during which the reply's other call may be running."""
 NO_LEASE = {"ClaimTurn", "ReadClaim"}
@@ -395,7 +425,7 @@ REPRESENTATIVE_PAIRS = 6
 _LONG_WAITS = {
     (f"agent_recovery.{state}", kind)
     for state in ("CommitUndo", "FailUndo", "DoubtUndo")
-    for kind in ("flooded", "outage", "permanent", "forever", "too_large")
+    for kind in ("contended", "flooded", "outage", "permanent", "forever", "too_large")
 }
 """Faults after which an undo may have acted and stays RESERVED, by their state and kind."""
 REPEATED = 5
@@ -470,6 +500,8 @@ def single_cases(machines: Sequence[Machine]) -> Iterator[Case]:
                     # recognises a key survives it.
                     if kind != "taken_over":
                         yield Case(TWO_WRITES, (Injection(Place(machine.name, state.name), kind),))
+                    if kind in ("conflict", "contended"):
+                        yield Case(FIVE_WRITES, (Injection(Place(machine.name, state.name), kind),))
     known = {machine.name for machine in machines}
     for place, way in EVENTS:
         if place.machine in known:
@@ -487,6 +519,7 @@ def kinds_at(machine: Machine, state: State) -> Iterator[Kind]:
     yield from (
         "throttled",
         "transient",
+        "unmodelled",
         "flooded",
         "outage",
         "permanent",
@@ -494,6 +527,8 @@ def kinds_at(machine: Machine, state: State) -> Iterator[Kind]:
         "timeout_before",
         "timeout_after",
     )
+    if state.action in WRITES:
+        yield from ("conflict", "contended")
     # The answer of a task that waits comes with its token, and no SDK reads it. tests/paths sends unreadable answers.
     if not state.waits_for_token:
         yield "malformed"
@@ -547,6 +582,9 @@ def fault_for(injection: Injection, agent_id: str, ledger: bool = True) -> Fault
     changes: dict[Kind, dict[str, object]] = {
         "throttled": {"error": errors.throttled},
         "transient": {"error": errors.transient},
+        "unmodelled": {"error": errors.unmodelled},
+        "conflict": {**_conflict(state, "TransactionConflict"), "times": CONFLICTS},
+        "contended": _contended(state),
         "flooded": {"error": errors.throttled, "times": _attempts(state, errors.throttled)},
         "outage": {"error": errors.transient, "times": _attempts(state, errors.transient)},
         "permanent": {"error": errors.permanent},
@@ -591,6 +629,21 @@ def _attempts(state: State, error: str) -> int:
         if error in retrier["ErrorEquals"]:
             return int(retrier["MaxAttempts"]) + 1
     return 1
+
+
+def _conflict(state: State, reason: str) -> dict[str, object]:
+    """Return the error of a write that meets another one; of a transaction, with this reason for its last item."""
+    if state.action != "transactWriteItems":
+        return {"error": "DynamoDb.TransactionConflictException"}
+    others = ["None"] * (len(state.fields["Parameters"]["TransactItems"]) - 1)
+    return {**canceled(*others, reason)}
+
+
+def _contended(state: State) -> dict[str, object]:
+    """Return the fault for a write whose attempts are all cancelled, or `CONTENDED` of them if no Retry bounds them."""
+    fault = _conflict(state, "ThrottlingError")
+    attempts = _attempts(state, str(fault["error"]))
+    return {**fault, "times": attempts if attempts > 1 else CONTENDED}
 
 
 def _malformed(state: State, errors: Errors) -> dict[str, object]:

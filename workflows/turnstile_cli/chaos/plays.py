@@ -38,6 +38,13 @@ def _tool(name: str, **arguments: Any) -> ScenarioReply:
     return ScenarioReply(tools=[ScenarioToolCall(name=name, input=arguments)])
 
 
+def _notes(*seconds: float) -> ScenarioReply:
+    """Make a reply that writes notes at once, each after its seconds."""
+    calls = enumerate(seconds)
+    notes = [ScenarioToolCall(name="note", input={"seconds": late, "text": f"note {place}"}) for place, late in calls]
+    return ScenarioReply(tools=notes)
+
+
 @cache
 def plays() -> Mapping[str, Play]:
     """Return every play by its name."""
@@ -65,22 +72,8 @@ def plays() -> Mapping[str, Play]:
         ),
         "never_approved": Play(_like(group, "never_approved", [group.replies[0], give_up]), expires=True),
         "two_flights": Play(known["two_flights"], agent="trip"),
-        "two_writes": Play(
-            _like(
-                booking,
-                "two_writes",
-                [
-                    ScenarioReply(
-                        tools=[
-                            ScenarioToolCall(name="note", input={"seconds": 0, "text": "quick"}),
-                            ScenarioToolCall(name="note", input={"seconds": SLOW, "text": "slow"}),
-                        ]
-                    ),
-                    complete,
-                ],
-            ),
-            agent=CLERK["name"],
-        ),
+        "two_writes": Play(_like(booking, "two_writes", [_notes(0, SLOW), complete]), agent=CLERK["name"]),
+        "five_writes": Play(_like(booking, "five_writes", [_notes(0, 0, 0, 0, 0), complete]), agent=CLERK["name"]),
         "call_again": Play(_like(booking, "call_again", [book, complete]), agent="travel-retry"),
         "json_protocol": Play(
             _like(

@@ -33,6 +33,8 @@ PREFIXES = {
     "events": "EventBridge",
 }
 """The start of a service's error names; a service that is not listed has its own name, capitalised."""
+UNMODELLED = {"events": "AmazonEventBridgeException"}
+"""The names for an error that the API's model does not name; that of an SDK integration begins with its prefix."""
 
 
 class _Refused(Exception):
@@ -60,6 +62,8 @@ def adapter(resource: str) -> Callable[[dict[str, Any]], Any]:
     takes, gives = operation.input_shape, operation.output_shape
     assert takes and gives  # every operation that a machine calls has an input and an output
     prefix = PREFIXES.get(service, service.capitalize())
+    unmodelled = UNMODELLED.get(service, f"{prefix}Exception")
+    modelled = {shape.name.removesuffix("Exception") for shape in operation.error_shapes}
 
     def call(parameters: dict[str, Any]) -> Any:
         try:
@@ -69,9 +73,11 @@ def adapter(resource: str) -> Callable[[dict[str, Any]], Any]:
             fail("UnknownField", f"The field {error} is not supported by Step Functions")
         except ClientError as error:
             code = error.response["Error"]["Code"].removesuffix("Exception")
-            fail(f"{prefix}.{code}Exception", error.response["Error"]["Message"])
+            fail(
+                f"{prefix}.{f'{code}Exception' if code in modelled else unmodelled}", error.response["Error"]["Message"]
+            )
         except ParamValidationError as error:
-            fail(f"{prefix}.ValidationException", str(error))
+            fail(f"{prefix}.{'ValidationException' if 'Validation' in modelled else unmodelled}", str(error))
         except (BotoCoreError, ResponseParserError) as error:
             fail(f"{prefix}.SdkClientException", str(error))
         result = from_wire(reply, gives)

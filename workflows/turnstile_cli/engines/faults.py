@@ -40,6 +40,8 @@ CLOCK_NANOSECONDS = 50_000_000
 """A folder's time of change moves on at least this often."""
 STREAM = "stream.json"
 Need = Callable[[ModuleType, str], Any]
+Failed = Callable[[str, str], Exception]
+"""Makes the exception that fails a task, from the name and the cause of an error."""
 
 
 class Fault(Model):
@@ -56,6 +58,7 @@ class Fault(Model):
         ),
     ] = "before"
     error: Annotated[str, Field(description="The error with which the task fails; empty: it does not fail")] = ""
+    cause: Annotated[str, Field(description="The cause of that error; empty: a sentence that names the fault")] = ""
     answer: Annotated[str, Field(description="JSON that replaces the task's answer; empty: its own answer")] = ""
     dies: Annotated[
         Literal["", "worker", "stopped", "failed"],
@@ -79,6 +82,16 @@ class Delivery(Model):
         Field(description="`late` and `again`: delivered, or delivered a second time, when the fault is removed"),
     ]
     skip: Annotated[int, Field(ge=0, description="How many events pass before the fault is met")] = 0
+
+
+def canceled(*reasons: str) -> dict[str, str]:
+    """Return the `error` and the `cause` with which AWS reports a cancelled transaction.
+
+    A reason, such as TransactionConflict, or None, belongs to each item of the transaction.
+    """
+    cause = f"Transaction cancelled, please refer cancellation reasons for specific reasons [{', '.join(reasons)}]"
+    told = f"{cause} (Service: DynamoDb, Status Code: 400, Request ID: A-FAULT-ON-PURPOSE)"
+    return {"error": "DynamoDb.TransactionCanceledException", "cause": told}
 
 
 class Faults:
@@ -138,7 +151,7 @@ def met_at(file: Path) -> float | None:
 F = TypeVar("F", Fault, Delivery)
 
 
-class _Folder:
+class EngineFolder:
     """The folder, from the engine's side."""
 
     def __init__(self, path: Path) -> None:
@@ -214,6 +227,26 @@ class _Folder:
             met.write_text(str(time.time()), "utf-8")
         return True
 
+    def meet(self, machine: str, state: str, when: str, texts: tuple[str, ...], failed: Failed) -> list[Fault]:
+        """Meet the faults of a task at a moment: hold it, or raise the error that `failed` makes of a name and a cause.
+
+        `texts`: the state's input and the task's, in which a fault's agent must be named. Return the other faults.
+        """
+        met = []
+        for file, fault in self.standing(Fault, state):
+            # The death of a worker is decided before the call, also if the worker dies after it.
+            moment = "before" if fault.dies == "worker" else fault.when
+            if fault.machine not in ("", machine) or moment != when:
+                continue
+            if not any(fault.agent_id in text for text in texts) or not self.meets(file, fault.skip, fault.times):
+                continue
+            if fault.hold:
+                self.wait_for_removal(file)
+            if fault.error:
+                raise failed(fault.error, fault.cause or f"A fault on purpose, {when} {fault.state}")
+            met.append(fault)
+        return met
+
     def wait_for_removal(self, file: Path) -> None:
         deadline = time.monotonic() + HOLD_SECONDS
         while file.exists() and time.monotonic() < deadline:
@@ -238,7 +271,7 @@ def install(modules: Callable[[str], ModuleType], need: Need) -> None:
     """
     if FOLDER not in os.environ:
         return
-    folder = _Folder(Path(os.environ[FOLDER]))
+    folder = EngineFolder(Path(os.environ[FOLDER]))
     stepfunctions = modules("services.stepfunctions")
     _meet_in_tasks(folder, stepfunctions, need)
     _kill_workers(modules("core.lambda_runtime"), need)
@@ -254,7 +287,7 @@ _place: ContextVar[tuple[str, str, str]] = ContextVar("place", default=("", "", 
 _worker_dies: ContextVar[str] = ContextVar("worker_dies", default="")
 
 
-def _meet_in_tasks(folder: _Folder, stepfunctions: ModuleType, need: Need) -> None:
+def _meet_in_tasks(folder: EngineFolder, stepfunctions: ModuleType, need: Need) -> None:
     """Make tasks meet the faults.
 
     Needs `_execute_task(state, data, execution, ctx)`, and the functions that it calls in a copy of its context:
@@ -308,21 +341,7 @@ def _meet_in_tasks(folder: _Folder, stepfunctions: ModuleType, need: Need) -> No
 
     def meet(when: str, text: str) -> list[Fault]:
         machine, state, data = _place.get()
-        met = []
-        for file, fault in folder.standing(Fault, state):
-            here = fault.machine in ("", machine)
-            # The death of a worker is decided before the call, also if the worker dies after it.
-            moment = "before" if fault.dies == "worker" else fault.when
-            if not here or moment != when or not (fault.agent_id in data or fault.agent_id in text):
-                continue
-            if not folder.meets(file, fault.skip, fault.times):
-                continue
-            if fault.hold:
-                folder.wait_for_removal(file)
-            if fault.error:
-                raise failed(fault.error, f"A fault on purpose, {when} {fault.state}")
-            met.append(fault)
-        return met
+        return folder.meet(machine, state, when, (data, text), failed)
 
     stepfunctions._execute_task = execute  # type: ignore[attr-defined]
     stepfunctions._invoke_resource = invoke  # type: ignore[attr-defined]
@@ -352,7 +371,7 @@ def _kill_workers(lambda_runtime: ModuleType, need: Need) -> None:
     worker.invoke = invoke
 
 
-def _meet_in_deliveries(folder: _Folder, eventbridge: ModuleType, need: Need) -> None:
+def _meet_in_deliveries(folder: EngineFolder, eventbridge: ModuleType, need: Need) -> None:
     """Make the deliveries of events meet the faults. Needs `_dispatch_to_stepfunctions(arn, payload)`."""
     dispatch = need(eventbridge, "_dispatch_to_stepfunctions")
 
@@ -372,7 +391,7 @@ def _meet_in_deliveries(folder: _Folder, eventbridge: ModuleType, need: Need) ->
     eventbridge._dispatch_to_stepfunctions = deliver  # type: ignore[attr-defined]
 
 
-def _meet_in_stream(folder: _Folder, pipes: ModuleType, need: Need) -> None:
+def _meet_in_stream(folder: EngineFolder, pipes: ModuleType, need: Need) -> None:
     """Make the deliveries of the stream's records meet the faults.
 
     Needs `_start_state_machine_from_records(arn, pipe, records)`, which returns True if it took the records.
@@ -403,7 +422,7 @@ def _meet_in_stream(folder: _Folder, pipes: ModuleType, need: Need) -> None:
     pipes._start_state_machine_from_records = deliver  # type: ignore[attr-defined]
 
 
-def _later(folder: _Folder, file: Path, act: Callable[[], Any]) -> None:
+def _later(folder: EngineFolder, file: Path, act: Callable[[], Any]) -> None:
     """Call `act` after the fault is removed, in a copy of this context, which has the account and the Region."""
     context = contextvars.copy_context()
 
@@ -414,7 +433,7 @@ def _later(folder: _Folder, file: Path, act: Callable[[], Any]) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _list_executions(folder: _Folder, stepfunctions: ModuleType, need: Need) -> None:
+def _list_executions(folder: EngineFolder, stepfunctions: ModuleType, need: Need) -> None:
     """Write each started execution into the file `executions`. Needs `_start_execution(data)`, which starts them."""
     start = need(stepfunctions, "_start_execution")
     file = folder.path / "executions"
@@ -435,7 +454,7 @@ def _list_executions(folder: _Folder, stepfunctions: ModuleType, need: Need) -> 
 # -- the end of the process, and its data ----------------------------------------------------------------------------
 
 
-def _restore_stream(folder: _Folder, dynamodb: ModuleType, need: Need) -> None:
+def _restore_stream(folder: EngineFolder, dynamodb: ModuleType, need: Need) -> None:
     """Load the tables' streams, which MiniStack does not save. Needs `_stream_records` and `_stream_trimmed`."""
     file = folder.path / "data" / STREAM
     records, trimmed = need(dynamodb, "_stream_records"), need(dynamodb, "_stream_trimmed")
@@ -446,7 +465,7 @@ def _restore_stream(folder: _Folder, dynamodb: ModuleType, need: Need) -> None:
                 store.set_scoped(*scope, value)
 
 
-def _die_when_asked(folder: _Folder, modules: Callable[[str], ModuleType], need: Need) -> None:
+def _die_when_asked(folder: EngineFolder, modules: Callable[[str], ModuleType], need: Need) -> None:
     """Save the data and kill this process when the file `die` appears.
 
     Needs `app._build_persistence_save_dict()`, and `core.persistence.save_all`, which saves that dict if

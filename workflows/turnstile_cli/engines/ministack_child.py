@@ -23,6 +23,8 @@ from typing import Any, NoReturn
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.loaders import Loader
+from botocore.model import ServiceModel
 from botocore.parsers import ResponseParserError
 
 from turnstile_cli.engines import bridge, faults, iam
@@ -359,16 +361,29 @@ def wait_until_moments(stepfunctions: ModuleType) -> None:
     stepfunctions._sleep_until = sleep_until  # type: ignore[attr-defined]
 
 
-def name_errors_as_aws(stepfunctions: ModuleType) -> None:
-    """End the names of Step Functions' own errors in Exception, as the AWS SDK for Java does and MiniStack does not.
+API = {"dynamodb": "dynamodb", "sfn": "stepfunctions"}
+"""The services whose errors are named as on AWS, with botocore's names for them."""
 
-    Needs `_prefix_sdk_error(service, code)`, which makes the error's name for the machine.
+
+def name_errors_as_aws(stepfunctions: ModuleType) -> None:
+    """Name the errors of an SDK integration as the AWS SDK for Java does: at the end of each name stands Exception.
+
+    An error that the API's model does not name, as an invalid key of a table, has the name of the service:
+    `DynamoDb.DynamoDbException`. Needs `_prefix_sdk_error(service, code)`, which makes the error's name.
     """
-    prefix = need(stepfunctions, "_prefix_sdk_error")
+    prefixed = need(stepfunctions, "_prefix_sdk_error")
+
+    @functools.cache
+    def modelled(service: str) -> set[str]:
+        model = ServiceModel(Loader().load_service_model(API[service], "service-2"))
+        return {shape.name.removesuffix("Exception") for shape in model.error_shapes}
 
     def name(service: str, code: str) -> str:
-        found = str(prefix(service, code))
-        return found if service != "sfn" or found.endswith("Exception") else f"{found}Exception"
+        prefix, _, found = str(prefixed(service, code)).partition(".")
+        if service not in API or prefix == "States":
+            return f"{prefix}.{found}"
+        found = found.removesuffix("Exception")
+        return f"{prefix}.{found if found in modelled(service) else prefix}Exception"
 
     stepfunctions._prefix_sdk_error = name  # type: ignore[attr-defined]
 

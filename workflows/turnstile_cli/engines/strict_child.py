@@ -26,6 +26,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from turnstile_cli.engines import faults
 from turnstile_cli.engines.child import end_with_parent, keep_developer_out, run
 from turnstile_cli.engines.hooks import Hooked
 from turnstile_cli.engines.process import HOST
@@ -189,6 +190,48 @@ def answer_mocks(file: Path) -> None:
     environment.get_current_mocked_response = current
 
 
+def meet_faults(folder: Path) -> None:
+    """Make tasks meet the faults of a folder: an error before or after an attempt (see `faults`).
+
+    Needs `ExecutionState._evaluate_with_timeout(env)`, which makes one attempt; `_eval_execution(env)` of `StateTask`;
+    `env.states`, which has the state's input and the context object; and the classes of a failure.
+    """
+    state = f"{COMPONENT}.state.exec"
+    task = importlib.import_module(f"{state}.state_task.state_task").StateTask
+    attempts = importlib.import_module(f"{state}.execute_state").ExecutionState
+    names = f"{COMPONENT}.common.error_name"
+    events = importlib.import_module(f"{names}.failure_event")
+    named = need(importlib.import_module(f"{names}.custom_error_name"), "CustomErrorName")
+    by_engine = importlib.import_module(f"{names}.states_error_name").StatesErrorName
+    of_engine = need(importlib.import_module(f"{names}.states_error_name_type"), "StatesErrorNameType")
+    api = importlib.import_module(f"{PARSER}.api")
+    details = importlib.import_module(f"{PARSER}.asl.eval.event.event_detail").EventDetails
+    attempt = need(attempts, "_evaluate_with_timeout")
+    found = faults.EngineFolder(folder)
+
+    def evaluate(self: Any, env: Any) -> None:
+        if not isinstance(self, task):
+            attempt(self, env)
+            return
+
+        def failed(error: str, cause: str) -> Exception:
+            own = error.startswith("States.")
+            name = by_engine(of_engine.from_name(error)) if own else named(error)
+            told = details(taskFailedEventDetails=api.TaskFailedEventDetails(error=error, cause=cause))
+            event = events.FailureEvent(env, name, api.HistoryEventType.TaskFailed, told)
+            return events.FailureEventException(event)  # type: ignore[no-any-return]
+
+        context = env.states.context_object.context_object_data
+        machine = context["StateMachine"]["Id"].rpartition("-")[2]
+        place = machine, context["State"]["Name"]
+        texts = (json.dumps(env.states.get_input()),)
+        found.meet(*place, "before", texts, failed)
+        attempt(self, env)
+        found.meet(*place, "after", texts, failed)
+
+    attempts._evaluate_with_timeout = evaluate
+
+
 _cases: dict[str, str] = {}
 """The mocked case of each execution that is about to start, by the execution's name."""
 
@@ -237,6 +280,8 @@ def main() -> None:
     use_endpoint(os.environ[ENDPOINT])
     scale_waits(float(os.environ[WAIT_SCALE]))
     parse_once()
+    if os.environ.get(faults.FOLDER):
+        meet_faults(Path(os.environ[faults.FOLDER]))
     if os.environ.get(MOCKS):
         answer_mocks(Path(os.environ[MOCKS]))
     make_server(HOST, int(os.environ[PORT]), application(), threaded=True).serve_forever()
