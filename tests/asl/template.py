@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 from tests.asl.support import ROOT
-from turnstile_cli.engines.template import load_template
+from turnstile_cli.engines.template import load_template, references
 
 
 @cache
@@ -59,6 +59,26 @@ def is_scheduled(name: str) -> bool:
     return any(event["Type"] == "Schedule" for event in state_machine(name).get("Events", {}).values())
 
 
+def ids_of_type(kind: str) -> set[str]:
+    """Return the logical ids of the resources of a type."""
+    return set(_of_type(kind))
+
+
+def created_before(logical_id: str) -> set[str]:
+    """Return the resources that CloudFormation creates before this one: all that it refers to, directly or not."""
+    resources = _template()["Resources"]
+    before: set[str] = set()
+    found = [logical_id]
+    while found:
+        resource = resources[found.pop()]
+        depends_on = resource.get("DependsOn", [])
+        names = {*references(resource), *([depends_on] if isinstance(depends_on, str) else depends_on)}
+        new = (names & resources.keys()) - before
+        before |= new
+        found += new
+    return before
+
+
 def _of_type(kind: str) -> dict[str, dict[str, Any]]:
     resources = _template()["Resources"].items()
-    return {name: resource["Properties"] for name, resource in resources if resource["Type"] == kind}
+    return {name: resource.get("Properties", {}) for name, resource in resources if resource["Type"] == kind}

@@ -47,6 +47,14 @@ def test_a_machine_that_is_not_deployed_is_noticed() -> None:
     assert list(machines_are_deployed(Machine("agent_nowhere", {})))
 
 
+def test_the_outbox_pipe_is_created_last_and_its_role_early() -> None:
+    roles = template.ids_of_type("AWS::IAM::Role") - {"OutboxPipeRole"}
+    machines = template.ids_of_type("AWS::Serverless::StateMachine")
+    slow = roles | machines | template.ids_of_type("AWS::CloudWatch::CompositeAlarm") | {"ApiStage"}
+    assert not slow & template.created_before("OutboxPipeRole")
+    assert not slow - template.created_before("OutboxPipe")
+
+
 @catches(
     Broken(
         substitutions_are_filled,

@@ -108,7 +108,7 @@ def without_unknown_types(template: dict[str, Any]) -> dict[str, Any]:
     dropped = {name for kind in UNKNOWN_TYPES for name, _ in _resources(template, kind)}
     kept = {name: resource for name, resource in template["Resources"].items() if name not in dropped}
     outputs = {
-        name: output for name, output in template.get("Outputs", {}).items() if not dropped & set(_references(output))
+        name: output for name, output in template.get("Outputs", {}).items() if not dropped & set(references(output))
     }
     return {**template, "Resources": kept, "Outputs": outputs}
 
@@ -148,11 +148,11 @@ def _resources(template: dict[str, Any], kind: str) -> Iterator[tuple[str, dict[
             yield name, resource
 
 
-def _references(value: Any) -> Iterator[str]:
+def references(value: Any) -> Iterator[str]:
     """Yield the logical ids that a part of the template refers to."""
     if isinstance(value, list):
         for item in value:
-            yield from _references(item)
+            yield from references(item)
     elif isinstance(value, dict):
         for key, item in value.items():
             if key == "Ref":
@@ -162,4 +162,4 @@ def _references(value: Any) -> Iterator[str]:
             elif key == "Fn::Sub":
                 text = item[0] if isinstance(item, list) else item
                 yield from re.findall(r"\$\{([A-Za-z0-9]+)", text)
-            yield from _references(item)
+            yield from references(item)
