@@ -8,6 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from tests.strict.conftest import Both
 from turnstile_cli.engines.elsewhere import create, read_machines
@@ -25,9 +28,11 @@ FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function:adapter-"
 
 def invoke(both: Both, call: str, parameters: dict[str, Any]) -> tuple[str | None, Any]:
     """Call Lambda as the Java SDK does, which escapes the colons; return the error, if any, and the payload."""
-    connection = HTTPConnection(HOST, both.strict_engine.running.port)
     path = f"/2015-03-31/functions/{quote(FUNCTION + call, safe='')}/invocations"
-    connection.request("POST", path, json.dumps(parameters))
+    request = AWSRequest("POST", f"{both.strict_engine.url}{path}", data=json.dumps(parameters))
+    SigV4Auth(Credentials("test", "test"), "lambda", "us-east-1").add_auth(request)
+    connection = HTTPConnection(HOST, both.strict_engine.running.port)
+    connection.request("POST", path, request.data, dict(request.headers))
     answer = connection.getresponse()
     return answer.getheader("X-Amz-Function-Error"), json.loads(answer.read())
 
