@@ -99,7 +99,13 @@ class Connection:
         return self._create_client(service, self.url)
 
     def _create_client(self, service: str, url: str) -> Any:
-        config = Config(proxies={}, connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
+        # Without a prefix: `sync-127.0.0.1`, to which boto3 sends TestState, is no name of this machine.
+        config = Config(
+            proxies={},
+            connect_timeout=5,
+            retries={"mode": "standard", "total_max_attempts": 2},
+            inject_host_prefix=False,
+        )
         return self._session.create_client(service, region_name=REGION, endpoint_url=url, config=config)
 
     @property

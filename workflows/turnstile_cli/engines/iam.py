@@ -290,11 +290,12 @@ def _check_tasks(stepfunctions: ModuleType, roles: _Roles, need: Need) -> None:
 
     Needs `_execute_task(state, data, execution, ctx)`, and the functions that it calls in a copy of its context:
     `_invoke_resource(resource, input)` and, for a task token, `_invoke_with_callback(resource, input, token, state)`;
-    `_state_machines` and `_ExecutionError(error, cause)`.
+    `_state_machines`, `_ExecutionError(error, cause)`, and `_test_state(data)`, which gets a role with its state.
     """
     execute_task = need(stepfunctions, "_execute_task")
     invoke_resource = need(stepfunctions, "_invoke_resource")
     invoke_with_callback = need(stepfunctions, "_invoke_with_callback")
+    test_state = need(stepfunctions, "_test_state")
     machines = need(stepfunctions, "_state_machines")
     failed = need(stepfunctions, "_ExecutionError")
 
@@ -323,6 +324,14 @@ def _check_tasks(stepfunctions: ModuleType, roles: _Roles, need: Need) -> None:
         check(resource, data)
         return invoke_with_callback(resource, data, token, state)
 
+    def test(data: dict[str, Any]) -> Any:
+        token = _machine.set(data.get("roleArn", ""))
+        try:
+            return test_state(data)
+        finally:
+            _machine.reset(token)
+
+    stepfunctions._test_state = test  # type: ignore[attr-defined]
     stepfunctions._execute_task = execute  # type: ignore[attr-defined]
     stepfunctions._invoke_resource = invoke  # type: ignore[attr-defined]
     stepfunctions._invoke_with_callback = invoke_and_wait  # type: ignore[attr-defined]

@@ -59,6 +59,9 @@ def needed(resource: str, parameters: Mapping[str, Any], account: Account) -> It
         UnknownTask: no rule says what such a Task needs. Add one to this module.
     """
     name = resource.removesuffix(".waitForTaskToken").removeprefix("arn:aws:states:::")
+    if name.startswith("arn:aws:lambda:"):
+        yield Permission("lambda:InvokeFunction", name)
+        return
     rule = _RULES.get(name)
     if rule is None:
         raise UnknownTask(f"No rule says which permissions {resource} needs; add it to {__name__}")

@@ -1,0 +1,213 @@
+"""What Turnstile assumes about AWS. docs/first-deployment.md says of each what to expect, and what to do otherwise.
+
+`make live` runs the checks on a stack in AWS. The ordinary tests run those on the embedded engine that also hold there.
+"""
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from tests.world import World
+
+LONG = "Count from 1 to 1500, one number on each line, and write nothing else."
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """One thing that AWS is expected to do. `check` fails with an AssertionError if it does not."""
+
+    name: str
+    check: Callable[[World], None]
+    here: bool
+    """Whether the embedded engine behaves so too, which the ordinary tests prove."""
+
+
+def the_pipe_runs(world: World) -> None:
+    """Check that the pipe was created with its new role, and reads the stream."""
+    pipe = world.client("pipes").describe_pipe(Name=f"{world.stack.name}-outbox")
+    assert pipe["CurrentState"] == "RUNNING", pipe.get("StateReason")
+
+
+def an_unnamed_error_of_dynamodb(world: World) -> None:
+    """Check that an error that DynamoDB's model does not name has the service's name."""
+    key = {"agentId": {"N": "1"}, "record": {"S": "STATE"}}
+    parameters = {"TableName": world.stack.outputs.table_name, "Key": key}
+    assert _error(world, "aws-sdk:dynamodb:getItem", parameters) == "DynamoDb.DynamoDbException"
+
+
+def a_denied_call_of_dynamodb(world: World) -> None:
+    """Check that a refusal by IAM has the service's name too."""
+    parameters = {"TableName": "of-another-team", "Key": {"id": {"S": "1"}}}
+    assert _error(world, "aws-sdk:dynamodb:getItem", parameters) == "DynamoDb.DynamoDbException"
+
+
+def a_denied_call_of_lambda(world: World) -> None:
+    """Check that a function that the role may not call is refused under a name that the machines retry."""
+    error = _error(world, "lambda:invoke", {"FunctionName": "of-another-team", "Payload": {}})
+    assert error == "Lambda.AWSLambdaException"
+
+
+def a_denied_call_of_step_functions(world: World) -> None:
+    """Check that a refusal by IAM has the service's name."""
+    execution = world.stack.outputs.agent_start_arn.replace(":stateMachine:", ":execution:")
+    parameters = {"ExecutionArn": f"{execution}:none"}
+    role = world.stack.outputs.agent_recovery_role_arn
+    assert _error(world, "aws-sdk:sfn:describeExecution", parameters, role) == "Sfn.SfnException"
+
+
+def a_denied_event(world: World) -> None:
+    """Check that a refusal by IAM has one of the two names that the machines retry."""
+    entry = {"Source": "com.another.team", "DetailType": "Nothing", "EventBusName": world.stack.outputs.bus_name}
+    error = _error(world, "events:putEvents", {"Entries": [{**entry, "Detail": {}}]})
+    assert error in ("EventBridge.AmazonEventBridgeException", "EventBridge.EventBridgeException")
+
+
+def a_missing_item_is_absent(world: World) -> None:
+    """Check that a read that finds nothing has no Item, rather than null."""
+    key = {"agentId": {"S": uuid.uuid4().hex}, "record": {"S": "STATE"}}
+    told = _test(world, "aws-sdk:dynamodb:getItem", {"TableName": world.stack.outputs.table_name, "Key": key})
+    assert told["status"] == "SUCCEEDED", told
+    assert "Item" not in json.loads(told["output"])
+
+
+def the_token_of_a_cancelled_transaction_is_free(world: World) -> None:
+    """Check that a cancelled transaction is evaluated again under its token. Every Retry relies on it."""
+    table, agent_id, token = world.stack.outputs.table_name, f"token-{uuid.uuid4().hex[:8]}", str(uuid.uuid4())
+    key = {"agentId": {"S": agent_id}, "record": {"S": "CHECK"}}
+    update = {
+        "TableName": table,
+        "Key": key,
+        "UpdateExpression": "SET done = :yes",
+        "ConditionExpression": "attribute_exists(agentId)",
+        "ExpressionAttributeValues": {":yes": {"S": "yes"}},
+    }
+    write: Any = {"TransactItems": [{"Update": update}], "ClientRequestToken": token}
+    try:
+        world.stack.dynamodb.transact_write_items(**write)
+        raise AssertionError("the condition did not refuse the first write")
+    except ClientError as error:
+        assert error.response["Error"]["Code"] == "TransactionCanceledException"
+    world.stack.dynamodb.put_item(TableName=table, Item=key)
+    try:
+        world.stack.dynamodb.transact_write_items(**write)
+        assert world.item(agent_id, "CHECK") == {"agentId": agent_id, "record": "CHECK", "done": "yes"}
+    finally:
+        world.stack.dynamodb.delete_item(TableName=table, Key=key)
+
+
+def a_death_is_told_with_its_error(world: World) -> None:
+    """Check that the event of a failed execution has its error and its input: agent_redeliver needs both."""
+    name = f"refused-{uuid.uuid4().hex[:8]}"
+    arn = world.deliver("agent_start", {"agentId": name, "prompt": ""})
+    machine = world.stack.outputs.agent_redeliver_arn
+    sfn = world.stack.stepfunctions
+
+    def heard() -> dict[str, Any] | None:
+        for one in sfn.list_executions(stateMachineArn=machine, maxResults=50)["executions"]:
+            event = json.loads(sfn.describe_execution(executionArn=one["executionArn"])["input"])
+            if event["detail"]["executionArn"] == arn:
+                detail: dict[str, Any] = event["detail"]
+                return detail
+        return None
+
+    detail = world.until(heard, 120)
+    assert detail["error"] == "RequestInvalid"
+    assert json.loads(detail["input"])["detail"]["agentId"] == name
+
+
+def only_the_api_speaks_for_its_callers(world: World) -> None:
+    """Check that the bus denies the API's source to every other principal, an administrator included."""
+    bus = world.stack.outputs.bus_name
+    entry: Any = {"Source": "com.agent.api", "DetailType": "Nothing", "Detail": "{}", "EventBusName": bus}
+    try:
+        world.stack.events.put_events(Entries=[entry])
+        raise AssertionError("the bus took an event in the API's name")
+    except ClientError as error:
+        assert error.response["Error"]["Code"] == "AccessDeniedException"
+
+
+def the_model_answers(world: World) -> None:
+    """Check that the machine's role may ask the stack's model."""
+    told = _test(world, "aws-sdk:bedrockruntime:converse", _asked(world, "Say OK.", 20))
+    assert told["status"] == "SUCCEEDED", told
+
+
+def a_long_reply_arrives(world: World) -> None:
+    """Check that the SDK integration waits for a reply that takes more than a minute."""
+    told = _test(world, "aws-sdk:bedrockruntime:converse", _asked(world, LONG, 8000), seconds=180)
+    assert told["status"] == "SUCCEEDED", told
+
+
+def the_metrics_of_the_watch_arrive(world: World) -> None:
+    """Check that a metric that a function logs reaches CloudWatch, where alarms need it."""
+    assert world.run("agent_watch", {})["status"] == "SUCCEEDED"
+    cloudwatch = world.client("cloudwatch")
+    wanted = [{"Name": "service", "Value": world.stack.name}]
+
+    def there() -> bool:
+        found = cloudwatch.list_metrics(Namespace="Turnstile", MetricName="WatchRotationMinutes", Dimensions=wanted)
+        return bool(found["Metrics"])
+
+    world.until(there, 600, lambda: "no metric WatchRotationMinutes: look into the log group of the functions")
+
+
+def no_alarm_is_raised(world: World) -> None:
+    """Check that the alarms exist, and that none is in ALARM."""
+    found = world.client("cloudwatch").describe_alarms(AlarmNamePrefix=f"{world.stack.name}-")
+    alarms = [*found["MetricAlarms"], *found["CompositeAlarms"]]
+    assert alarms
+    assert [alarm["AlarmName"] for alarm in alarms if alarm["StateValue"] == "ALARM"] == []
+
+
+ASSUMPTIONS = [
+    Assumption(check.__name__, check, here)
+    for check, here in (
+        (the_pipe_runs, True),
+        (an_unnamed_error_of_dynamodb, True),
+        (a_denied_call_of_dynamodb, True),
+        (a_denied_call_of_lambda, True),
+        (a_denied_call_of_step_functions, True),
+        (a_denied_event, True),
+        (a_missing_item_is_absent, True),
+        (the_token_of_a_cancelled_transaction_is_free, True),
+        (a_death_is_told_with_its_error, True),
+        (only_the_api_speaks_for_its_callers, False),
+        (the_model_answers, False),
+        (a_long_reply_arrives, False),
+        (the_metrics_of_the_watch_arrive, False),
+        (no_alarm_is_raised, False),
+    )
+]
+
+
+def _asked(world: World, prompt: str, tokens: int) -> dict[str, Any]:
+    return {
+        "ModelId": world.stack.outputs.model_id,
+        "Messages": [{"Role": "user", "Content": [{"Text": prompt}]}],
+        "InferenceConfig": {"MaxTokens": tokens},
+    }
+
+
+def _error(world: World, resource: str, parameters: dict[str, Any], role: str = "") -> str:
+    told = _test(world, resource, parameters, role)
+    assert told["status"] == "FAILED", told
+    return str(told["error"])
+
+
+def _test(world: World, resource: str, parameters: dict[str, Any], role: str = "", seconds: int = 30) -> dict[str, Any]:
+    """Run one Task by TestState, with the role of AgentTurn unless another is named. It really makes the call."""
+    task = {
+        "Type": "Task",
+        "Resource": f"arn:aws:states:::{resource}",
+        "Parameters": parameters,
+        "TimeoutSeconds": seconds,
+        "End": True,
+    }
+    told: dict[str, Any] = world.client("stepfunctions").test_state(
+        definition=json.dumps(task), roleArn=role or world.stack.outputs.agent_turn_role_arn, input="{}"
+    )
+    return told
