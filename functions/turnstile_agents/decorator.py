@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field, RootModel, ValidationError
 from turnstile_agents.border import RESULT_LIMIT, STORED_DEPTH, clean, clean_text, nests_deeper
 from turnstile_agents.errors import ToolOutcomeUnknown, ToolRejected, ToolUnavailable
 from turnstile_agents.events import AgentId
-from turnstile_agents.log import logger
+from turnstile_agents.log import bound_errors, logger
 from turnstile_agents.record import Model
 from turnstile_agents.schema import schema_for_model
 
@@ -66,6 +66,7 @@ class ToolHandler:
         """The JSON schema of the output."""
         return self.output_model.model_json_schema(mode="serialization")
 
+    @bound_errors
     def __call__(self, event: Any, _context: object) -> dict[str, Any]:
         """Carry out one call, `{agentId, key, input}`, and return the output as a JSON object."""
         if nests_deeper(event, STORED_DEPTH):

@@ -236,7 +236,8 @@ def test_an_input_that_comes_as_the_turn_closes_is_not_left_lying(world: World) 
         assert world.run("agent_input", {"agentId": name, "text": "Tomorrow."})["status"] == "SUCCEEDED"
     world.settle(name, Status.COMPLETED)
     states = [visit.state for visit in world.visited(name)]
-    assert states[7:9] == ["CloseTurn", "LoadTurn"]  # refused, because the turn had not seen every input
+    # Refused, because the turn had not seen every input.
+    assert states[7:10] == ["CloseTurn", "RouteUnclosed", "LoadTurn"]
     assert states.count("ClaimTurn") == 1
     world.assert_sound(name)
 
@@ -299,7 +300,7 @@ def test_a_decision_that_the_agent_does_not_wait_for_is_refused(world: World, st
     before = world.items(agent_id)
     execution = world.run("agent_input", decision(agent_id), kind="AgentDecisionGiven")
     assert execution["error"] == "DecisionRefused"
-    assert f"Agent {agent_id} is {status} and does not wait for a decision on approval 4" in execution["cause"]
+    assert f"Agent {agent_id} is {status} and does not wait for a decision on this approval" in execution["cause"]
     assert world.items(agent_id) == before
 
 
@@ -361,7 +362,9 @@ def test_a_report_of_an_end_that_has_not_come_is_refused(world: World) -> None:
     for child in (running, another):
         execution = world.run("agent_input", news(child, parent), kind="AgentStateUpdated")
         assert execution["error"] == "InputInvalid"
-        assert execution["cause"] == f"Agent {child} is not a child of agent {parent}, or has not ended."
+        assert (
+            execution["cause"] == f"Agent {child} is not a child of the agent that the event names, or has not ended."
+        )
     assert world.items(parent, "INPUT#") == []
     assert state_of(world, parent)["inputTokens"] == "0"
 

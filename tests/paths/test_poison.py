@@ -14,6 +14,7 @@ from turnstile_cli.engines.faults import Fault
 
 HALF = "\ud83d"
 """Half of a surrogate pair: JSON can write it in plain ASCII, and UTF-8 cannot hold it."""
+LONG = "x" * 100_000
 TOO_LARGE = "States.DataLimitExceeded"
 
 
@@ -167,3 +168,21 @@ def test_a_request_with_an_id_that_is_too_long_is_refused(world: World, name: st
     assert (execution["status"], execution["error"]) == ("FAILED", "RequestInvalid")
     assert "longer than a key" in execution["cause"]
     assert_no_record(world, agent_id)
+
+
+@pytest.mark.parametrize(
+    ("machine", "kind", "detail", "error"),
+    [
+        ("agent_start", None, {"prompt": "Fly", "agentId": f"child-{LONG}"}, "RequestInvalid"),
+        ("agent_input", "AgentDecisionGiven", {"approvalId": LONG, "decision": "REFUSE"}, "DecisionRefused"),
+        ("agent_input", "AgentStateUpdated", {"parent": LONG}, "InputInvalid"),
+        ("agent_turn", None, {"step": "x" * 40_000, "nextAction": "PLANNING"}, "DynamoDb.DynamoDbException"),
+    ],
+)
+def test_a_refusal_does_not_repeat_a_long_text(
+    world: World, machine: str, kind: str | None, detail: dict[str, Any], error: str
+) -> None:
+    agent_id = waiting(world)
+    execution = world.run(machine, {"agentId": agent_id, **detail}, **({"kind": kind} if kind else {}))
+    assert (execution["status"], execution["error"]) == ("FAILED", error)
+    assert len(execution["cause"]) < 1000

@@ -41,6 +41,13 @@ def test_a_large_input_an_output_and_a_result_are_found_with_their_state() -> No
     assert "turn-1, start: bytes of input in ExecutionStarted" in line
 
 
+def test_a_long_cause_is_found() -> None:
+    failed = {"type": "ExecutionFailed", "executionFailedEventDetails": {"error": "E", "cause": "é" * 26_300}}
+    assert found(entered("A", {}), failed) == [
+        "turn-1, A: characters of the cause in ExecutionFailed 26,300 of 32,768 (80%)"
+    ]
+
+
 def test_bytes_count_and_not_characters_nor_escapes() -> None:
     third = "é" * (PAYLOAD // 3)
     assert found(entered("A", third)) == []  # as JSON escapes it, it is twice the limit

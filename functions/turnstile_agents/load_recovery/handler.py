@@ -7,10 +7,11 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from turnstile_agents.environment import RecoveryEnvironment
 from turnstile_agents.load_recovery.load import load_recovery
 from turnstile_agents.load_recovery.shapes import LoadRecoveryInput, OperatorQuestion
-from turnstile_agents.log import logger
+from turnstile_agents.log import bound_errors, logger
 from turnstile_agents.store import read_definition, table
 
 
+@bound_errors
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     """Take a `LoadRecoveryInput` and return a `Situation`. Raises LeaseLost if another execution owns the agent."""

@@ -4,11 +4,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from turnstile_agents.load_turn.load import load_turn
-from turnstile_agents.log import logger
+from turnstile_agents.log import bound_errors, logger
 from turnstile_agents.store import read_definition, table
 from turnstile_agents.turn import Claim
 
 
+@bound_errors
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     """Take a `Claim` and return a `Turn`. Raises LeaseLost, InvalidRecord, ContextTooLarge, EffectUncertain."""

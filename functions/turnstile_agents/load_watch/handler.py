@@ -7,10 +7,11 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from turnstile_agents.environment import WatchEnvironment
 from turnstile_agents.load_watch.load import Patience, count_run, count_waiting, find_stale
-from turnstile_agents.log import logger
+from turnstile_agents.log import bound_errors, logger
 from turnstile_agents.store import table
 
 
+@bound_errors
 @logger.inject_lambda_context
 def handler(_event: dict[str, Any], _context: Any) -> dict[str, Any]:
     """Return a `Watch`, and write the metrics: how many agents wait for an operator, and how long the watch needs."""

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from turnstile_agents.log import logger
+from turnstile_agents.log import bound_errors, logger
 from turnstile_agents.read_reply.read import read_reply
 from turnstile_agents.turn import ReadReplyInput
 
 
+@bound_errors
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     """Take a `ReadReplyInput` and return a `Reading`. The decision of a wrong reply says what was wrong."""

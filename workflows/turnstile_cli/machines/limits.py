@@ -1,7 +1,7 @@
 """Step Functions' limits that no open engine enforces, measured on the executions of an engine.
 
-They are a state's payload, the events of a history, and the duration of an Express execution. `breaches` finds the uses
-that come so close to a limit that a longer conversation would reach it.
+They are a state's payload, the cause of a failure, the events of a history, and the duration of an Express execution.
+`breaches` finds the uses that come so close to a limit that a longer conversation would reach it.
 """
 
 import datetime as dt
@@ -20,6 +20,8 @@ PAYLOAD = 256 * 1024
 """Bytes of an input, an output or a result, in UTF-8."""
 EVENTS = 25_000
 """Events of an execution's history."""
+CAUSE = 32 * 1024
+"""Characters of the cause of a failure."""
 EXPRESS_SECONDS = 300
 """Seconds that an Express execution may take."""
 PAGE = 1000
@@ -63,6 +65,10 @@ def uses(name: str, history: Sequence[Event], express_for: dt.timedelta | None =
                     if details.get(field):
                         place = f"{name}, {state or 'start'}"
                         yield Use(place, f"bytes of {field} in {event['type']}", _size(details[field]), PAYLOAD)
+                # Step Functions itself bounds the cause of a task's failure.
+                if event["type"] == "ExecutionFailed" and details.get("cause"):
+                    place = f"{name}, {state or 'start'}"
+                    yield Use(place, "characters of the cause in ExecutionFailed", len(details["cause"]), CAUSE)
     # MiniStack leaves out TaskStarted, which comes between a Task's TaskScheduled and its end.
     left_out = 0 if any(event["type"] == "TaskStarted" for event in history) else _tasks(history)
     yield Use(name, "events", len(history) + left_out, EVENTS)
