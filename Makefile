@@ -16,6 +16,7 @@ STACK ?= turnstile
 # More of template.yaml's parameters: make deploy PARAMETERS="OperatorEmail=ops@example.com WatchMinutes=10"
 MODEL ?= us.anthropic.claude-sonnet-4-6
 PARAMETERS ?=
+YES ?=
 DEPLOY := --capabilities CAPABILITY_IAM --resolve-s3 --no-confirm-changeset --no-fail-on-empty-changeset
 
 UV_VERSION := 0.13
@@ -50,7 +51,9 @@ deploy: build
 	@$(WITH_PYTHON313) python3.13 -c ''
 	$(SAM) deploy --stack-name $(STACK) --parameter-overrides ModelId=$(MODEL) $(PARAMETERS) $(DEPLOY)
 
-delete: $(SAM_READY)
+# Asks first; `make delete YES=--yes` does not.
+delete: .venv/ready $(SAM_READY)
+	$(BIN)/turnstile halt --stack $(STACK) $(YES)
 	$(SAM) delete --stack-name $(STACK) --no-prompts
 
 # A stack for `make live`; its model gives the scenarios' replies. Not for real use: the tests delete its bookings.

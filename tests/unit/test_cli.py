@@ -249,7 +249,7 @@ def test_a_pipe_or_a_program_is_not_asked(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, options: list[str], terminal: bool
 ) -> None:
     if terminal:
-        monkeypatch.setattr(agents, "_is_interactive", lambda: True)
+        monkeypatch.setattr(common, "is_interactive", lambda: True)
     asking(stack)
     sent = bus(stack)
     result = run("approve", "a-1", *options, typed="y\n")
@@ -273,7 +273,7 @@ def test_a_pipe_or_a_program_is_not_asked(
 def test_a_person_is_shown_the_calls_and_asked(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, options: list[str], typed: str, sent: Sent
 ) -> None:
-    monkeypatch.setattr(agents, "_is_interactive", lambda: True)
+    monkeypatch.setattr(common, "is_interactive", lambda: True)
     asking(stack)
     put_on_bus = bus(stack)
     result = run("approve", "a-1", "--no-wait", *options, typed=typed)

@@ -119,7 +119,7 @@ def test_aws_without_a_region(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) ->
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    with pytest.raises(StackError, match=r"You must specify a region. Set AWS_PROFILE and AWS_REGION"):
+    with pytest.raises(StackError, match=r"You must specify a region. Set AWS_PROFILE and AWS_DEFAULT_REGION"):
         Stack.named("turnstile")
 
 

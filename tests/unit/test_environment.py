@@ -49,6 +49,16 @@ def test_each_function_reads_what_the_template_sets() -> None:
     assert read == variables()
 
 
+def test_no_level_of_the_logs_silences_the_metrics() -> None:
+    """Check that only Powertools filters: with LogFormat JSON, Lambda drops lines without a level, such as metrics."""
+    template = load_template(TEMPLATE)
+    functions = [each for each in template["Resources"].values() if each["Type"] == "AWS::Serverless::Function"]
+    every = template["Globals"]["Function"]
+    assert every["Environment"]["Variables"]["POWERTOOLS_LOG_LEVEL"] == {"Ref": "LogLevel"}
+    for properties in (every, *(each["Properties"] for each in functions)):
+        assert not {"LogFormat", "ApplicationLogLevel"} & properties.get("LoggingConfig", {}).keys()
+
+
 def test_a_missing_variable_is_named_and_no_other_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-show")
     monkeypatch.setenv("STALE_MINUTES", "many")

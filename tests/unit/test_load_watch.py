@@ -327,7 +327,7 @@ def test_the_longest_answer_fits_a_state(stack: Stack) -> None:
     assert len(json.dumps(answer.dump(), ensure_ascii=False).encode()) < 256 * 1024
 
 
-def test_the_handler_reports_the_agents_that_wait_for_an_operator(
+def test_the_handler_reports_the_agents_that_wait_for_an_operator_and_those_whose_work_has_not_begun(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("turnstile_agents.load_watch.handler.table", lambda: stack.table)
@@ -339,12 +339,20 @@ def test_the_handler_reports_the_agents_that_wait_for_an_operator(
     for number in range(3):
         place(stack, f"a-{number}", Status.WAITING_FOR_OPERATOR)
     place(stack, "a-3", Status.WAITING_FOR_INPUT)
+    place(stack, "announced", Status.PLANNING, state={"nextAction": "PLANNING"})
+    place(stack, "failed", Status.TOOL_EXECUTION_FAILED)
+    place(stack, "works", Status.PLANNING, state={"owner": OWNER})
     context = {"function_name": "load-watch", "invoked_function_arn": "arn", "aws_request_id": "1"}
     answer = handler({}, SimpleNamespace(**context, memory_limit_in_mb=512))
-    assert len(Watch.model_validate(answer).agents) == 3
+    assert len(Watch.model_validate(answer).agents) == 6
     assert count_run(stack.table) == 2  # the handler counted the first run
     metrics = json.loads(capsys.readouterr().out)
     assert metrics["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Turnstile"
     assert metrics["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"]]
-    told = (metrics["service"], metrics["AgentsWaitingForOperator"], metrics["AgentsLeftOut"])
-    assert told == ("turnstile", [3.0], [0.0])
+    told = {name: metrics[name] for name in ("service", "AgentsWaitingForOperator", "WorkNotBegun", "AgentsLeftOut")}
+    assert told == {
+        "service": "turnstile",
+        "AgentsWaitingForOperator": [3.0],
+        "WorkNotBegun": [2.0],
+        "AgentsLeftOut": [0.0],
+    }

@@ -65,15 +65,31 @@ def test_every_machine_that_fails_sets_off_an_alarm() -> None:
         for name, resource in resources.items()
         if resource.get("Properties", {}).get("MetricName") == "ExecutionsFailed"
     }
-    # Most failures of these two are answers to a sender. For any other failure, agent_redeliver fails and sets off its
-    # alarm.
-    assert machines - failing.keys() == {"AgentStart", "AgentInput"}
+    assert failing.keys() == machines
+    # One failure of these three is a refusal, or is mended by itself; many have a common cause.
+    thresholds = {name: resources[alarm]["Properties"]["Threshold"] for name, alarm in failing.items()}
+    assert {name for name, threshold in thresholds.items() if threshold > 1} == {
+        "AgentStart",
+        "AgentInput",
+        "AgentTurn",
+    }
     # A recovery or the watch mends the others. Only failures that nothing mends wake a person.
     woken_by = str(resources["AgentsAreBeingLost"]["Properties"]["AlarmRule"])
     assert {name for name in failing if failing[name] in woken_by} == {"AgentWatch", "AgentRedeliver"}
     dead_letters = {name.removesuffix("DeadLettersAlarm") for name in resources if name.endswith("DeadLettersAlarm")}
     waking = {name for name in dead_letters if f"{name}DeadLettersAlarm" in woken_by}
     assert waking == {"Request", "Input", "Notify", "Redeliver"}
+    assert "WorkNotBegunAlarm" in woken_by  # the pipe has stopped: the watch announces in vain
+
+
+def test_the_metrics_of_the_alarms_are_written() -> None:
+    """Check that each metric of our own that an alarm needs is written by the watch."""
+    source = (ROOT / "functions" / "turnstile_agents" / "load_watch" / "handler.py").read_text("utf-8")
+    resources = load_template(ROOT / "template.yaml")["Resources"].values()
+    alarms = [each["Properties"] for each in resources if each["Type"] == "AWS::CloudWatch::Alarm"]
+    needed = {alarm["MetricName"] for alarm in alarms if alarm["Namespace"] == "Turnstile"}
+    assert needed
+    assert needed <= set(re.findall(r'add_metric\("(\w+)"', source))
 
 
 def test_every_row_says_what_to_do() -> None:

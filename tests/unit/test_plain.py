@@ -14,7 +14,7 @@ from tests.unit.test_cli import bus, looking, nothing_runs_here, run, stack, sta
 from turnstile_agents.load_recovery.texts import texts
 from turnstile_agents.plain import visible, visible_json, visible_lines
 from turnstile_agents.record import Call, Decision
-from turnstile_cli.cli import agents, app
+from turnstile_cli.cli import app, common
 from turnstile_cli.cli.console import PlainConsole, Screen
 from turnstile_cli.machines.trace import Execution, Run, Visit
 from turnstile_cli.stack.client import Stack, StackError
@@ -101,7 +101,7 @@ def test_no_command_lets_a_control_character_through(
     store(stack, {"record": f"NOTE#{HOSTILE}"} if command[0] == "verify" else effect("EFFECT#000002#0", "FAILED"))
     bus(stack)
     looking(monkeypatch, lambda: None)
-    monkeypatch.setattr(agents, "_is_interactive", lambda: True)
+    monkeypatch.setattr(common, "is_interactive", lambda: True)
     monkeypatch.setattr("turnstile_cli.verify.time.sleep", lambda _: None)
     result = run(*command, typed="n\n")
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
@@ -115,7 +115,7 @@ def test_an_approval_shows_the_tool_its_arguments_and_every_alternative(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hostile_agent(stack)
-    monkeypatch.setattr(agents, "_is_interactive", lambda: True)
+    monkeypatch.setattr(common, "is_interactive", lambda: True)
     for result in (run("show", "a-1"), run("approve", "a-1", typed="n\n")):
         shown = "".join("".join(result.output.split()))
         for name in ("second", "third"):
@@ -124,7 +124,7 @@ def test_an_approval_shows_the_tool_its_arguments_and_every_alternative(
     assert [each["toolName"] for each in asked["alternatives"]] == ["second", "third"]
     assert asked["alternatives"][1]["function"] == f"f3{SHORT}"
     assert asked["parameters"] == {SHORT: [SHORT]}
-    monkeypatch.setattr(agents, "_is_interactive", lambda: False)
+    monkeypatch.setattr(common, "is_interactive", lambda: False)
     assert "or second or third" in run("approve", "a-1").stderr
 
 

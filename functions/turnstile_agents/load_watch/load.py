@@ -14,8 +14,10 @@ from turnstile_agents.log import logger
 from turnstile_agents.record import FINISHED, SETTLED, Model, Status
 from turnstile_agents.table import INDEX, AgentTable
 
-WATCHED = frozenset(Status) - SETTLED - {Status.WAITING_FOR_AGENT} | {Status.WAITING_FOR_OPERATOR}
-"""In one of these an execution must be at work: a turn, a recovery, or the recovery that asks the operator."""
+WORKING = frozenset(Status) - SETTLED - {Status.WAITING_FOR_AGENT}
+"""In one of these a turn or a recovery must be at work."""
+WATCHED = WORKING | {Status.WAITING_FOR_OPERATOR}
+"""In one of these an execution must be at work: also the recovery that asks the operator."""
 LIMIT = 50
 """Most agents that one run helps."""
 RUNS = "WATCH#"
@@ -160,7 +162,7 @@ def find_stale(table: AgentTable, now: datetime, patience: Patience, run: int) -
     def candidates(status: Status, before: str, since: str = "0") -> list[str]:
         return table.ids_in_status(status, since, before)
 
-    working = [each for status in sorted(WATCHED - {Status.WAITING_FOR_OPERATOR}) for each in candidates(status, limit)]
+    working = [each for status in sorted(WORKING) for each in candidates(status, limit)]
     half = now - patience.approval / 2
     # An approval that has expired is found anyway, and its approvers are reminded before that counts.
     since = max(half - REMINDING_RUNS * patience.watch, now - patience.approval)
@@ -216,6 +218,11 @@ def count_waiting(table: AgentTable) -> int:
         Select="COUNT",
     )
     return sum(page["Count"] for page in pages)
+
+
+def count_not_begun(watch: Watch) -> int:
+    """Count the found agents whose turn or recovery was announced and has not begun: no execution holds the lease."""
+    return sum(agent.status in WORKING and agent.owner == "NONE" for agent in watch.agents)
 
 
 def _stale(state: AgentState) -> Stale:

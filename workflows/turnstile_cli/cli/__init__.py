@@ -32,6 +32,7 @@ COMMANDS = {
     "decide": "operators.decide",
     "resume": "operators.resume",
     "settle": "operators.settle",
+    "halt": "operators.halt",
     "chaos": "development.chaos",
 }
 """Each command's module and function, in the order of the help."""

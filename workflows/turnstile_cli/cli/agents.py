@@ -1,6 +1,5 @@
 """The commands that start agents, speak to them and show them."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -122,7 +121,7 @@ def approve(
         raise StackError(f"Agent {agent} is {view.status} and waits for no approval; nothing was changed")
     number, screen = waits_for.approval_id, Screen()
     if approval is None:
-        if as_json or not _is_interactive():
+        if as_json or not common.is_interactive():
             raise StackError(
                 f"Without a terminal, or with --json, name the approval: `turnstile approve {agent} {number}` decides "
                 f"about {', '.join(map(_tools, waits_for.calls))}, `turnstile show {agent}` shows the calls"
@@ -239,7 +238,3 @@ def _show_what_stands(stack: Stack, screen: Screen, view: AgentView) -> None:
 def _tools(call: AskedCall) -> str:
     """Name the tool of a call, and the tools that may be called instead."""
     return " or ".join(each.tool_name for each in (call, *call.alternatives))
-
-
-def _is_interactive() -> bool:
-    return sys.stdin.isatty()

@@ -1,7 +1,11 @@
 """The common parts of the commands: their options, the stack that they work on, and how they follow an agent."""
 
+import sys
+from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any
 
+import boto3
 import typer
 
 from turnstile_agents.record import FINISHED, SETTLED, Status
@@ -24,6 +28,19 @@ WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the a
 def connect(name: str | None) -> Stack:
     """Return the stack in AWS with this name; without a name, the stack of the embedded engine that runs."""
     return Stack.embedded(attach()) if name is None else Stack.named(name)
+
+
+def clients(name: str | None) -> tuple[str, Callable[[str], Any]]:
+    """Return a stack's name and the maker of its clients, without reading its outputs: a broken stack has none."""
+    if name is None:
+        connection = attach()
+        return connection.running.stack, connection.client
+    return name, cache(boto3.Session().client)
+
+
+def is_interactive() -> bool:
+    """Return whether a person can answer a question of the command."""
+    return sys.stdin.isatty()
 
 
 def tell(as_json: bool, answer: dict[str, Any], words: str) -> None:

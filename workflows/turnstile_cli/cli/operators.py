@@ -9,6 +9,9 @@ from turnstile_agents.operator import EffectAnswer, OperatorDecision
 from turnstile_cli.cli import common
 from turnstile_cli.cli.common import AgentArgument, JsonOption, StackOption, WaitOption
 from turnstile_cli.cli.console import Screen, print_json
+from turnstile_cli.stack.client import StackError
+from turnstile_cli.stack.halt import find_parts, running_executions
+from turnstile_cli.stack.halt import halt as halt_stack
 from turnstile_cli.stack.operator import decide as give_decision
 from turnstile_cli.stack.operator import resume as send_to_recovery
 from turnstile_cli.stack.operator import wait_for_decision, wait_for_recovery
@@ -108,3 +111,29 @@ def settle(
     if settled.effect:
         words += f" {settled.effect}, which this call was to undo, is {settled.effect_status}."
     common.tell(as_json, settled.dump(), words)
+
+
+def halt(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop a stack's rules, pipe and executions, so that it can be deleted. No command undoes this."""
+    name, client = common.clients(stack)
+    parts = find_parts(name, client)
+    if not yes:
+        if as_json or not common.is_interactive():
+            raise StackError(f"Without a terminal, or with --json, add --yes to halt the stack {name}")
+        screen = Screen()
+        screen.line(
+            f"The stack {name} has {len(running_executions(parts, client))} running executions. They are stopped, and "
+            "no event, input or request starts another. No command undoes this: it is for a stack that you delete next."
+        )
+        if not typer.confirm(f"Halt the stack {name}?"):
+            screen.line("Nothing was halted.")
+            raise typer.Exit(1)
+    stopped = halt_stack(parts, client)
+    words = (
+        f"The stack {name} is halted: {len(parts.rules)} rules are disabled, {len(stopped)} executions were stopped."
+    )
+    common.tell(as_json, {"stack": name, "rules": len(parts.rules), "stopped": stopped}, words)

@@ -104,7 +104,7 @@ class Stack:
 
     @classmethod
     def named(cls, name: str) -> "Stack":
-        """Return a stack in the AWS account that the environment names (`AWS_PROFILE`, `AWS_REGION`, …).
+        """Return a stack in the AWS account that the environment names (`AWS_PROFILE`, `AWS_DEFAULT_REGION`, …).
 
         Raise StackError if the stack cannot be read or does not exist.
         """
@@ -115,7 +115,7 @@ class Stack:
             message = error.response["Error"]["Message"]
             raise StackError(f"The stack {name} cannot be read: {message}") from error
         except BotoCoreError as error:
-            advice = "Set AWS_PROFILE and AWS_REGION; without --stack the embedded engine is used"
+            advice = "Set AWS_PROFILE and AWS_DEFAULT_REGION; without --stack the embedded engine is used"
             raise StackError(f"The stack {name} cannot be read: {str(error).rstrip('.')}. {advice}") from error
         outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])}
         return cls(name, outputs, lambda service: session.client(service))  # type: ignore[call-overload]
