@@ -1,5 +1,7 @@
 """The common parts of the commands: their options, the stack that they work on, and how they follow an agent."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,19 +13,27 @@ from turnstile_cli.engines.start import Engine
 from turnstile_cli.stack.client import Stack
 
 FAILED = {Status.FAILED, Status.CANCELLED, Status.PLANNING_FAILED, Status.TOOL_EXECUTION_FAILED}
-AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's id.")]
+AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's id; `turnstile list` shows the ids.")]
 StackOption = Annotated[
     str | None,
-    typer.Option("--stack", metavar="NAME", help="A stack in AWS; the embedded engine of `turnstile up` otherwise."),
+    typer.Option("--stack", metavar="NAME", help="A stack in AWS; without it, the stack of `turnstile up`."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON on stdout, for programs.")]
 EngineOption = Annotated[Engine, typer.Option("--engine", help="What executes the machines.")]
-WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the agent until it stays where it is.")]
+WaitOption = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Follow the agent until it ends or a person has to act.")
+]
 
 
 def connect(name: str | None) -> Stack:
     """Return the stack in AWS with this name; without a name, the stack of the embedded engine that runs."""
     return Stack.embedded(attach()) if name is None else Stack.named(name)
+
+
+def check_ending(file: Path, endings: Iterable[str], option: str) -> None:
+    """Raise BadParameter if a file of the option does not end in one of the endings."""
+    if file.suffix not in endings:
+        raise typer.BadParameter(f"{file} must end in {' or in '.join(endings)}", param_hint=option)
 
 
 def tell(as_json: bool, answer: dict[str, Any], words: str) -> None:
