@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from tests.unit.records import (
@@ -40,7 +41,7 @@ from turnstile_cli.cli import COMMANDS, agents, app, common, load_command
 from turnstile_cli.cli.console import Lines, PlainConsole, Screen, print_json
 from turnstile_cli.stack import client
 from turnstile_cli.stack.client import Stack, StackError
-from turnstile_cli.stack.shapes import Change, WatchedAgent
+from turnstile_cli.stack.shapes import Change, ListedAgent, WatchedAgent
 
 
 @pytest.fixture(autouse=True)
@@ -401,6 +402,68 @@ def test_cancelling_without_waiting(stack: Stack) -> None:
     assert json.loads(run("cancel", "a-1", "--no-wait", "--json").stdout) == {"agentId": "a-1", "eventId": "e-1"}
 
 
+RETRIED = recovered(2, "RETRY", reason="States.Timeout", text="Try again.")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        ("States.Timeout", "2 States.Timeout: The tool did not answer with… → RETRY → PLANNING"),
+        ("", "2 States.Timeout → RETRY → PLANNING"),
+        ("LaterError", "2 States.Timeout → RETRY → PLANNING"),
+    ],
+)
+def test_a_recovery_tells_its_reason_in_one_line(
+    stack: Stack, capsys: pytest.CaptureFixture[str], error: str, line: str
+) -> None:
+    """Check `show` and what is printed while it happens. The next turn takes the message out of STATE."""
+    cause = json.dumps({"errorMessage": "The tool did not\nanswer within its time. " * 9}) if error else ""
+    after = {"step": "2", "error": error, "errorMessage": cause}
+    store(stack, user(), RETRIED, standing("PLANNING", **after))
+    shown = run("show", "a-1").stdout.splitlines()
+    assert [each for each in shown if "→ RETRY" in each and len(each) <= 80]
+    screen = Screen(PlainConsole(width=68))
+    screen.recoveries(read_state(**after), record([RETRIED]))
+    assert capsys.readouterr().out.splitlines()[-1].strip() == line
+    screen = Screen(PlainConsole(width=76))
+    screen.change(Change(read_state(**after), read_journal(record([RETRIED]))))
+    [told] = [each for each in capsys.readouterr().out.splitlines() if "→ RETRY" in each]
+    assert told.split(maxsplit=2)[1:] == ["recover", line.removeprefix("2 ")]
+
+
+def test_an_agent_without_a_recovery_shows_none(stack: Stack) -> None:
+    store(stack, user(), standing("PLANNING"))
+    assert "Recoveries" not in run("show", "a-1").stdout
+
+
+# ---- The list
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("length", [5, 38, 64, 78, 200])
+@pytest.mark.parametrize("goal", ["Fly", "Fly to Paris and back. " * 20, "飛行機を予約する" * 30, "🛫 Fly\nnow " * 30])
+def test_the_list_fits_the_terminal_and_cuts_no_id(
+    capsys: pytest.CaptureFixture[str], columns: int, length: int, goal: str
+) -> None:
+    name = "a" * length
+    statuses = [Status.TOOL_EXECUTION_FAILED, Status.COMPLETED]
+    listed = [
+        ListedAgent(agent_id=name, status=status, last_updated=NOON, agent="x", goal=goal, error=error)
+        for status, error in zip(statuses, ("States.Timeout", ""), strict=True)
+    ]
+    Screen(PlainConsole(width=columns)).agents(listed)
+    shown = capsys.readouterr().out.splitlines()
+    # The whole id stands on one line, with nothing behind it.
+    ids = [line for line in shown if name in line]
+    assert len(ids) == 2 and all(line.endswith(f" {name}") for line in ids)
+    assert [line.strip() for line in ids] == [name] * 2 or all("2026-01-01 12:00Z" in line for line in ids)
+    wide = [line for line in shown if cell_len(line) > columns]
+    assert wide == ([f"  {name}"] * 2 if length + 2 > columns else [])
+    assert len(shown) == (4 if length + 42 <= columns else 6)
+    assert shown[-1].startswith(f"  {goal[:3].strip()}")
+    assert "  States.Timeout  " in shown[len(shown) // 2 - 1]
+
+
 def test_showing_children_and_an_approval(stack: Stack) -> None:
     asking(stack)
     store(
@@ -490,7 +553,14 @@ def test_the_table_of_all_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str
     """Check that the columns that distinguish agents are complete, the others are cut, and each agent has one line."""
     name = f"child-{'0' * 32}"
     agent = WatchedAgent(
-        agent_id=name, status=Status.PLANNING, last_updated=NOON, agent="x", goal="Fly " * 40, step=7, waits_for="you"
+        agent_id=name,
+        status=Status.PLANNING,
+        last_updated=NOON,
+        agent="x",
+        goal="Fly " * 40,
+        error="",
+        step=7,
+        waits_for="you",
     )
     console = PlainConsole(width=80)
     console.print(Screen(console).everybody([agent, agent]))

@@ -301,6 +301,40 @@ def test_executions_in_order_of_their_start(stack: Stack, states: Stubber) -> No
     assert [execution.arn for execution in stack.executions(record(items))] == ["first", "second"]
 
 
+def test_the_trail_has_the_turns_that_failed_before_they_wrote_anything(stack: Stack, states: Stubber) -> None:
+    """Check their order and numbers, a recovery that failed itself, and events that name anything else."""
+
+    def arn(machine: str, name: str) -> str:
+        return f"{OUTPUTS[machine].replace('stateMachine', 'execution')}:{name}"
+
+    def failed(named: Any) -> dict[str, Any]:
+        return {"input": json.dumps({"detail": {"executionArn": named}})}
+
+    first, lost = arn("AgentTurnArn", "1"), arn("AgentTurnArn", "2")
+    gone, again = arn("AgentRecoveryArn", "3"), arn("AgentRecoveryArn", "4")
+    foreign = arn("AgentRecoveryArn", "5")
+    told = {
+        first: ("AgentTurnArn", 1, {}),
+        again: ("AgentRecoveryArn", 4, failed(gone)),
+        foreign: ("AgentRecoveryArn", 5, failed("arn:aws:states:us-east-1:1:execution:other-AgentTurn:x")),
+        arn("AgentStartArn", "0"): ("AgentStartArn", 0, failed(lost)),
+        arn("AgentRecoveryArn", "6"): ("AgentRecoveryArn", 6, failed(first)),
+        gone: ("AgentRecoveryArn", 3, failed(lost)),
+        lost: ("AgentTurnArn", 2, {}),
+    }
+    written = sorted(told.keys() - {gone, lost})
+    for each in (*written, gone, lost):
+        machine, minute, fields = told[each]
+        answer = described(each, "SUCCEEDED", NOON + dt.timedelta(minutes=minute), **fields)
+        states.add_response(
+            "describe_execution", {**answer, "stateMachineArn": OUTPUTS[machine]}, {"executionArn": each}
+        )
+    items = [standing(lastUpdatedBy=first), *(journal(user(), execution=each) for each in written)]
+    numbers = [(each.arn.rpartition(":")[2], each.turn) for each in stack.trail(record(items))]
+    assert numbers == [("0", None), ("1", 1), ("2", 2), ("3", None), ("4", None), ("5", None), ("6", None)]
+    states.assert_no_pending_responses()
+
+
 def test_watching_until_it_is_settled(stack: Stack) -> None:
     """Check that each entry is reported once, in order, and that watching ends at the settled status."""
     decided_ = decided(2, decision("TOOL_USE", calls=[call("u1")]), said({"Text": "I look."}, use("u1", "look")))

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
+from turnstile_agents.items import Record
 from turnstile_cli.cli import app
 from turnstile_cli.files import ASL
 from turnstile_cli.machines.definition import Machine, load_machines
@@ -299,12 +300,13 @@ def _line(drawn: str, name: str) -> str:
 
 
 def test_machines_with_states_of_the_same_name_stand_beside_each_other() -> None:
-    drawn = way([run("turnstile-AgentTurn", visit("ClaimTurn")), run("turnstile-AgentStart", visit("CheckPrompt"))])
+    runs = [run("turnstile-AgentTurn", visit("ClaimTurn")), run("turnstile-AgentStart", visit("CheckPrompt"))]
+    drawn = svg(way(runs))
     assert {"agent_turn", "agent_start", "ClaimTurn", "CheckPrompt"} <= set(texts(drawn))
 
 
 def test_several_turns_are_one_picture() -> None:
-    drawn = way([run("my-stack-AgentTurn", visit("ClaimTurn")), run("my-stack-AgentTurn", visit("ClaimTurn"))])
+    drawn = svg(way([run("my-stack-AgentTurn", visit("ClaimTurn")), run("my-stack-AgentTurn", visit("ClaimTurn"))]))
     assert any("×2" in text for text in texts(drawn))
 
 
@@ -324,7 +326,175 @@ def test_a_layout_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path:
         svg([graph(SAMPLE)])
 
 
+# ---- Fonts
+
+# How wide DejaVu Sans draws a character, in thousandths of the font size. Where Arial and its like are not installed,
+# `sans-serif` often means this font; Verdana is as wide.
+REGULAR = {
+    character: width
+    for characters, width in {
+        "'": 275,
+        "ijl": 278,
+        "IJ": 295,
+        " ,.": 318,
+        "/:;\\|": 337,
+        "f": 352,
+        "-": 361,
+        "()[]": 390,
+        "t": 392,
+        "!": 401,
+        "r": 411,
+        '"': 460,
+        "*_`": 500,
+        "s": 521,
+        "z": 525,
+        "?": 531,
+        "c": 550,
+        "L": 557,
+        "F": 575,
+        "k": 579,
+        "vxy": 592,
+        "P": 603,
+        "TY": 611,
+        "o": 612,
+        "a": 613,
+        "e": 615,
+        "E": 632,
+        "hnu": 634,
+        "Sbdgpq": 635,
+        "$0123456789{}": 636,
+        "K": 656,
+        "AV": 684,
+        "XZ": 685,
+        "B": 686,
+        "R": 695,
+        "C": 698,
+        "U": 732,
+        "N": 748,
+        "H": 752,
+        "D": 770,
+        "G": 775,
+        "&": 780,
+        "OQ": 787,
+        "w": 818,
+        "#+<=>^~×→≠≥": 838,
+        "M": 863,
+        "%": 950,
+        "m": 974,
+        "W": 989,
+        "@…": 1000,
+    }.items()
+    for character in characters
+}
+BOLD = {
+    character: width
+    for characters, width in {
+        "'": 306,
+        "ijl": 343,
+        " ": 348,
+        "/\\|": 365,
+        "IJ": 372,
+        ",.": 380,
+        ":;": 400,
+        "-": 415,
+        "f": 435,
+        "!": 456,
+        "()[]": 457,
+        "t": 478,
+        "r": 493,
+        "_`": 500,
+        '"': 521,
+        "*": 523,
+        "?": 580,
+        "z": 582,
+        "c": 593,
+        "s": 595,
+        "L": 637,
+        "x": 645,
+        "vy": 652,
+        "k": 665,
+        "a": 675,
+        "e": 678,
+        "T": 682,
+        "EF": 683,
+        "o": 687,
+        "$0123456789": 696,
+        "hnu{}": 712,
+        "bdgpq": 716,
+        "S": 720,
+        "Y": 724,
+        "Z": 725,
+        "P": 733,
+        "C": 734,
+        "B": 762,
+        "R": 770,
+        "X": 771,
+        "AV": 774,
+        "K": 775,
+        "U": 812,
+        "G": 821,
+        "D": 830,
+        "HN": 837,
+        "#+<=>^~×→≠≥": 838,
+        "OQ": 850,
+        "&": 872,
+        "w": 924,
+        "M": 995,
+        "@…": 1000,
+        "%": 1002,
+        "m": 1042,
+        "W": 1103,
+    }.items()
+    for character in characters
+}
+
+
+def width(text: ElementTree.Element) -> float:
+    """Return how wide DejaVu Sans draws a text."""
+    widths = BOLD if text.get("font-weight") == "bold" else REGULAR
+    written = (text.text or "").replace("\u00a0", " ")
+    return sum(widths[character] for character in written) / 1000 * float(text.attrib["font-size"])
+
+
+def outside(drawn: str, margin: float = 7) -> list[str]:
+    """Return the texts that come nearer to the border of their box than the margin, or stand out of it."""
+    found = []
+    for group in ElementTree.fromstring(drawn).iter():
+        if group.get("class") not in ("node", "cluster"):
+            continue
+        shape = next((each for each in group if {"d", "points"} & each.attrib.keys()), None)
+        for text in group:
+            if text.tag.endswith("}text") and shape is not None:
+                across = [float(x) for x in re.findall(r"(-?[\d.]+),", shape.get("d") or shape.attrib["points"])]
+                left = float(text.attrib["x"]) - (width(text) / 2 if text.get("text-anchor") == "middle" else 0)
+                if left < min(across) + margin or left + width(text) > max(across) - margin:
+                    found.append(text.text or "")
+    return found
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
+def test_every_text_fits_its_box_in_a_font_wider_than_arial(machine: Machine) -> None:
+    assert outside(svg([graph(machine)])) == []
+
+
+def test_the_text_of_a_visited_state_fits_its_box_too() -> None:
+    failed = visit("CallWriteTool", 0, error="BedrockRuntime.ModelStreamErrorException")
+    walk = [visit("ClaimTurn"), *[visit("CallTools")] * 12, *[visit("CheckpointDecision")] * 12, failed]
+    drawn = svg(way([run("turnstile-AgentTurn", *walk)]))
+    assert any("×12" in text for text in texts(drawn))
+    assert outside(drawn) == []
+
+
+def test_each_text_of_a_state_stands_in_its_middle() -> None:
+    for group in ElementTree.fromstring(svg([graph(SAMPLE)])).iter():
+        if group.get("class") == "node":
+            places = {(t.get("text-anchor"), t.get("x")) for t in group if t.tag.endswith("}text")}
+            assert len(places) <= 1 and all(anchor == "middle" for anchor, _ in places)
+
+
 # ---- The commands
+
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def test_draw_writes_what_the_file_is_for(tmp_path: Path) -> None:
@@ -336,9 +506,29 @@ def test_draw_writes_what_the_file_is_for(tmp_path: Path) -> None:
     assert "LookAfterAgents" in texts(picture.read_text("utf-8"))
     assert cli.invoke(app, ["draw", "agent_watch", "--out", str(text)]).exit_code == 0
     assert text.read_text("utf-8") == drawn
-    result = cli.invoke(app, ["draw", "agent_watch", "--out", str(tmp_path / "machine.png")])
+    image = tmp_path / "machine.png"
+    assert cli.invoke(app, ["draw", "agent_watch", "--out", str(image)]).exit_code == 0
+    assert image.read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize(
+    ("command", "endings"),
+    [(["draw", "agent_watch", "--out"], ".svg or in .png or in .mmd"), (["trace", "a-1", "--draw"], ".svg or in .png")],
+)
+def test_a_picture_of_another_form_is_refused_before_anything_is_read_or_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], endings: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, [*command, "way.gif"], terminal_width=200)
     assert result.exit_code == 2
-    assert not (tmp_path / "machine.png").exists()
+    assert f"way.gif must end in {endings} " in " ".join(result.output.split())
+    assert not (tmp_path / "way.gif").exists()
+
+
+def test_a_picture_that_cannot_be_written_says_why(tmp_path: Path) -> None:
+    file = tmp_path / "no folder" / "machine.svg"
+    result = CliRunner().invoke(app, ["draw", "agent_watch", "--out", str(file)])
+    assert (result.exit_code, result.stderr) == (1, f"turnstile: {file} cannot be written: No such file or directory\n")
 
 
 def test_draw_of_an_unknown_machine_says_which_there_are() -> None:
@@ -349,12 +539,13 @@ def test_draw_of_an_unknown_machine_says_which_there_are() -> None:
 
 def test_trace_draws_the_way_of_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     turn = run("turnstile-AgentTurn", visit("ClaimTurn"), visit("LoadTurn", error="LeaseLost"), visit("TurnLost"))
-    stack = SimpleNamespace(
-        read_agent=lambda agent_id: (None, [agent_id]), executions=lambda record: record, run=lambda _: turn
-    )
+    stack = SimpleNamespace(read_agent=lambda _: (None, Record()), trail=lambda _: [turn.execution], run=lambda _: turn)
     monkeypatch.setattr("turnstile_cli.cli.common.connect", lambda _: stack)
-    file = tmp_path / "way.svg"
-    result = CliRunner().invoke(app, ["trace", "agent-1", "--draw", str(file)])
+    file, image = tmp_path / "way.svg", tmp_path / "way.png"
+    # `--state` is about the text: half a way is no picture.
+    result = CliRunner().invoke(app, ["trace", "agent-1", "--state", "ClaimTurn", "--draw", str(file)])
     assert result.exit_code == 0, result.output
     assert "ClaimTurn" in result.output
     assert {"LoadTurn", "LeaseLost", "TurnLost"} <= set(texts(file.read_text("utf-8")))
+    assert CliRunner().invoke(app, ["trace", "agent-1", "--draw", str(image)]).exit_code == 0
+    assert image.read_bytes().startswith(PNG)

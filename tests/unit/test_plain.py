@@ -16,6 +16,7 @@ from turnstile_agents.plain import visible, visible_json, visible_lines
 from turnstile_agents.record import Call, Decision
 from turnstile_cli.cli import app, common
 from turnstile_cli.cli.console import PlainConsole, Screen
+from turnstile_cli.cli.trace import show_run
 from turnstile_cli.machines.trace import Execution, Run, Visit
 from turnstile_cli.stack.client import Stack, StackError
 
@@ -137,8 +138,8 @@ def test_an_execution_a_report_and_a_live_table_show_no_control(capsys: pytest.C
     data: Any = {SHORT: HOSTILE}
     visit = Visit(state=HOSTILE, kind="Task", entered=when, input=data, output=data, error=SHORT, cause=HOSTILE)
     told = Run(execution=execution, visits=[visit], transitions=1)
-    screen.run(told, data=True)
-    screen.run(told, data=False)
+    for data, full in ((True, False), (True, True), (False, False)):
+        show_run(screen, told, data=data, full=full)
     screen.visited(told)
     screen.title(HOSTILE)
     screen.progress(HOSTILE)

@@ -26,7 +26,7 @@ COMMANDS = {
     "input": "agents.send_input",
     "approve": "agents.approve",
     "cancel": "agents.cancel",
-    "trace": "agents.trace",
+    "trace": "trace.trace",
     "draw": "development.draw",
     "verify": "operators.verify",
     "decide": "operators.decide",
@@ -90,7 +90,9 @@ class Commands(TyperGroup):
 
 app = typer.Typer(
     cls=Commands,
-    help="AI agents whose every turn is a Step Functions execution.",
+    help="AI agents whose every turn is a Step Functions execution.\n\n"
+    "A command about agents works on the stack of `turnstile up`, or with --stack NAME on a stack in AWS. "
+    "`turnstile COMMAND --help` explains its options.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,6 +1,5 @@
 """The commands that start agents, speak to them and show them."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,16 +11,26 @@ from turnstile_agents.view import AgentView, AskedCall
 from turnstile_cli.cli import common
 from turnstile_cli.cli.common import AgentArgument, JsonOption, StackOption, WaitOption
 from turnstile_cli.cli.console import Screen, print_json
-from turnstile_cli.machines.draw import way
 from turnstile_cli.stack.client import Stack, StackError
 from turnstile_cli.stack.shapes import WatchedAgent
 
 
 def start(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the agent is to do.")],
-    agent: Annotated[str | None, typer.Option(metavar="NAME", help="The stack's default agent otherwise.")] = None,
-    goal: Annotated[str | None, typer.Option(metavar="TEXT", help="The goal; the prompt otherwise.")] = None,
-    agent_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="The event's id otherwise.")] = None,
+    agent: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The registered agent; without it, the stack's default.")
+    ] = None,
+    goal: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The goal in a few words; without it, the prompt.")
+    ] = None,
+    agent_id: Annotated[
+        str | None,
+        typer.Option(
+            "--id",
+            metavar="ID",
+            help="The new agent's id: 1 to 64 letters, digits, - or _; without it, the event's id.",
+        ),
+    ] = None,
     wait: WaitOption = True,
     stack: StackOption = None,
     as_json: JsonOption = False,
@@ -40,12 +49,14 @@ def start(
 
 
 def watch(
-    agent: Annotated[str | None, typer.Argument(metavar="AGENT", help="The agent's id.")] = None,
-    everybody: Annotated[bool, typer.Option("--all", help="All agents that are not finished, until Ctrl-C.")] = False,
+    agent: Annotated[str | None, typer.Argument(metavar="AGENT", help="The agent's id; not with --all.")] = None,
+    everybody: Annotated[
+        bool, typer.Option("--all", help="Follow every agent that is not finished, until Ctrl-C.")
+    ] = False,
     stack: StackOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Follow an agent until it stays where it is, or all of them. With --json, a line for each change."""
+    """Follow an agent until it ends or a person has to act, or all agents. With --json, a line for each change."""
     if everybody == (agent is not None):
         raise StackError("Give either an agent's id, or --all to watch every agent that is not finished")
     target = common.connect(stack)
@@ -56,8 +67,10 @@ def watch(
 
 
 def show(agent: AgentArgument, stack: StackOption = None, as_json: JsonOption = False) -> None:
-    """Show an agent: its record, its plan and calls, its conversation."""
-    view = common.connect(stack).view(agent)
+    """Show an agent: its record, its plan and calls, its recoveries, its conversation."""
+    target = common.connect(stack)
+    state, record = target.read_agent(agent)
+    view = target.view_of(state, record)
     if as_json:
         print_json(view.dump())
         return
@@ -66,12 +79,15 @@ def show(agent: AgentArgument, stack: StackOption = None, as_json: JsonOption = 
     if view.plan:
         screen.title("Plan and calls")
         screen.plan(view)
+    screen.recoveries(state, record)
     screen.title("Conversation")
     screen.conversation(view)
 
 
 def list_agents(
-    status: Annotated[Status | None, typer.Option(metavar="STATUS", help="Only agents in this status.")] = None,
+    status: Annotated[
+        Status | None, typer.Option(metavar="STATUS", help=f"Only agents in this status: {', '.join(Status)}.")
+    ] = None,
     stack: StackOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -106,14 +122,14 @@ def send_input(
 
 def approve(
     agent: AgentArgument,
-    approval: Annotated[str | None, typer.Argument(metavar="APPROVAL", help="Its id in `turnstile show`.")] = None,
-    refuse: Annotated[bool, typer.Option("--refuse", help="Do not let the calls happen.")] = False,
+    approval: Annotated[str | None, typer.Argument(metavar="APPROVAL", help="Its number in `turnstile show`.")] = None,
+    refuse: Annotated[bool, typer.Option("--refuse", help="Refuse the calls: they do not happen.")] = False,
     note: Annotated[str, typer.Option(metavar="TEXT", help="Why; the model reads it.")] = "",
     wait: WaitOption = True,
     stack: StackOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let an agent make the calls that wait for approval. Without APPROVAL, the command shows the calls and asks."""
+    """Approve the calls that wait for approval, or refuse them. Without APPROVAL, the command shows them and asks."""
     target = common.connect(stack)
     view = target.view(agent)
     waits_for = view.approval
@@ -175,37 +191,6 @@ def cancel(
         _show_what_stands(target, screen, view)
     if view.status is not Status.CANCELLED:
         raise typer.Exit(1)
-
-
-def trace(
-    agent: AgentArgument,
-    data: Annotated[bool, typer.Option("--data", help="With each state's input and output.")] = False,
-    draw_to: Annotated[
-        Path | None, typer.Option("--draw", metavar="FILE", help="Draw the way through the machines, as SVG.")
-    ] = None,
-    stack: StackOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show the executions of an agent: which states they visited, for how long, with which data and errors."""
-    target = common.connect(stack)
-    try:
-        _, record = target.read_agent(agent)
-        executions = target.executions(record)
-    except StackError:
-        executions = target.refusals(agent)
-        if not executions:
-            raise
-    runs = [target.run(execution) for execution in executions]
-    if draw_to:
-        draw_to.write_text(way(runs), "utf-8")
-    if as_json:
-        print_json(
-            {"agentId": agent, "transitions": sum(r.transitions for r in runs), "runs": [r.dump() for r in runs]}
-        )
-        return
-    screen = Screen()
-    for run in runs:
-        screen.run(run, data)
 
 
 def _watch_all(stack: Stack, as_json: bool) -> None:

@@ -1,8 +1,9 @@
 """The common parts of the commands: their options, the stack that they work on, and how they follow an agent."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any
 
 import boto3
@@ -15,14 +16,16 @@ from turnstile_cli.engines.start import Engine
 from turnstile_cli.stack.client import Stack
 
 FAILED = {Status.FAILED, Status.CANCELLED, Status.PLANNING_FAILED, Status.TOOL_EXECUTION_FAILED}
-AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's id.")]
+AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's id; `turnstile list` shows the ids.")]
 StackOption = Annotated[
     str | None,
-    typer.Option("--stack", metavar="NAME", help="A stack in AWS; the embedded engine of `turnstile up` otherwise."),
+    typer.Option("--stack", metavar="NAME", help="A stack in AWS; without it, the stack of `turnstile up`."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON on stdout, for programs.")]
 EngineOption = Annotated[Engine, typer.Option("--engine", help="What executes the machines.")]
-WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the agent until it stays where it is.")]
+WaitOption = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Follow the agent until it ends or a person has to act.")
+]
 
 
 def connect(name: str | None) -> Stack:
@@ -41,6 +44,12 @@ def clients(name: str | None) -> tuple[str, Callable[[str], Any]]:
 def is_interactive() -> bool:
     """Return whether a person can answer a question of the command."""
     return sys.stdin.isatty()
+
+
+def check_ending(file: Path, endings: Iterable[str], option: str) -> None:
+    """Raise BadParameter if a file of the option does not end in one of the endings."""
+    if file.suffix not in endings:
+        raise typer.BadParameter(f"{file} must end in {' or in '.join(endings)}", param_hint=option)
 
 
 def tell(as_json: bool, answer: dict[str, Any], words: str) -> None:

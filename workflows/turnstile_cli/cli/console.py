@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, Self
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
 from rich.rule import Rule
@@ -16,12 +17,13 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from turnstile_agents.caller import Caller, caller_of
-from turnstile_agents.items import AgentState
-from turnstile_agents.journal import Entry, corrections, outcome_text
+from turnstile_agents.conversation import reason
+from turnstile_agents.items import AgentState, Record
+from turnstile_agents.journal import Entry, Recovery, corrections, outcome_text, read_journal
 from turnstile_agents.plain import visible, visible_json, visible_lines
-from turnstile_agents.record import FINISHED, SETTLED, Call, Outcome, PlanStep, Status, Verdict
+from turnstile_agents.record import FINISHED, SETTLED, Call, Outcome, Status, Verdict
 from turnstile_agents.view import AgentView, ApprovalView
-from turnstile_cli.machines.trace import Run, Visit
+from turnstile_cli.machines.trace import Run
 from turnstile_cli.stack.sample import Layout
 from turnstile_cli.stack.shapes import Change, ListedAgent, WatchedAgent
 from turnstile_cli.verify import VerifyReport
@@ -150,7 +152,6 @@ class Screen:
 
     def change(self, change: Change, visited: Sequence[Sequence[str]] = ()) -> None:
         """Print the new entries of the journal, each below the states that led to it."""
-        plan = change.state.plan
         for index, entry in enumerate(change.entries):
             states = visited[index] if index < len(visited) else ()
             if entry.ruling:
@@ -166,7 +167,7 @@ class Screen:
                     )
                 )
             self.states(states)
-            self._entry(entry, plan, blank=not (states or entry.ruling))
+            self._entry(entry, change.state, blank=not (states or entry.ruling))
 
     def states(self, visited: Sequence[str]) -> None:
         """Print the states, dimmed."""
@@ -209,7 +210,7 @@ class Screen:
         elif view.status is Status.WAITING_FOR_APPROVAL:
             self.hint(f"`turnstile approve {view.agent_id}` decides about what it asks for.")
         elif view.status is Status.WAITING_FOR_AGENT:
-            self.hint(f"It waits for {_count(len(view.children or []), 'agent')}, and a person has to act for them.")
+            self.hint(f"It waits for {counted(len(view.children or []), 'agent')}, and a person has to act for them.")
         elif view.status is Status.WAITING_FOR_OPERATOR:
             self.hint(f"`turnstile decide {view.agent_id} RETRY|REPLAN|COMPENSATE|ABORT` decides how it goes on.")
         else:
@@ -230,9 +231,9 @@ class Screen:
             (
                 "work",
                 Text(
-                    f"{_count(metadata.invocation_count, 'turn')}, {_count(metadata.model_calls, 'decision')}, "
-                    f"{_count(metadata.tool_calls, 'tool call')}"
-                    + (f", {_count(metadata.error_count, 'failed turn')}" if metadata.error_count else "")
+                    f"{counted(metadata.invocation_count, 'turn')}, {counted(metadata.model_calls, 'decision')}, "
+                    f"{counted(metadata.tool_calls, 'tool call')}"
+                    + (f", {counted(metadata.error_count, 'failed turn')}" if metadata.error_count else "")
                 ),
             ),
             (
@@ -270,35 +271,31 @@ class Screen:
         ]
         self.console.print(_grid(rows))
 
-    def agents(self, agents: Iterable[ListedAgent]) -> None:
-        """Print two lines per agent."""
-        for agent in agents:
-            name = Text.assemble((agent.agent_id, "bold"), (f"  {_when(agent.last_updated)}", "dim"))
-            goal = Text(" ".join(agent.goal.split()))
-            goal.truncate(max(self.console.width - 26, 20), overflow="ellipsis")
-            self.console.print(Text.assemble((f"{agent.status:<24}", tone(agent.status)), name), soft_wrap=True)
-            self.console.print(Text.assemble(" " * 24, goal), soft_wrap=True)
+    def recoveries(self, state: AgentState, record: Record) -> None:
+        """Print a line for each recovery; nothing if there was none."""
+        found = [(entry.step, entry.recovery) for entry in read_journal(record) if entry.recovery]
+        if found:
+            self.title("Recoveries")
+        for step, recovery in found:
+            line = self._recovery(step, recovery, state, self.console.width - 4)
+            self.console.print(Text.assemble((f"{step:>3} ", "dim"), line))
 
-    def run(self, run: Run, data: bool) -> None:
-        """Print an execution, and a line per visited state; with `data`, also each state's input and output."""
-        execution = run.execution
-        took = f"{(execution.stopped - execution.started).total_seconds():.2f} s" if execution.stopped else "so far"
-        self.title(f"{execution.machine}  {execution.status}  {took}  {_count(run.transitions, 'transition')}")
-        self.console.print(Text(execution.arn, style="dim"), soft_wrap=True)
-        if execution.error:
-            self.console.print(Text(f"{execution.error}: {outcome(execution.cause)}", style="red"))
-        table = _table("State", "Seconds", "Tries", "Data" if data else "Error")
-        table.columns[0].no_wrap = True
-        table.columns[1].justify = table.columns[2].justify = "right"
-        for visit in run.visits:
-            name = visit.state if visit.iteration is None else f"  {visit.iteration}: {visit.state}"
-            table.add_row(
-                Text(name),
-                "" if visit.seconds is None else f"{visit.seconds:.2f}",
-                str(visit.attempts) if visit.attempts > 1 else "",
-                _data(visit) if data else Text(visit.error, style="red"),
-            )
-        self.console.print(table)
+    def agents(self, agents: Sequence[ListedAgent]) -> None:
+        """Print two or three lines per agent. The goal is cut; the id is not, so that it can be copied."""
+        width = max(len(agent.status) for agent in agents)
+        for agent in agents:
+            # Without seconds, so that the id of a child fits behind it on a terminal of 80 columns.
+            when = f"{_utc(agent.last_updated):%Y-%m-%d %H:%MZ}"
+            head = Text.assemble((f"{agent.status:<{width}}", tone(agent.status)), (f"  {when}", "dim"))
+            name = Text(agent.agent_id, style="bold")
+            if head.cell_len + 2 + name.cell_len <= self.console.width:
+                lines = [Text.assemble(head, "  ", name)]
+            else:
+                lines = [head, Text.assemble("  ", name)]
+            goal = Text.assemble("  ", (f"{agent.error}  " if agent.error else "", "red"), " ".join(agent.goal.split()))
+            goal.truncate(self.console.width, overflow="ellipsis")
+            for line in (*lines, goal):
+                self.console.print(line, soft_wrap=True)
 
     def visited(self, run: Run) -> None:
         """Print an execution in a few lines: its machine, and how often it visited each state."""
@@ -369,7 +366,7 @@ class Screen:
 
     def inconsistencies(self, verdict: VerifyReport) -> None:
         """Print the findings of `turnstile verify`; one line if there are none."""
-        agents = _count(verdict.agents, "agent")
+        agents = counted(verdict.agents, "agent")
         if not verdict.findings:
             self.line(f"{agents}, nothing inconsistent")
             return
@@ -378,9 +375,14 @@ class Screen:
             self.line(Text.assemble(*place))
             self.console.print(Padding(Text(finding.text), (0, 0, 0, 2)))
         self.console.print()
-        self.line(f"{agents}, {_count(len(verdict.findings), 'finding')}")
+        self.line(f"{agents}, {counted(len(verdict.findings), 'finding')}")
 
-    def _entry(self, entry: Entry, plan: list[PlanStep], blank: bool) -> None:
+    def _recovery(self, step: int, recovery: Recovery, state: AgentState, width: int) -> RichText:
+        """Describe a recovery on one line. STATE keeps the error's message until the next turn begins."""
+        message = state.error_message if (step, recovery.reason) == (state.step, state.error) else ""
+        return recovery_line(recovery.reason, message, (recovery.action, recovery.status), width)
+
+    def _entry(self, entry: Entry, state: AgentState, blank: bool) -> None:
         said: list[tuple[str, RichText]] = [("child", Text(_short(text))) for text in entry.reported]
         said += [("user", Text.assemble((words.text, "bold"), _by(words.caller))) for words in entry.heard]
         decision = entry.decision
@@ -394,7 +396,7 @@ class Screen:
                     Text.assemble("→ ", (child.agent, "cyan"), f": {child.goal}\n", (f"  {child.agent_id}", "dim"))
                 )
             if decision.action in ("PLAN", "REPLAN"):
-                model += [Text(f"{_MARKS[step.status]} {step.action}") for step in plan]
+                model += [Text(f"{_MARKS[step.status]} {step.action}") for step in state.plan]
             model += [Text.assemble(("✗ ", "red"), text) for text in corrections(decision)]
             if decision.action in ("ASK_USER", "COMPLETE", "GIVE_UP"):
                 model.append(Text(decision.message, style="bold"))
@@ -408,7 +410,7 @@ class Screen:
             said.append(("tool", Text.assemble(mark, (name, "cyan"), f" {_short(answer)}")))
         if recovery := entry.recovery:
             caller = caller_of(recovery.by, recovery.source)
-            said.append(("recover", Text(f"{recovery.reason} → {recovery.action} → {recovery.status}")))
+            said.append(("recover", self._recovery(entry.step, recovery, state, self.console.width - 12 - self._inset)))
             words = [
                 ("decided", caller.text if caller else ""),
                 ("note", recovery.note),
@@ -425,8 +427,16 @@ class Screen:
 
 
 def outcome(cause: str) -> str:
-    """Return an error's cause on one line, cut to `RESULT_LENGTH` characters."""
-    return _short(" ".join(cause.split()))
+    """Return the message in an error's cause on one line, cut to `RESULT_LENGTH` characters."""
+    return _short(" ".join(reason(cause).split()))
+
+
+def recovery_line(error: str, message: str, then: Sequence[str], width: int) -> RichText:
+    """Describe a recovery on one line: the error that it handles, then what it did. The error's message gives way."""
+    end = "".join(f" → {each}" for each in then)
+    line = Text(f"{error}: {' '.join(reason(message).split())}" if message else error)
+    line.truncate(max(width - cell_len(end), len(error)), overflow="ellipsis")
+    return line.append(end)
 
 
 def print_json(value: Any) -> None:
@@ -505,18 +515,14 @@ def _short(text: str) -> str:
     return text if len(text) <= RESULT_LENGTH else f"{text[:RESULT_LENGTH]} …"
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun, such as `2 turns`."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _when(text: str) -> str:
-    return dt.datetime.fromisoformat(text).astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{_utc(text):%Y-%m-%d %H:%M:%S UTC}"
 
 
-def _data(visit: Visit) -> RichText:
-    """Describe a state's input and output, and its last error."""
-    parts = [("in ", visit.input), ("out ", visit.output)]
-    text = Text("\n").join(
-        Text.assemble((label, "bold"), (json.dumps(value, ensure_ascii=False), "dim")) for label, value in parts
-    )
-    return text.append(f"\n{visit.error}: {outcome(visit.cause)}", style="red") if visit.error else text
+def _utc(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(text).astimezone(dt.UTC)

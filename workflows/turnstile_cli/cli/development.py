@@ -23,20 +23,21 @@ from turnstile_cli.engines.listing import list_machines, told
 from turnstile_cli.engines.start import STARTS, Engine
 from turnstile_cli.files import TEMPLATE
 from turnstile_cli.local.stack import local_stack
-from turnstile_cli.machines.draw import find_machine, mermaid, svg
+from turnstile_cli.machines.draw import PICTURES, find_machine, mermaid, save
 from turnstile_cli.machines.graph import folded, graph
 from turnstile_cli.models.scenarios import load_scenarios
 from turnstile_cli.stack.registry import latest_definition, read_agent_file, settlings
 from turnstile_cli.stack.registry import register as register_agent
 
+MERMAID = ".mmd"
 DEMO = "straight_booking"
 """The scenario that the demo plays unless another is named."""
-PICTURES = {".svg": lambda shown: svg([shown]), ".mmd": mermaid}
-"""The functions by which `turnstile draw` writes a file; the key is the file's ending."""
 
 
 def demo(
-    scenario: Annotated[str, typer.Option(metavar="NAME", help="Which scenario to play.")] = DEMO,
+    scenario: Annotated[
+        str, typer.Option(metavar="NAME", help="The scenario to play; the output ends with the names of the others.")
+    ] = DEMO,
     engine: EngineOption = Engine.EMBEDDED,
     iam: Annotated[bool, typer.Option("--iam", help="Show which permissions of each role were needed.")] = False,
     as_json: JsonOption = False,
@@ -95,7 +96,7 @@ def machines(engine: EngineOption = Engine.EMBEDDED, as_json: JsonOption = False
 
 
 def register(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="An agent.yaml.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The definition, an agent.yaml.")],
     stack: StackOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -122,33 +123,39 @@ def draw(
     fold: Annotated[bool, typer.Option("--folded", help="Without the states that failures lead to.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A file that ends in .svg, or in .mmd for Mermaid; stdout otherwise."),
+        typer.Option(
+            metavar="FILE", help="The file; it ends in .svg, .png or .mmd (Mermaid). Without it, Mermaid on stdout."
+        ),
     ] = None,
 ) -> None:
     """Draw a machine: its states, the transitions between them, and where failures lead."""
-    if out and out.suffix not in PICTURES:
-        raise typer.BadParameter(f"{out} must end in {' or in '.join(PICTURES)}", param_hint="--out")
+    if out:
+        common.check_ending(out, (*PICTURES, MERMAID), "--out")
     found = graph(find_machine(machine))
     shown = folded(found) if fold else found
     if out:
-        out.write_text(PICTURES[out.suffix](shown), "utf-8")
+        save(out, mermaid(shown).encode("utf-8") if out.suffix == MERMAID else PICTURES[out.suffix]([shown]))
     else:
         typer.echo(mermaid(shown), nl=False)
 
 
 def chaos(
-    case: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this case; may be given again.")] = None,
-    some: Annotated[bool, typer.Option("--some", help="Only a representative set, and no comparison.")] = False,
+    case: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Play only this case; may be given several times.")
+    ] = None,
+    some: Annotated[
+        bool, typer.Option("--some", help="Play only some cases of each kind, and no comparison without the guards.")
+    ] = False,
     listed: Annotated[bool, typer.Option("--list", help="List the cases, and run none.")] = False,
-    seed: Annotated[int, typer.Option(metavar="NUMBER", help="The seed that chooses the pairs of faults.")] = SEED,
-    folder: Annotated[Path, typer.Option(metavar="PATH", help="Where the report goes.")] = FOLDER / "chaos",
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Chooses the pairs of faults.")] = SEED,
+    folder: Annotated[Path, typer.Option(metavar="PATH", help="The folder for the report.")] = FOLDER / "chaos",
     protocol: Annotated[
         bool,
         typer.Option("--protocol", help="Explore the model of the protocol, deeper than the tests, and run no case."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Put faults into agents' lives on their own engines, and report which survive. Exits with 1 unless all survive."""
+    """Play scenarios with faults at every task, and report which agents survive. Exits with 1 unless all survive."""
     if protocol:
         # The model is a part of the tests, and needs the packages of the group `dev`.
         command = [sys.executable, "-m", "tests.protocol", "--deeper"]

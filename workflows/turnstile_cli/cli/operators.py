@@ -18,9 +18,16 @@ from turnstile_cli.stack.operator import wait_for_decision, wait_for_recovery
 from turnstile_cli.stack.settle import settle as settle_call
 from turnstile_cli.verify import verify as look_for_inconsistencies
 
+_DECISIONS = (
+    "RETRY: another turn. REPLAN: another turn, in which the model plans anew. COMPENSATE: undo what stands, then ask "
+    "the user. ABORT: end the agent as FAILED, and undo nothing."
+)
+
 
 def verify(
-    agent: Annotated[str | None, typer.Argument(metavar="AGENT", help="The agent's id; all otherwise.")] = None,
+    agent: Annotated[
+        str | None, typer.Argument(metavar="AGENT", help="The agent's id; without it, all agents are checked.")
+    ] = None,
     stack: StackOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -36,7 +43,7 @@ def verify(
 
 def decide(
     agent: AgentArgument,
-    decision: Annotated[OperatorDecision, typer.Argument(metavar="DECISION", help="|".join(OperatorDecision))],
+    decision: Annotated[OperatorDecision, typer.Argument(metavar="DECISION", help=_DECISIONS)],
     happened: Annotated[
         list[str] | None,
         typer.Option(

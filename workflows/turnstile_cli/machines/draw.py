@@ -1,14 +1,14 @@
-"""Draw the graph of a state machine: as Mermaid, which GitHub shows, and as SVG.
+"""Draw the graph of a state machine: as Mermaid, which GitHub shows, as SVG and as PNG.
 
-Graphviz's `dot`, from the package graphviz-pure, lays out the SVG: it needs no system package and no browser, and the
-same graph gives the same bytes on every machine.
+Graphviz's `dot`, from the package graphviz-pure, lays out SVG and PNG: it needs no system package and no browser, and
+the same graph gives the same bytes on every machine.
 """
 
 import html
 import re
 import subprocess
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,12 @@ from turnstile_cli.machines.graph import Box, Edge, Node, graph, walked
 from turnstile_cli.machines.trace import Run, Visit
 
 FONT = "Helvetica"
+"""The font in which Graphviz measures."""
+FONTS = "Arial,Helvetica,Liberation Sans,sans-serif"
+"""The fonts of an SVG. The first three are as wide as Graphviz measures; where none is installed, the last is wider."""
+WIDEST = 1.2
+"""How much wider a text may be than in Arial: in DejaVu Sans or Verdana it is. An SVG is drawn larger by this factor
+than Graphviz made it, and its text is not, so that the text fits its boxes in any of these fonts."""
 INK, LINE, FAINT, RED, GREEN = "#111827", "#4b5563", "#c3c9d2", "#c62828", "#1b7f3b"
 
 
@@ -70,15 +76,32 @@ def svg(boxes: Sequence[Box]) -> str:
     Raises:
         DrawError: the layout failed.
     """
-    program = Path(sysconfig.get_path("scripts")) / "graphviz-pure"
+    drawn = _layout(boxes, "svg").decode("utf-8")
+    drawn = _GROUP.sub(_centred, drawn)
+    drawn = _SIZE.sub(lambda found: f'{found[1]}="{float(found[2]) * WIDEST:.0f}pt"', drawn, count=2)
+    drawn = _FONT_SIZE.sub(lambda found: f'font-size="{float(found[1]) / WIDEST:.2f}"', drawn)
+    return drawn.replace('"Helvetica,sans-Serif"', f'"{FONTS}"')
+
+
+def png(boxes: Sequence[Box]) -> bytes:
+    """Draw the graphs as PNG. graphviz-pure has the font itself.
+
+    Raises:
+        DrawError: the layout failed.
+    """
+    return _layout(boxes, "png")
+
+
+PICTURES: dict[str, Callable[[Sequence[Box]], bytes]] = {".svg": lambda boxes: svg(boxes).encode("utf-8"), ".png": png}
+"""The functions that draw a file; the key is the file's ending."""
+
+
+def save(file: Path, drawn: bytes) -> None:
+    """Write a picture. Raise DrawError if the file cannot be written."""
     try:
-        done = subprocess.run([program, "-Tsvg"], input=dot(boxes), capture_output=True, encoding="utf-8", check=False)
+        file.write_bytes(drawn)
     except OSError as error:
-        raise DrawError(f"{program} could not be run: {error.strerror}; `pip install -e .` installs it") from error
-    if done.returncode:
-        raise DrawError(f"{program} could not draw the graph: {done.stderr.strip()}")
-    # Graphviz measured the text in Arial; some systems have a Helvetica with other widths.
-    return done.stdout.replace('"Helvetica,sans-Serif"', '"Arial,Helvetica,Liberation Sans,sans-serif"')
+        raise DrawError(f"{file} cannot be written: {error.strerror}") from error
 
 
 def find_machine(name: str) -> Machine:
@@ -90,18 +113,49 @@ def find_machine(name: str) -> Machine:
     return load_machine(path)
 
 
-def way(runs: Sequence[Run]) -> str:
-    """Draw the way of some executions through their machines, as SVG: visited states are coloured, failed ones red.
+def way(runs: Sequence[Run]) -> list[Box]:
+    """Return the graphs of the machines of some executions, with the way that these took.
 
-    Raises:
-        DrawError: an execution is of a machine that is not in asl/, or the layout failed.
+    In a picture, visited states are coloured and failed ones are red. Raise DrawError if an execution is of a machine
+    that is not in asl/.
     """
     visits: dict[str, list[Sequence[Visit]]] = {}
     for run in runs:
         # <stack>-AgentTurn is asl/agent_turn.asl.yaml.
         name = re.sub(r"(?<!^)(?=[A-Z])", "_", run.execution.machine.rpartition("-")[2]).lower()
         visits.setdefault(name, []).append(run.visits)
-    return svg([walked(graph(find_machine(name)), found) for name, found in visits.items()])
+    return [walked(graph(find_machine(name)), found) for name, found in visits.items()]
+
+
+# ---- SVG and PNG
+
+_GROUP = re.compile(r'<g id="node.*?</g>', re.DOTALL)
+_SIZE = re.compile(r'(width|height)="([\d.]+)pt"')
+_FONT_SIZE = re.compile(r'font-size="([\d.]+)"')
+
+
+def _layout(boxes: Sequence[Box], form: str) -> bytes:
+    program = Path(sysconfig.get_path("scripts")) / "graphviz-pure"
+    try:
+        done = subprocess.run(
+            [program, f"-T{form}"], input=dot(boxes).encode("utf-8"), capture_output=True, check=False
+        )
+    except OSError as error:
+        raise DrawError(f"{program} could not be run: {error.strerror}; `pip install -e .` installs it") from error
+    if done.returncode:
+        raise DrawError(f"{program} could not draw the graph: {done.stderr.decode('utf-8', 'replace').strip()}")
+    return done.stdout
+
+
+def _centred(group: re.Match[str]) -> str:
+    """Centre each text of a state in its shape, however wide the text is; Graphviz says only where it begins."""
+    text = group[0]
+    shape = re.search(r' (?:d|points)="([^"]+)"', text)
+    if shape is None:
+        return text
+    across = [float(x) for x in re.findall(r"(-?[\d.]+),", shape[1])]
+    middle = (min(across) + max(across)) / 2
+    return re.sub(r'text-anchor="start" x="[^"]+"', f'text-anchor="middle" x="{middle:.2f}"', text)
 
 
 # ---- Mermaid
@@ -156,6 +210,9 @@ def _classes(box: Box) -> Iterator[str]:
 
 # ---- Graphviz
 
+_LEFT = '<br align="left"/>'
+"""Ends a line that begins at the left."""
+
 
 def dot(boxes: Sequence[Box]) -> str:
     """Write the graphs in Graphviz's language."""
@@ -204,24 +261,23 @@ def _cluster(box: Box, prefix: str, indent: str, outermost: bool = False, title:
 def _state(node: Node, box: Box, prefix: str, indent: str) -> Iterator[str]:
     inside = box.inner.get(node.name, [])
     for part in inside:
-        yield from _cluster(part, prefix, indent, title=_text(node, box))
+        yield from _cluster(part, prefix, indent, title="".join(f"{each}{_LEFT}" for each in _lines(node, box)))
     if not inside:
         yield indent + _dot_node(node, box, prefix)
 
 
-def _text(node: Node, box: Box) -> str:
-    """Write the text in a state."""
+def _lines(node: Node, box: Box) -> list[str]:
+    """Write the lines of text in a state, as Graphviz's HTML."""
     works = node.kind in ("Task", "Map", "Parallel")
-    lines = [f"<b>{html.escape(node.name)}</b>" if works else html.escape(node.name)]
-    if node.times > 1:
-        lines[0] += f"  ×{node.times}"
+    name = html.escape(node.name) + (f"  ×{node.times}" if node.times > 1 else "")
+    lines = [f"<b>{name}</b>" if works else name]
     if node.about:
         lines.append(f'<font point-size="9">{html.escape(node.about)}</font>')
     if not box.walked:
         lines += [f'<font point-size="8" color="{RED}">{html.escape(text)}</font>' for text in _caught(node, box)]
     if node.error:
         lines.append(f'<font point-size="9" color="{RED}">{html.escape(node.error)}</font>')
-    return "<br/>".join(lines)
+    return lines
 
 
 def _dot_node(node: Node, box: Box, prefix: str) -> str:
@@ -232,7 +288,7 @@ def _dot_node(node: Node, box: Box, prefix: str) -> str:
         fill, line = "#ffb4b4", RED
     style = f"{looks.style},dashed" if node.apart else looks.style
     attributes = [
-        f'label=<{_text(node, box)}>, shape={looks.shape}, style="{style}"',
+        f'label=<{"<br/>".join(_lines(node, box))}>, shape={looks.shape}, style="{style}"',
         f'fillcolor="{fill}", color="{line}", fontcolor="{ink}", penwidth={2.2 if box.walked and not faint else 1}',
     ]
     return f'"{prefix}{node.name}" [{", ".join(attributes)}]'

@@ -17,6 +17,8 @@ from turnstile_agents.record import Model
 Event = Mapping[str, Any]
 
 _END_OF_MAP = ("MapStateSucceeded", "MapStateFailed", "MapStateAborted")
+MASK = "(a task token)"
+"""The text that stands in place of a task token."""
 _ATTEMPT = ("TaskScheduled", "LambdaFunctionScheduled", "ActivityScheduled")
 
 
@@ -57,6 +59,9 @@ class Execution(Model):
     input: Any
     error: str
     cause: str
+    turn: Annotated[int | None, Field(description="Its number among the agent's turns; null for another machine's")] = (
+        None
+    )
 
     @property
     def event(self) -> dict[str, Any]:
@@ -120,9 +125,47 @@ def visits(history: Iterable[Event]) -> list[Visit]:
     return found
 
 
+def befores(found: Iterable[Visit]) -> list[Visit | None]:
+    """Return for each visit the visit before it; None for the first visit of the execution, or of an iteration."""
+    result: list[Visit | None] = []
+    last: dict[int | None, Visit] = {}
+    for visit in found:
+        result.append(last.get(visit.iteration))
+        # A Map may follow on another Map, and the numbers of its iterations begin again.
+        last = {**last, visit.iteration: visit} if visit.iteration is not None else {None: visit}
+    return result
+
+
+def handled_error(found: Iterable[Visit]) -> tuple[str, str]:
+    """Return name and message of the error that a recovery handles; both empty if its history does not tell them."""
+    for visit in found:
+        match visit:
+            case Visit(state="TakeOver", input={"failure": {"error": str(error), "message": str(message)}}):
+                return error, message
+    return "", ""
+
+
+def without_tokens(run: Run) -> Run:
+    """Return the run with the task tokens in its data masked: with a token, the task that waits can be answered."""
+    visits_ = [replace(visit, input=_masked(visit.input), output=_masked(visit.output)) for visit in run.visits]
+    return run.model_copy(update={"visits": visits_})
+
+
 def transitions(found: Iterable[Visit]) -> int:
     """Return the number of state transitions that AWS would charge: states entered, retries included."""
     return sum(visit.transitions for visit in found)
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_masked(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    # The machines read a token from the table, so it has DynamoDB's form.
+    return {
+        name: {"S": MASK} if name == "token" and isinstance(each, dict) and "S" in each else _masked(each)
+        for name, each in value.items()
+    }
 
 
 def _note(visit: Visit, event: Event) -> None:

@@ -4,6 +4,7 @@ import datetime as dt
 import getpass
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -202,7 +203,10 @@ class Stack:
 
     def view(self, agent_id: str) -> AgentView:
         """Return the agent's public view. Raise UnknownAgent if there is no such agent."""
-        state, record = self.read_agent(agent_id)
+        return self.view_of(*self.read_agent(agent_id))
+
+    def view_of(self, state: AgentState, record: Record) -> AgentView:
+        """Return the public view of an agent that has been read."""
         return public_view(state, record, self.definition(state.agent, state.definition_version))
 
     def agents(self, status: Status | None = None) -> list[ListedAgent]:
@@ -292,6 +296,28 @@ class Stack:
             arns.add(record.state.last_updated_by)
         found = [execution for execution in map(self.execution, sorted(arns)) if execution]
         return sorted(found, key=lambda execution: execution.started)
+
+    def trail(self, record: Record) -> list[Execution]:
+        """Return the executions of an agent in order of their start, with the turns numbered.
+
+        These are its `executions`, and those that failed before they wrote into the record: the event of a recovery
+        names them.
+        """
+        outputs = self.outputs
+        turn, recovery = (arn.rpartition(":")[2] for arn in (outputs.agent_turn_arn, outputs.agent_recovery_arn))
+        found = self.executions(record)
+        known = {execution.arn for execution in found}
+        for execution in found:  # the list grows: a recovery that failed has an event too
+            named = _failed_execution(execution) if execution.machine == recovery else ""
+            # Anyone who may put events can send such an event: it leads only to this stack's own executions.
+            if named.split(":")[6:7] in ([turn], [recovery]) and named not in known:
+                known.add(named)
+                found += filter(None, [self.execution(named)])
+        numbers = count(1)
+        return [
+            each.model_copy(update={"turn": next(numbers)}) if each.machine == turn else each
+            for each in sorted(found, key=lambda execution: execution.started)
+        ]
 
     def execution(self, arn: str) -> Execution | None:
         """Return an execution; None if AWS does not keep it, or never had it."""
@@ -415,3 +441,9 @@ class Stack:
         steps, _ = self.table.steps(state.agent_id, first - 1, state.step)
         record = Record(state=state, steps=steps, inputs=self.table.inputs(state.agent_id))
         return [entry for entry in read_journal(record) if entry.step >= first]
+
+
+def _failed_execution(recovery: Execution) -> str:
+    """Return the ARN of the execution that a recovery's event is about; empty if it names none."""
+    detail = recovery.event.get("detail")
+    return str(detail.get("executionArn", "")) if isinstance(detail, dict) else ""

@@ -78,6 +78,7 @@ class ListedAgent(Model):
     last_updated: str
     agent: str
     goal: str
+    error: Annotated[str, Field(description="The error's name; empty if none stopped it")]
 
 
 class WatchedAgent(ListedAgent):
