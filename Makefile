@@ -13,9 +13,11 @@ export SAM_CLI_TELEMETRY := 0
 # `sam build` needs the functions' Python in PATH; pyenv keeps it here if another version is in use.
 WITH_PYTHON313 := PATH="$(abspath .venv-sam/bin):$(lastword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin)):$$PATH"
 STACK ?= turnstile
-# More of template.yaml's parameters: make deploy PARAMETERS="OperatorEmail=ops@example.com WatchMinutes=10"
-MODEL ?= us.anthropic.claude-sonnet-4-6
+# Parameters of template.yaml: make deploy MODEL=eu.anthropic.claude-sonnet-4-6 PARAMETERS="OperatorEmail=ops@example.com"
+# A parameter that is not named here has its default in a new stack, and keeps its value in an existing one.
+MODEL ?=
 PARAMETERS ?=
+OVERRIDES = $(addprefix ModelId=,$(MODEL)) $(PARAMETERS)
 YES ?=
 DEPLOY := --capabilities CAPABILITY_IAM --resolve-s3 --no-confirm-changeset --no-fail-on-empty-changeset
 
@@ -49,7 +51,7 @@ build: $(SAM_READY)
 
 deploy: build
 	@$(WITH_PYTHON313) python3.13 -c ''
-	$(SAM) deploy --stack-name $(STACK) --parameter-overrides ModelId=$(MODEL) $(PARAMETERS) $(DEPLOY)
+	$(SAM) deploy --stack-name $(STACK) $(if $(strip $(OVERRIDES)),--parameter-overrides $(OVERRIDES)) $(DEPLOY)
 
 # Asks first; `make delete YES=--yes` does not.
 delete: .venv/ready $(SAM_READY)
