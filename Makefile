@@ -24,7 +24,7 @@ DEPLOY := --capabilities CAPABILITY_IAM --resolve-s3 --no-confirm-changeset --no
 UV_VERSION := 0.13
 LOCK := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: demo test test-fast check build deploy delete deploy-scripted live format lock clean
+.PHONY: demo test test-fast check build name deploy delete deploy-scripted live format lock clean
 
 demo: .venv/ready
 	$(BIN)/turnstile demo
@@ -49,7 +49,11 @@ build: $(SAM_READY)
 	    $(WITH_PYTHON313) $(SAM) validate --lint && $(WITH_PYTHON313) $(SAM) build; \
 	else echo "Not built: sam build needs python3.13 in PATH."; fi
 
-deploy: build
+# No rule of the template can check the stack's name.
+name: .venv/ready
+	@$(BIN)/python scripts/deployment.py $(STACK)
+
+deploy: name build
 	@$(WITH_PYTHON313) python3.13 -c ''
 	$(SAM) deploy --stack-name $(STACK) $(if $(strip $(OVERRIDES)),--parameter-overrides $(OVERRIDES)) $(DEPLOY)
 
@@ -60,7 +64,7 @@ delete: .venv/ready $(SAM_READY)
 
 # A stack for `make live`; its model gives the scenarios' replies. Not for real use: the tests delete its bookings.
 deploy-scripted: STACK := turnstile-scripted
-deploy-scripted: .venv/ready $(SAM_READY)
+deploy-scripted: name $(SAM_READY)
 	$(BIN)/python -m tests.live.stack .aws-sam/scripted
 	$(WITH_PYTHON313) $(SAM) build --template .aws-sam/scripted/template.json --build-dir .aws-sam/scripted-build
 	$(SAM) deploy --template .aws-sam/scripted-build/template.yaml --stack-name $(STACK) \
