@@ -51,11 +51,12 @@ build: $(SAM_READY)
 
 # No rule of the template can check the stack's name.
 name: .venv/ready
-	@$(BIN)/python scripts/deployment.py $(STACK)
+	@$(BIN)/python scripts/deployment.py before $(STACK)
 
 deploy: name build
 	@$(WITH_PYTHON313) python3.13 -c ''
 	$(SAM) deploy --stack-name $(STACK) $(if $(strip $(OVERRIDES)),--parameter-overrides $(OVERRIDES)) $(DEPLOY)
+	@$(BIN)/python scripts/deployment.py after $(STACK)
 
 # Asks first; `make delete YES=--yes` does not.
 delete: .venv/ready $(SAM_READY)

@@ -1,11 +1,16 @@
-"""Check the name of a stack before it is deployed: names of its resources begin with it, and AWS limits their length.
+"""Check a stack's name before it is deployed, and tell afterwards how an operator hears of its questions.
 
-.venv/bin/python scripts/deployment.py NAME
+    .venv/bin/python scripts/deployment.py before NAME
+    .venv/bin/python scripts/deployment.py after NAME
+
+Names of a stack's resources contain the stack's name, and AWS limits their length.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
+
+import boto3
 
 from turnstile_cli.engines.template import load_template
 from turnstile_cli.files import TEMPLATE
@@ -55,13 +60,24 @@ def problem(stack: str, template: dict[str, Any]) -> str:
     )
 
 
-def main() -> int:
-    """Check the name and return the exit status."""
-    found = problem(sys.argv[1], load_template(TEMPLATE))
+def hears(stack: str, cloudformation: Any) -> str:
+    """Return how an operator hears of the questions and alarms of a deployed stack, by its output OperatorHears."""
+    outputs = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["Outputs"]
+    [told] = [output["OutputValue"] for output in outputs if output["OutputKey"] == "OperatorHears"]
+    return f"The operator of {stack} hears {told}."
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check or tell, and return the exit status."""
+    when, stack = arguments
+    if when == "after":
+        print(hears(stack, boto3.client("cloudformation")))
+        return 0
+    found = problem(stack, load_template(TEMPLATE))
     if found:
         print(found, file=sys.stderr)
     return 1 if found else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,8 +1,10 @@
-"""The check of a stack's name before its deployment: every name that is made from it counts."""
+"""What is checked before a deployment, the stack's name, and what is told after it."""
 
 import re
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 
 from scripts import deployment
 from scripts.deployment import LIMITS, STACK, derived_names, problem
@@ -34,9 +36,16 @@ def test_the_page_says_how_long_a_name_may_be() -> None:
 
 
 @pytest.mark.parametrize(("name", "status"), [("turnstile", 0), ("turnstile-scripted", 0), ("t" * 60, 1)])
-def test_the_command(
-    name: str, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["deployment.py", name])
-    assert deployment.main() == status
+def test_the_check_before(name: str, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert deployment.main(["before", name]) == status
     assert bool(capsys.readouterr().err) == bool(status)
+
+
+def test_what_is_told_afterwards() -> None:
+    nothing = TEMPLATE["Outputs"]["OperatorHears"]["Value"]["Fn::If"][2]
+    with Stubber(boto3.client("cloudformation", region_name="us-east-1")) as stub:
+        outputs = [{"OutputKey": "ApiId", "OutputValue": "1"}, {"OutputKey": "OperatorHears", "OutputValue": nothing}]
+        stack = {"StackName": "t", "CreationTime": 0, "StackStatus": "CREATE_COMPLETE", "Outputs": outputs}
+        stub.add_response("describe_stacks", {"Stacks": [stack]}, {"StackName": "t"})
+        told = deployment.hears("t", stub.client)
+    assert told.startswith("The operator of t hears nothing, unless you have subscribed to OperatorTopic yourself")
