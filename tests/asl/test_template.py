@@ -47,6 +47,14 @@ def test_a_machine_that_is_not_deployed_is_noticed() -> None:
     assert list(machines_are_deployed(Machine("agent_nowhere", {})))
 
 
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_machine_logs_at_the_level_of_its_parameter(name: str) -> None:
+    machine = template.state_machine(name)
+    level = "PublishLogLevel" if machine.get("Type") == "EXPRESS" else "MachineLogLevel"
+    logged = (machine["Logging"]["Level"], machine["Logging"]["IncludeExecutionData"])
+    assert logged == ({"Ref": level}, {"Ref": "MachineLogData"})
+
+
 def test_the_outbox_pipe_is_created_last_and_its_role_early() -> None:
     roles = template.ids_of_type("AWS::IAM::Role") - {"OutboxPipeRole"}
     machines = template.ids_of_type("AWS::Serverless::StateMachine")
