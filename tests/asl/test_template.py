@@ -1,6 +1,7 @@
 """The machines and template.yaml match: every file is deployed, and every `${…}` is filled."""
 
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 import pytest
 
@@ -61,6 +62,16 @@ def test_the_outbox_pipe_is_created_last_and_its_role_early() -> None:
     slow = roles | machines | template.ids_of_type("AWS::CloudWatch::CompositeAlarm") | {"ApiStage"}
     assert not slow & template.created_before("OutboxPipeRole")
     assert not slow - template.created_before("OutboxPipe")
+
+
+@pytest.mark.parametrize(
+    ("output", "group"), [("ConsoleMachineLogs", "MachineLogs"), ("ConsoleFunctionLogs", "FunctionLogs")]
+)
+def test_a_link_to_logs_leads_to_their_group(output: str, group: str) -> None:
+    """Check the path: in the console's links `$25` stands for `%`, and the name is quoted twice."""
+    quoted = template.output(output)["Fn::Sub"][0].rpartition("/")[2]
+    name = template.properties(group)["LogGroupName"]["Fn::Sub"]
+    assert unquote(unquote(quoted.replace("$25", "%25"))) == name
 
 
 @catches(
