@@ -13,16 +13,18 @@ export SAM_CLI_TELEMETRY := 0
 # `sam build` needs the functions' Python in PATH; pyenv keeps it here if another version is in use.
 WITH_PYTHON313 := PATH="$(abspath .venv-sam/bin):$(lastword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin)):$$PATH"
 STACK ?= turnstile
-# More of template.yaml's parameters: make deploy PARAMETERS="OperatorEmail=ops@example.com WatchMinutes=10"
-MODEL ?= us.anthropic.claude-sonnet-4-6
+# Parameters of template.yaml: make deploy MODEL=eu.anthropic.claude-sonnet-4-6 PARAMETERS="OperatorEmail=ops@example.com"
+# A parameter that is not named here has its default in a new stack, and keeps its value in an existing one.
+MODEL ?=
 PARAMETERS ?=
+OVERRIDES = $(addprefix ModelId=,$(MODEL)) $(PARAMETERS)
 YES ?=
 DEPLOY := --capabilities CAPABILITY_IAM --resolve-s3 --no-confirm-changeset --no-fail-on-empty-changeset
 
 UV_VERSION := 0.13
 LOCK := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: demo test test-fast check build deploy delete deploy-scripted live format lock clean
+.PHONY: demo test test-fast check build name deploy delete deploy-scripted live format lock clean
 
 demo: .venv/ready
 	$(BIN)/turnstile demo
@@ -47,9 +49,14 @@ build: $(SAM_READY)
 	    $(WITH_PYTHON313) $(SAM) validate --lint && $(WITH_PYTHON313) $(SAM) build; \
 	else echo "Not built: sam build needs python3.13 in PATH."; fi
 
-deploy: build
+# No rule of the template can check the stack's name.
+name: .venv/ready
+	@$(BIN)/python scripts/deployment.py before $(STACK)
+
+deploy: name build
 	@$(WITH_PYTHON313) python3.13 -c ''
-	$(SAM) deploy --stack-name $(STACK) --parameter-overrides ModelId=$(MODEL) $(PARAMETERS) $(DEPLOY)
+	$(SAM) deploy --stack-name $(STACK) $(if $(strip $(OVERRIDES)),--parameter-overrides $(OVERRIDES)) $(DEPLOY)
+	@$(BIN)/python scripts/deployment.py after $(STACK)
 
 # Asks first; `make delete YES=--yes` does not.
 delete: .venv/ready $(SAM_READY)
@@ -58,7 +65,7 @@ delete: .venv/ready $(SAM_READY)
 
 # A stack for `make live`; its model gives the scenarios' replies. Not for real use: the tests delete its bookings.
 deploy-scripted: STACK := turnstile-scripted
-deploy-scripted: .venv/ready $(SAM_READY)
+deploy-scripted: name $(SAM_READY)
 	$(BIN)/python -m tests.live.stack .aws-sam/scripted
 	$(WITH_PYTHON313) $(SAM) build --template .aws-sam/scripted/template.json --build-dir .aws-sam/scripted-build
 	$(SAM) deploy --template .aws-sam/scripted-build/template.yaml --stack-name $(STACK) \

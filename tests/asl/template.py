@@ -64,6 +64,17 @@ def ids_of_type(kind: str) -> set[str]:
     return set(_of_type(kind))
 
 
+def properties(logical_id: str) -> dict[str, Any]:
+    """Return the properties of a resource."""
+    found: dict[str, Any] = _template()["Resources"][logical_id]["Properties"]
+    return found
+
+
+def output(name: str) -> Any:
+    """Return the value of an output."""
+    return _template()["Outputs"][name]["Value"]
+
+
 def created_before(logical_id: str) -> set[str]:
     """Return the resources that CloudFormation creates before this one: all that it refers to, directly or not."""
     resources = _template()["Resources"]

@@ -1,6 +1,7 @@
 """The machines and template.yaml match: every file is deployed, and every `${…}` is filled."""
 
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 import pytest
 
@@ -47,12 +48,30 @@ def test_a_machine_that_is_not_deployed_is_noticed() -> None:
     assert list(machines_are_deployed(Machine("agent_nowhere", {})))
 
 
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_machine_logs_at_the_level_of_its_parameter(name: str) -> None:
+    machine = template.state_machine(name)
+    level = "PublishLogLevel" if machine.get("Type") == "EXPRESS" else "MachineLogLevel"
+    logged = (machine["Logging"]["Level"], machine["Logging"]["IncludeExecutionData"])
+    assert logged == ({"Ref": level}, {"Ref": "MachineLogData"})
+
+
 def test_the_outbox_pipe_is_created_last_and_its_role_early() -> None:
     roles = template.ids_of_type("AWS::IAM::Role") - {"OutboxPipeRole"}
     machines = template.ids_of_type("AWS::Serverless::StateMachine")
     slow = roles | machines | template.ids_of_type("AWS::CloudWatch::CompositeAlarm") | {"ApiStage"}
     assert not slow & template.created_before("OutboxPipeRole")
     assert not slow - template.created_before("OutboxPipe")
+
+
+@pytest.mark.parametrize(
+    ("output", "group"), [("ConsoleMachineLogs", "MachineLogs"), ("ConsoleFunctionLogs", "FunctionLogs")]
+)
+def test_a_link_to_logs_leads_to_their_group(output: str, group: str) -> None:
+    """Check the path: in the console's links `$25` stands for `%`, and the name is quoted twice."""
+    quoted = template.output(output)["Fn::Sub"][0].rpartition("/")[2]
+    name = template.properties(group)["LogGroupName"]["Fn::Sub"]
+    assert unquote(unquote(quoted.replace("$25", "%25"))) == name
 
 
 @catches(

@@ -67,10 +67,11 @@ def engine(issuer: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Em
         # The audience is required: otherwise a token for another service would open this API too.
         with pytest.raises(EngineError, match="JwtIssuer needs JwtAudience"):
             engine.deploy(TEMPLATE, stack="half", parameters={"JwtIssuer": issuer})
-        # A scope is refused without an issuer: no route would demand it.
-        for scope in ("JwtDecisionScope", "JwtCancelScope"):
-            with pytest.raises(EngineError, match=f"{scope} needs JwtIssuer"):
-                engine.deploy(TEMPLATE, stack="half", parameters={scope: "decide"})
+        # A scope is refused without an issuer, for no route would demand it; so are web pages, which cannot sign.
+        half = {"JwtDecisionScope": "decide", "JwtCancelScope": "cancel", "CorsAllowOrigins": "https://app.example.com"}
+        for parameter, value in half.items():
+            with pytest.raises(EngineError, match=f"{parameter} needs JwtIssuer"):
+                engine.deploy(TEMPLATE, stack="half", parameters={parameter: value})
         scopes = {"JwtDecisionScope": "agents/decide", "JwtCancelScope": "agents/cancel"}
         engine.deploy(TEMPLATE, parameters={"JwtIssuer": issuer, "JwtAudience": "turnstile", **scopes})
         yield engine

@@ -23,7 +23,8 @@ from turnstile_cli.engines.embedded import Connection, Running
 from turnstile_cli.engines.template import load_template
 
 DOCUMENT = json.loads(openapi.DOCUMENT.read_text("utf-8"))
-RESOURCES = load_template(ROOT / "template.yaml")["Resources"]
+TEMPLATE = load_template(ROOT / "template.yaml")
+RESOURCES = TEMPLATE["Resources"]
 LONGEST = "k" * 128
 
 ENVIRONMENT = ApiEnvironment(TABLE_NAME="table", BUS_NAME="bus", DEFAULT_AGENT="travel")
@@ -233,6 +234,44 @@ def test_the_template_has_its_routes() -> None:
     for name, route in routes.items():
         assert route["AuthorizationType"] == {"Fn::If": ["HasJwt", "JWT", "AWS_IAM"]}, f"{name} is open"
         assert route["AuthorizerId"] == {"Fn::If": ["HasJwt", {"Ref": "ApiAuthorizer"}, {"Ref": "AWS::NoValue"}]}
+
+
+def test_web_pages_may_send_what_the_document_names() -> None:
+    cors = RESOURCES["HttpApi"]["Properties"]["CorsConfiguration"]["Fn::If"][1]
+    operations = [operation for path in DOCUMENT["paths"].values() for operation in path.values()]
+    sent = {each["name"] for operation in operations for each in operation["parameters"] if each["in"] == "header"}
+    assert set(cors["AllowHeaders"]) == {"authorization", "content-type", *sent}
+    assert set(cors["AllowMethods"]) == {method.upper() for path in DOCUMENT["paths"].values() for method in path}
+
+
+def test_no_route_refuses_the_preflight_request_of_a_web_page() -> None:
+    """Check that with CORS no route but those of the document is left: API Gateway then answers OPTIONS itself."""
+    catching = [
+        resource
+        for resource in RESOURCES.values()
+        if resource["Type"] == "AWS::ApiGatewayV2::Route"
+        and resource["Properties"]["RouteKey"].startswith(("$default", "ANY ", "OPTIONS "))
+    ]
+    assert [resource["Condition"] for resource in catching] == ["HasNoCors"]
+    has_cors, _, otherwise = RESOURCES["HttpApi"]["Properties"]["CorsConfiguration"]["Fn::If"]
+    assert (has_cors, otherwise) == ("HasCors", {"Ref": "AWS::NoValue"})
+
+
+@pytest.mark.parametrize(
+    ("origins", "taken"),
+    [
+        ("", True),
+        ("https://app.example.com", True),
+        ("http://localhost:5173,https://app.example.com", True),
+        ("https://app.example.com/", False),
+        ("https://a.example.com, https://b.example.com", False),
+        ("app.example.com", False),
+        ("*", False),
+    ],
+)
+def test_an_origin_is_written_as_browsers_send_it(origins: str, taken: bool) -> None:
+    pattern = TEMPLATE["Parameters"]["CorsAllowOrigins"]["AllowedPattern"]
+    assert bool(re.fullmatch(pattern, origins)) == taken
 
 
 def test_the_methods_of_a_path_are_known() -> None:
