@@ -2,11 +2,15 @@
 
 import base64
 import importlib
+import io
 import json
+import os
 import time
 import uuid
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +19,7 @@ from botocore.exceptions import NoRegionError
 
 from tests.engines.sample_stack import INPUT, Sample, wait_for
 from turnstile_cli.chaos.tools import OPEN
-from turnstile_cli.engines import ministack_child
+from turnstile_cli.engines import fork_server, ministack_child
 
 pytestmark = pytest.mark.xdist_group("engines")
 
@@ -145,6 +149,59 @@ class TestShareWorkers:
         with ThreadPoolExecutor(3 * ministack_child.WORKERS) as pool:
             processes = set(pool.map(call, range(3 * ministack_child.WORKERS)))
         assert 1 < len(processes) <= ministack_child.WORKERS
+
+
+class TestForkWorkers:
+    """A function's process is a fork, and a function cannot tell it from a new Python process."""
+
+    CODE = """
+import os, subprocess, sys
+at_first = [name for name in ("jsonschema", "turnstile_cli") if name in sys.modules]
+import jmespath
+
+def handler(event, context):
+    ended = subprocess.run([sys.executable, "-c", "import sys; sys.exit(3)"]).returncode
+    return {"at_first": at_first, "jmespath": jmespath.__file__, "cwd": os.getcwd(), "path": sys.path[:2],
+            "ended": ended, "mine": os.environ.get("MINE")}
+"""
+
+    def call(self, sample: Sample, name: str, files: dict[str, str], **variables: str) -> dict[str, Any]:
+        code = io.BytesIO()
+        with zipfile.ZipFile(code, "w") as archive:
+            for file, content in files.items():
+                archive.writestr(file, content)
+        functions = sample.engine.client("lambda")
+        functions.create_function(
+            FunctionName=name,
+            Runtime="python3.13",
+            Role="arn:aws:iam::000000000000:role/sample",
+            Handler="handler.handler",
+            Code={"ZipFile": code.getvalue()},
+            Environment={"Variables": variables},
+            Timeout=10,
+        )
+        result: dict[str, Any] = json.loads(functions.invoke(FunctionName=name)["Payload"].read())
+        return result
+
+    def test_a_process_has_the_packages_at_once_and_all_else_for_itself(self, sample: Sample) -> None:
+        told = self.call(sample, "forked", {"handler.py": self.CODE}, MINE="mine")
+        assert told["at_first"] == ["jsonschema"]
+        assert (told["mine"], told["ended"]) == ("mine", 3)
+        assert told["path"] == [told["cwd"], str(Path(told["cwd"]).parent)]
+        assert self.call(sample, "forked-too", {"handler.py": self.CODE})["mine"] is None
+
+    def test_a_function_s_own_copy_of_a_package_is_used(self, sample: Sample) -> None:
+        own = self.call(sample, "own", {"handler.py": self.CODE, "jmespath/__init__.py": ""})
+        assert own["jmespath"] == f"{own['cwd']}/jmespath/__init__.py"
+
+    def test_a_fork_server_that_has_ended_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(fork_server, "__file__", os.devnull)
+        with pytest.raises(OSError):
+            fork_server.ForkServer().start("-", "/", {})
+
+    def test_a_missing_name_is_named(self) -> None:
+        with pytest.raises(RuntimeError, match=r"^MiniStack \d+\.\d+\.\d+ does not fit: changed.Worker is gone"):
+            ministack_child.fork_workers(ModuleType("changed"))
 
 
 class TestMarkEndOfLog:

@@ -160,6 +160,7 @@ def test_mocks_number_the_invocations_of_a_state(alone: Strict) -> None:
 @pytest.mark.parametrize(
     ("hook", "module", "name"),
     [
+        (lambda _: strict_child.tell_changes(), "backend.execution", "Execution.start"),
         (lambda _: strict_child.use_endpoint("http://unknown"), "asl.utils.boto_client", "boto_client_for"),
         (lambda _: strict_child.scale_waits(0), f"{WAIT}.wait_function", "WaitFunction._wait_interval"),
         (lambda _: strict_child.scale_waits(0), f"{WAIT}.timestamp", "Timestamp"),

@@ -4,6 +4,7 @@
   https://github.com/aws/aws-sam-cli/issues/6846
 - DescribeExecution gives no error: https://github.com/aws-samples/aws-stepfunctions-examples/issues/76
 - The order in which it lists executions is not documented.
+- It tells no changes of status.
 """
 
 import io
@@ -15,6 +16,7 @@ from werkzeug.test import run_wsgi_app
 from werkzeug.wrappers import Response
 
 from turnstile_cli.engines import strict_child
+from turnstile_cli.engines.bridge import CHANGES
 from turnstile_cli.engines.child import run
 
 SYNTAX_ERROR = "Invalid State Machine Definition: 'Parse error: State Machine contained a syntax error.'"
@@ -43,6 +45,8 @@ def with_its_ways(answer: Callable[..., Any]) -> Callable[..., Any]:
     definitions: dict[str, str] = {}
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
+        if environ["PATH_INFO"].startswith(CHANGES):
+            return Response(status=404)(environ, start_response)
         given = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(given)
         action = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
@@ -68,5 +72,5 @@ def with_its_ways(answer: Callable[..., Any]) -> Callable[..., Any]:
 
 if __name__ == "__main__":
     own = strict_child.application
-    strict_child.application = lambda: with_its_ways(own())
+    strict_child.application = lambda told: with_its_ways(own(told))
     run("The stand-in of the image", strict_child.main)

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
+from tests.engines.sample_stack import wait_for
 from tests.strict.conftest import Observed
-from tests.world import in_order
+from tests.world import World, in_order
 from turnstile_cli.machines.trace import Execution, visits
 
 CHANGING = {
@@ -37,6 +38,19 @@ def told(world: Observed, agent_id: str) -> Iterator[Mapping[str, Any]]:
                 "input": visit.input,
                 "output": visit.output,
             }
+
+
+def await_change_of_status(world: World) -> None:
+    """Let an execution die, and wait until agent_redeliver has heard of it: the change of status came to the bus."""
+    died = world.run("agent_start", {"prompt": ""})
+    assert died["status"] == "FAILED"
+    stack = world.stack
+
+    def redelivered() -> list[str]:
+        executions = map(stack.execution, stack.execution_arns(stack.outputs.agent_redeliver_arn))
+        return [each.event["detail"]["executionArn"] for each in executions if each]
+
+    wait_for(lambda: died["executionArn"] in redelivered(), "agent_redeliver to hear of the request that died")
 
 
 def is_report(execution: Execution) -> bool:

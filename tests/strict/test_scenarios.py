@@ -5,9 +5,8 @@ Two independent interpreters must agree on the meaning of a definition.
 
 import pytest
 
-from tests.engines.sample_stack import wait_for
 from tests.strict.conftest import Both, await_question
-from tests.strict.telling import differences, told
+from tests.strict.telling import await_change_of_status, differences, told
 from tests.world import scenario
 from turnstile_agents.operator import OperatorDecision
 from turnstile_agents.record import Status
@@ -29,15 +28,7 @@ def test_both_engines_do_the_same(both: Both, played: Scenario) -> None:
 
 
 def test_a_change_of_status_comes_back_to_the_bus(both: Both) -> None:
-    stack = both.strictly.stack
-    died = both.strictly.run("agent_start", {"prompt": ""})
-    assert died["status"] == "FAILED"
-
-    def redelivered() -> list[str]:
-        executions = map(stack.execution, stack.execution_arns(stack.outputs.agent_redeliver_arn))
-        return [each.event["detail"]["executionArn"] for each in executions if each]
-
-    wait_for(lambda: died["executionArn"] in redelivered(), "agent_redeliver to hear of the request that died")
+    await_change_of_status(both.strictly)
 
 
 def test_a_cancelled_close_is_told_by_its_reasons(both: Both) -> None:

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.limits import within_limits
-from tests.world import scenario
+from tests.strict.telling import await_change_of_status
+from tests.world import World, scenario
 from turnstile_agents.events import AgentRequested
 from turnstile_agents.record import Status
 from turnstile_cli.cli import app
@@ -18,6 +19,7 @@ from turnstile_cli.cli.console import Lines
 from turnstile_cli.cli.demo import play
 from turnstile_cli.engines import step_functions_local, strict
 from turnstile_cli.engines.errors import EngineError
+from turnstile_cli.engines.faults import Faults
 from turnstile_cli.engines.process import HOST, free_port
 from turnstile_cli.local.mocks import mock_config
 from turnstile_cli.local.stack import local_stack
@@ -55,6 +57,7 @@ def test_a_scenario_from_the_event_to_the_end(docker: Path, tmp_path: Path) -> N
         refused = local.stack.request(AgentRequested(prompt=found.prompt, agent="unknown"))
         with pytest.raises(RequestRefused, match="unknown"):
             local.stack.wait_for(refused)
+        await_change_of_status(World(local.stack, Faults(tmp_path), local.engine.client))
     started, ended = [line for line in docker.read_text().splitlines() if line.startswith(("run", "rm"))]
     assert "--env DYNAMODB_ENDPOINT=http://127.0.0.2:" in started
     assert started.endswith("amazon/aws-stepfunctions-local:2.0.0")

@@ -1,8 +1,9 @@
 """The bridge in the embedded engine's process: it starts machines on another Step Functions instead.
 
 MiniStack still matches events to rules and reads the table's stream. Only the last step, starting an execution, goes to
-the endpoint that `TURNSTILE_STEP_FUNCTIONS` names. Machines have the same ARNs there. The bridge polls the executions
-there for changes of status, and puts these on the default bus as `aws.states`.
+the endpoint that `TURNSTILE_STEP_FUNCTIONS` names. Machines have the same ARNs there. The bridge puts the executions'
+changes of status on the default bus as `aws.states`. The strict engine tells it of each change; any other Step
+Functions is polled.
 
 Every Lambda uses that Step Functions too, because boto3 reads `AWS_ENDPOINT_URL_SFN`.
 """
@@ -13,9 +14,11 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import boto3
 from botocore.config import Config
@@ -26,6 +29,8 @@ from turnstile_cli.engines.failure import failure
 STEP_FUNCTIONS = "TURNSTILE_STEP_FUNCTIONS"
 """The environment variable that names the URL of the other Step Functions."""
 BOTO3_ENDPOINT = "AWS_ENDPOINT_URL_SFN"
+CHANGES = "/turnstile/changes/"
+"""The path at which the strict engine tells the executions whose status changed, after the number of those told."""
 INTERVAL = 0.3
 """Seconds between two looks at the executions there."""
 PAGE = 1000
@@ -64,7 +69,7 @@ def install(modules: Callable[[str], ModuleType], need: Need) -> None:
     eventbridge._dispatch_to_stepfunctions = start  # type: ignore[attr-defined]
     pipes._start_state_machine_from_records = start_with_records  # type: ignore[attr-defined]
     emit = need(modules("services.stepfunctions"), "_emit_execution_status_event")
-    threading.Thread(target=_watch, args=(Changes(client), emit), daemon=True).start()
+    threading.Thread(target=_watch, args=(Changes(client), endpoint, emit), daemon=True).start()
 
 
 class Changes:
@@ -76,6 +81,16 @@ class Changes:
         """Executions that were started before this time are ignored."""
         self._known: set[str] = set()
         self._running: set[str] = set()
+
+    def of(self, arns: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """Yield these executions in the shape of DescribeExecution: each after its start, and after its end."""
+        for arn in arns:
+            if arn in self._known and arn not in self._running:  # it ended before its start was told
+                continue
+            execution = self._describe(arn)
+            self._known.add(arn)
+            (self._running.add if execution["status"] == "RUNNING" else self._running.discard)(arn)
+            yield execution
 
     def new(self) -> Iterator[dict[str, Any]]:
         """Yield the executions that started or ended since the last look, in the shape of DescribeExecution."""
@@ -113,10 +128,14 @@ class Changes:
         return [machine["stateMachineArn"] for machine in machines if machine.get("type") != "EXPRESS"]
 
 
-def _watch(changes: Changes, emit: Callable[[dict[str, Any]], None]) -> None:
+def _watch(changes: Changes, endpoint: str, emit: Callable[[dict[str, Any]], None]) -> None:
+    count = 0
     while True:
+        told: list[str] | None = None
         try:
-            for execution in changes.new():
+            told = _told(endpoint, count)
+            count += len(told or ())
+            for execution in changes.new() if told is None else changes.of(told):
                 emit(
                     {
                         **execution,
@@ -124,9 +143,23 @@ def _watch(changes: Changes, emit: Callable[[dict[str, Any]], None]) -> None:
                         "stopDate": _iso(execution.get("stopDate")),
                     }
                 )
-        except (BotoCoreError, ClientError) as error:  # the other Step Functions does not run yet, or has ended
+        except (BotoCoreError, ClientError, OSError) as error:  # it does not run yet, or has ended
             _LOG.debug("the executions cannot be read: %s", error)
-        time.sleep(INTERVAL)
+        if told is None:
+            time.sleep(INTERVAL)
+
+
+def _told(endpoint: str, count: int) -> list[str] | None:
+    """Wait for the next changes of status after the first `count`; return the executions' ARNs.
+
+    Return None if this Step Functions does not tell them.
+    """
+    try:
+        with urlopen(f"{endpoint}{CHANGES}{count}") as answer:
+            told: list[str] = json.loads(answer.read())
+            return told
+    except HTTPError:
+        return None
 
 
 def _iso(moment: dt.datetime | None) -> str | None:

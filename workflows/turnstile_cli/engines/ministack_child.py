@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from botocore.parsers import ResponseParserError
 from turnstile_cli.engines import bridge, faults, iam
 from turnstile_cli.engines.casing import UnknownField, from_wire, to_wire
 from turnstile_cli.engines.child import end_with_parent, keep_developer_out, run
+from turnstile_cli.engines.fork_server import ForkServer
 from turnstile_cli.engines.hooks import Hooked
 from turnstile_cli.engines.state_tests import answer_test_state
 
@@ -167,6 +169,24 @@ def share_workers(lambda_svc: ModuleType) -> None:
 
     lambda_svc.acquire_worker = acquire_worker  # type: ignore[attr-defined]
     lambda_svc.release_worker = release_worker  # type: ignore[attr-defined]
+
+
+def fork_workers(lambda_runtime: ModuleType) -> None:
+    """Fork the process of a Python function instead of starting a new Python: see `turnstile_cli.engines.fork_server`.
+
+    Needs `Worker._spawn`, which calls `subprocess.Popen([python, script], cwd=…, env=…, …)` by the module's own name
+    `subprocess`.
+    """
+    need(need(lambda_runtime, "Worker"), "_spawn")
+    processes = need(lambda_runtime, "subprocess")
+    server = ForkServer()
+
+    def start(command: list[str], **named: Any) -> Any:
+        if command[0] != sys.executable:
+            return processes.Popen(command, **named)
+        return server.start(command[1], named["cwd"], named["env"])
+
+    lambda_runtime.subprocess = SimpleNamespace(**{**vars(processes), "Popen": start})  # type: ignore[attr-defined]
 
 
 LOG_ENDS = "turnstile:log ends"
@@ -429,6 +449,7 @@ def apply_hooks(model: Callable[[], Any]) -> None:
     answer_converse(stepfunctions, model)
     report_exceptions_by_name(lambda_runtime, lambda_svc)
     share_workers(lambda_svc)
+    fork_workers(lambda_runtime)
     mark_end_of_log(lambda_runtime)
     begin_at_once(stepfunctions)
     keep_history(stepfunctions)

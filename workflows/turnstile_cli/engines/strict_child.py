@@ -20,13 +20,14 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import boto3
 from botocore.config import Config
 
 from turnstile_cli.engines import faults
+from turnstile_cli.engines.bridge import CHANGES
 from turnstile_cli.engines.child import end_with_parent, keep_developer_out, run
 from turnstile_cli.engines.hooks import Hooked
 from turnstile_cli.engines.process import HOST
@@ -41,11 +42,26 @@ MOCKS = "SFN_MOCK_CONFIG"
 ACCOUNT = "000000000000"
 """The account of the embedded engine, so that a machine has the same ARN on both."""
 PARSER = "moto.stepfunctions.parser"
+TELL_SECONDS = 30
+"""Seconds that a request for changes of status waits for one."""
 COMPONENT = f"{PARSER}.asl.component"
 PATHS = ("asl.utils.json_path", "asl.component.common.path.result_path")
 """The modules of the interpreter that parse paths."""
 _MOTO = Hooked("moto", __name__)
 need, changed = _MOTO.need, _MOTO.changed
+
+
+def import_interpreter() -> None:
+    """Import every module of the interpreter, but not moto's Batch, which imports moto's EC2: that takes a second.
+
+    Needs `moto.batch.utils`, the only module of Batch that the interpreter imports.
+    """
+    batch = ModuleType("moto.batch")
+    batch.__path__ = [str(Path(need(importlib.import_module("moto"), "__file__")).parent / "batch")]
+    sys.modules[batch.__name__] = batch
+    importlib.import_module(f"{PARSER}.models")
+    if "moto.ec2" in sys.modules:
+        changed("its interpreter imports moto.ec2 in another way")
 
 
 def use_endpoint(endpoint: str) -> None:
@@ -127,6 +143,21 @@ def parse_once() -> None:
     parser.parse = staticmethod(lambda definition: (pickle.loads(packed(definition)), None))
     for module, cached in zip(of_paths, followed, strict=True):
         module.parse = cached  # type: ignore[attr-defined]
+
+
+def answer_by_name() -> None:
+    """Take the members of an answer from a dict by their names alone.
+
+    For each member that an answer may have, and an event of a history may have fifty, moto tries ten spellings. Needs
+    `moto.core.serialize.ResponseSerializer.get_value(value, key, shape)`.
+    """
+    serializer = need(importlib.import_module("moto.core.serialize"), "ResponseSerializer")
+    get_value = need(serializer, "get_value")
+
+    def named(self: Any, value: Any, key: str, shape: Any) -> Any:
+        return value.get(key) if isinstance(value, dict) else get_value(self, value, key, shape)
+
+    serializer.get_value = named
 
 
 def answer_mocks(file: Path) -> None:
@@ -232,15 +263,63 @@ def meet_faults(folder: Path) -> None:
     attempts._evaluate_with_timeout = evaluate
 
 
+class Told:
+    """The executions whose status changed, in order: each once when it started, and once when it ended."""
+
+    def __init__(self) -> None:
+        self._arns: list[str] = []
+        self._more = threading.Condition()
+
+    def add(self, arn: str) -> None:
+        """Add an execution."""
+        with self._more:
+            self._arns.append(arn)
+            self._more.notify_all()
+
+    def after(self, count: int) -> list[str]:
+        """Return all after the first `count`; wait for one, at most `TELL_SECONDS`."""
+        with self._more:
+            self._more.wait_for(lambda: len(self._arns) > count, TELL_SECONDS)
+            return self._arns[count:]
+
+
+def tell_changes() -> Told:
+    """Note each change of an execution's status, except on an Express machine, which publishes none.
+
+    Needs `Execution.sm_type`, `Execution.start()` and `BaseExecutionWorkerCommunication.terminated()` of
+    `backend.execution`; after both methods the execution has its new status.
+    """
+    module = importlib.import_module(f"{PARSER}.backend.execution")
+    executions, ends = module.Execution, module.BaseExecutionWorkerCommunication
+    start, terminated = need(executions, "start"), need(ends, "terminated")
+    told = Told()
+
+    def tell(execution: Any) -> None:
+        if execution.sm_type != "EXPRESS":
+            told.add(execution.exec_arn)
+
+    def started(self: Any) -> None:
+        start(self)
+        tell(self)
+
+    def ended(self: Any) -> None:
+        terminated(self)
+        tell(self.execution)
+
+    executions.start, ends.terminated = started, ended
+    return told
+
+
 _cases: dict[str, str] = {}
 """The mocked case of each execution that is about to start, by the execution's name."""
 
 
-def application() -> Any:
+def application(told: Told) -> Any:
     """Build the WSGI application: moto's own handler for Step Functions, without the rest of moto's server.
 
-    Needs `moto.stepfunctions.responses.StepFunctionResponse.dispatch(request, url, headers)`. moto's StartExecution
-    needs a name, so the application adds one to a request without a name.
+    At `bridge.CHANGES` it tells the executions whose status changed. Needs
+    `moto.stepfunctions.responses.StepFunctionResponse.dispatch(request, url, headers)`. moto's StartExecution needs a
+    name, so the application adds one to a request without a name.
     """
     from moto.core.request import Request
     from werkzeug.wrappers import Response
@@ -250,8 +329,9 @@ def application() -> Any:
 
     def answer(environ: Any, start_response: Any) -> Any:
         request = Request(environ)
-        if request.path == "/health":
-            return Response("here")(environ, start_response)
+        if request.path.startswith(CHANGES):
+            changed = told.after(int(request.path.removeprefix(CHANGES)))
+            return Response(json.dumps(changed))(environ, start_response)
         if request.headers.get("X-Amz-Target", "").endswith(".StartExecution"):
             data = json.loads(request.get_data())
             data.setdefault("name", str(uuid.uuid4()))
@@ -275,16 +355,17 @@ def main() -> None:
     from moto.core.config import default_user_config
     from werkzeug.serving import make_server
 
-    importlib.import_module(f"{PARSER}.models")  # imports every module of the interpreter
+    import_interpreter()
     default_user_config["stepfunctions"]["execute_state_machine"] = True
     use_endpoint(os.environ[ENDPOINT])
     scale_waits(float(os.environ[WAIT_SCALE]))
     parse_once()
     if os.environ.get(faults.FOLDER):
         meet_faults(Path(os.environ[faults.FOLDER]))
+    answer_by_name()
     if os.environ.get(MOCKS):
         answer_mocks(Path(os.environ[MOCKS]))
-    make_server(HOST, int(os.environ[PORT]), application(), threaded=True).serve_forever()
+    make_server(HOST, int(os.environ[PORT]), application(tell_changes()), threaded=True).serve_forever()
 
 
 if __name__ == "__main__":
