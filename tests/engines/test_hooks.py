@@ -174,7 +174,7 @@ def handler(event, context):
         functions.create_function(
             FunctionName=name,
             Runtime="python3.13",
-            Role="arn:aws:iam::000000000000:role/sample",
+            Role=sample.engine.outputs["TestRoleArn"],
             Handler="handler.handler",
             Code={"ZipFile": code.getvalue()},
             Environment={"Variables": variables},
