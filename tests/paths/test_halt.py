@@ -20,7 +20,7 @@ SCENARIOS = {scenario.name: scenario for scenario in load_scenarios()}
 def test_no_execution_is_left_and_none_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FOLDER, str(tmp_path))
     monkeypatch.setattr(halt, "INTERVAL", 0.1)
-    monkeypatch.setattr(halt, "QUIET", 1.0)
+    monkeypatch.setattr(halt, "QUIET", 0.5)
     with local_stack([*SCENARIOS.values()], tmp_path, "travel", {}, lambda _: None, wait_scale=0) as local:
         stack, client = local.stack, local.engine.client
         world = World(stack, Faults(tmp_path), client)
