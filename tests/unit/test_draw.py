@@ -299,8 +299,8 @@ def _line(drawn: str, name: str) -> str:
 
 
 def test_machines_with_states_of_the_same_name_stand_beside_each_other() -> None:
-    drawn = way([run("turnstile-AgentTurn", visit("ClaimTurn")), run("turnstile-AgentStart", visit("CheckPrompt"))])
-    assert {"agent_turn", "agent_start", "ClaimTurn", "CheckPrompt"} <= set(texts(drawn))
+    drawn = way([run("turnstile-AgentTurn", visit("ClaimTurn")), run("turnstile-AgentStart", visit("CheckRequest"))])
+    assert {"agent_turn", "agent_start", "ClaimTurn", "CheckRequest"} <= set(texts(drawn))
 
 
 def test_several_turns_are_one_picture() -> None:
