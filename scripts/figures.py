@@ -122,7 +122,7 @@ def charged(local: Local, scenario: Scenario, prices: PriceList) -> Counter[str]
         time.sleep(QUIET)
     machines = {name: load_machine(ASL / f"{name}.asl.yaml") for name in MACHINES}
     played = [
-        Played(machines[name], arn, list(stack.history(arn)), name == "agent_publish")
+        Played(machines[name], arn, stack.history(arn), name == "agent_publish")
         for arn, name in after.items()
         if arn not in before
     ]

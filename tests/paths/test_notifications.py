@@ -84,7 +84,7 @@ def test_only_the_announced_statuses_are_told(world: World) -> None:
 @pytest.mark.parametrize("field", ["agentId", "step", "status", "parent"])
 def test_an_event_without_a_field_is_not_told(world: World, field: str) -> None:
     detail = {"agentId": (mark := fresh("half")), "step": 7, "status": "COMPLETED", "parent": mark, "children": 0}
-    entry = {
+    entry: Any = {
         "Source": "com.agent.workflow",
         "DetailType": "AgentStateUpdated",
         "Detail": json.dumps({name: value for name, value in detail.items() if name != field}),

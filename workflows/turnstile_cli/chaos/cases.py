@@ -403,7 +403,6 @@ EVENTS: tuple[tuple[Place, Way], ...] = (
     (Place("agent_recovery", ""), OUTAGE),
     (Place("agent_publish", ""), BOOKING),
     (Place("agent_publish", "", 2), BOOKING),
-    (Place("agent_publish", "", 3), BOOKING),
 )
 """Deliveries with faults: of events to the machines, and of the stream's records to agent_publish."""
 SQUATTED = ("CheckpointDecision", "StartChild")

@@ -6,7 +6,7 @@ Tokens, storage and the requests of the tools themselves are left out: they do n
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -62,7 +62,7 @@ class Played:
 
     machine: Machine
     arn: str
-    history: list[Event]
+    history: Sequence[Event]
     express: bool = False
 
 
@@ -137,7 +137,7 @@ def _value(path: str, data: Any) -> str:
 
 def _log_bytes(event: Event, arn: str) -> int:
     """Return the bytes of the event's line in the machine's log, as level ALL with data writes it."""
-    details = next((value for name, value in event.items() if name.endswith("EventDetails")), {})
+    details: Mapping[str, Any] = next((value for name, value in event.items() if name.endswith("EventDetails")), {})
     line = {
         "id": str(event["id"]),
         "type": event["type"],
