@@ -1,8 +1,9 @@
-"""Measure a turn on the embedded engine: transitions, Lambda invocations, bytes, cold imports, the demo's time.
+"""Measure a turn on the embedded engine: transitions, Lambda invocations, cost, bytes, cold imports, the demo's time.
 
     .venv/bin/python scripts/figures.py
 
-Counts are exact. Times depend on this machine; the table shows each beside a reference from the same run.
+Counts are exact. Costs are list prices: edit prices.yaml beside this script for your Region. Times depend on this
+machine; the table shows each beside a reference from the same run.
 """
 
 import json
@@ -10,16 +11,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
 from turnstile_agents.events import AgentRequested
+from turnstile_cli.files import ASL
+from turnstile_cli.loader import SafeLoader
 from turnstile_cli.local.stack import Local, local_stack
+from turnstile_cli.machines.costs import Played, PriceList, count
+from turnstile_cli.machines.definition import load_machine
 from turnstile_cli.machines.trace import Visit, transitions, visits
 from turnstile_cli.models.scenarios import Scenario, load_scenarios
 from turnstile_cli.stack.client import Stack
@@ -40,6 +47,12 @@ HANDLERS = [
 ]
 REFERENCE = "import boto3; boto3.client('dynamodb', region_name='us-east-1')"
 RUNS = 9
+PRICES = Path(__file__).with_name("prices.yaml")
+COSTLY = {"The one-write agent": "straight_booking", "no tool": "answer_only", "one read": "look_up"}
+"""The agents whose costs are counted. The last two differ by one round of a tool that reads."""
+MACHINES = ("agent_start", "agent_turn", "agent_notify", "agent_publish")
+QUIET = 1.0
+"""Seconds without a new execution after which everything that an agent started is over."""
 
 screen = Console()
 
@@ -52,7 +65,9 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         local_stack(scenarios, Path(folder), "travel", limits, lambda _: None) as local,
     ):
-        show_turns(local.stack, {scenario.name: scenario for scenario in scenarios})
+        by_name = {scenario.name: scenario for scenario in scenarios}
+        show_turns(local.stack, by_name)
+        show_costs(local, by_name)
         show_long_conversation(local, scenarios[-1])
     show_imports()
     show_demo()
@@ -66,6 +81,59 @@ def show_turns(stack: Stack, scenarios: dict[str, Scenario]) -> None:
         invocations = sum(visit.transitions for visit in found if visit.state in LAMBDA_STATES)
         table.add_row(label, str(transitions(found)), str(invocations))
     screen.print(table)
+
+
+def show_costs(local: Local, scenarios: dict[str, Scenario]) -> None:
+    """Print what an agent costs from its request to COMPLETED, line by line, and what a further round adds."""
+    prices = PriceList.model_validate(yaml.load(PRICES.read_text("utf-8"), SafeLoader))
+    counted = {label: charged(local, scenarios[name], prices) for label, name in COSTLY.items()}
+    agent, without, reads = counted.values()
+    a_round = Counter({name: reads[name] - without[name] for name in reads})
+    bills = [prices.bill(agent), prices.bill(a_round)]
+    table = Table("List price, tokens aside", "of one agent with one write", "of it", "a further read round adds")
+    totals = [sum(bill.values()) for bill in bills]
+    for line, dollars in bills[0].items():
+        table.add_row(line, f"${dollars:.7f}", f"{dollars / totals[0]:.1%}", f"${bills[1][line]:.7f}")
+    table.add_row("In all", f"${totals[0]:.7f}", "", f"${totals[1]:.7f}")
+    screen.print(table)
+    table = Table("Counted for it", "one agent with one write", "a further read round")
+    for name in agent:
+        table.add_row(name, f"{agent[name]:g}", f"{a_round[name]:g}")
+    screen.print(table)
+
+
+def charged(local: Local, scenario: Scenario, prices: PriceList) -> Counter[str]:
+    """Play a scenario of one agent, and count what is charged for it."""
+    stack = local.stack
+    arns = {name: getattr(stack.outputs, f"{name}_arn") for name in MACHINES}
+    queue, sqs = stack.outputs.agent_changes_url, local.engine.client("sqs")
+
+    def executions() -> dict[str, str]:
+        return {arn: name for name, machine in arns.items() for arn in stack.execution_arns(machine)}
+
+    sqs.purge_queue(QueueUrl=queue)
+    before = executions()
+    sent = stack.request(AgentRequested(prompt=scenario.prompt))
+    stack.wait_for(sent)
+    *_, _ = stack.watch(sent.agent_id)
+    after: dict[str, str] = {}
+    while (now := executions()) != after:
+        after = now
+        time.sleep(QUIET)
+    machines = {name: load_machine(ASL / f"{name}.asl.yaml") for name in MACHINES}
+    played = [
+        Played(machines[name], arn, stack.history(arn), name == "agent_publish")
+        for arn, name in after.items()
+        if arn not in before
+    ]
+    messages = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
+    answer = stack.dynamodb.query(
+        TableName=stack.outputs.table_name,
+        KeyConditionExpression="agentId = :id",
+        ExpressionAttributeValues={":id": {"S": sent.agent_id}},
+    )
+    items = {item["record"]["S"]: item_bytes(item) for item in answer["Items"]}
+    return count(played, items, int(messages["ApproximateNumberOfMessages"]), prices.assumed)
 
 
 def show_long_conversation(local: Local, scenario: Scenario) -> None:
@@ -163,7 +231,7 @@ def checkpoints(local: Local) -> Iterator[tuple[int, int]]:
             iterator = answer.get("NextShardIterator") if answer["Records"] else None
 
 
-def item_bytes(image: dict[str, dict[str, str]]) -> int:
+def item_bytes(image: Mapping[str, Any]) -> int:
     """Return an item's size as DynamoDB counts it: bytes of names and values in UTF-8; a number counts as text."""
     return sum(len(name.encode()) + len(next(iter(value.values())).encode()) for name, value in image.items())
 

@@ -3,6 +3,8 @@
 from functools import cache
 from typing import Any
 
+from ministack.services import eventbridge
+
 from tests.asl.support import ROOT
 from turnstile_cli.engines.template import load_template, references
 
@@ -52,6 +54,34 @@ def event_patterns(name: str) -> list[dict[str, Any]]:
     """Return the patterns of the rules that start a machine."""
     events = state_machine(name).get("Events", {}).values()
     return [event["Properties"]["Pattern"] for event in events if event["Type"] == "EventBridgeRule"]
+
+
+def bus_patterns() -> dict[str, dict[str, Any]]:
+    """Return the pattern of each rule on the bus of agents, by the rule's logical id."""
+    rules = {
+        f"{machine}{name}": event["Properties"]
+        for machine, properties in _of_type("AWS::Serverless::StateMachine").items()
+        for name, event in properties.get("Events", {}).items()
+        if event["Type"] == "EventBridgeRule"
+    }
+    rules |= _of_type("AWS::Events::Rule")
+    return {name: rule.get("Pattern") or rule["EventPattern"] for name, rule in rules.items() if "EventBusName" in rule}
+
+
+def pipe_filters() -> list[str]:
+    """Return the patterns of the outbox pipe's filter, as JSON."""
+    [pipe] = _of_type("AWS::Pipes::Pipe").values()
+    return [each["Pattern"] for each in pipe["SourceParameters"]["FilterCriteria"]["Filters"]]
+
+
+def pipe_takes(filters: list[str], image: dict[str, Any]) -> bool:
+    """Return whether one of a pipe's filters lets an item of the table's stream through."""
+    return any(matches(each, {"dynamodb": {"NewImage": image}}) for each in filters)
+
+
+def matches(pattern: str, value: Any) -> bool:
+    """Return whether a value matches an event pattern, which is JSON text."""
+    return any(eventbridge._matches_detail(value, each) for each in eventbridge._compiled_pattern(pattern))
 
 
 def is_scheduled(name: str) -> bool:

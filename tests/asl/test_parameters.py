@@ -144,7 +144,7 @@ def _rename(old: str, new: str, *way: str) -> Any:
         _rename("tool.$", "name.$", "Payload", "input"),
     ),
     Broken(arguments_exist, "agent_recovery", "NotifyOperator", _rename("Subject.$", "Title.$")),
-    Broken(arguments_exist, "agent_notify", "NotifySubscribers", _rename("MessageAttributes", "Attributes")),
+    Broken(arguments_exist, "agent_notify", "NotifyApprover", _rename("MessageAttributes", "Attributes")),
     Broken(arguments_exist, "agent_input", "AnswerQuestion", _rename("Output.$", "Result.$")),
     Broken(
         arguments_exist,

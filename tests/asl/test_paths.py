@@ -169,7 +169,7 @@ THE_EVENT = (
     Broken(
         paths_are_proven,
         "agent_start",
-        "CheckPrompt",
+        "RouteRequest",
         lambda s: without(
             s, "Choices", "Next=PromptMissing", "Not", "And", "Variable=$.detail.prompt & IsPresent=True"
         ),
@@ -199,7 +199,7 @@ THE_EVENT = (
         "CheckChildEnd",
         lambda s: without(s, "Choices", "Next=ReadChild", "And", "Variable=$.detail.agentId & IsPresent=True"),
     ),
-    Broken(paths_are_proven, "agent_notify", "NotifySubscribers", _read("Subject.$", "$.detail.goal")),
+    Broken(paths_are_proven, "agent_notify", "NotifyApprover", _read("Subject.$", "$.detail.goal")),
 )
 THE_TABLE = (
     Broken(paths_are_proven, "agent_turn", "KeepClaim", _read("owner.$", "$.claim.Item.holder.S")),

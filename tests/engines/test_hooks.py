@@ -19,7 +19,7 @@ from botocore.exceptions import NoRegionError
 
 from tests.engines.sample_stack import INPUT, Sample, wait_for
 from turnstile_cli.chaos.tools import OPEN
-from turnstile_cli.engines import fork_server, ministack_child
+from turnstile_cli.engines import filters, fork_server, ministack_child
 
 pytestmark = pytest.mark.xdist_group("engines")
 
@@ -317,19 +317,28 @@ class TestKeepMessageAttributes:
         assert message["MessageAttributes"] == attributes
 
 
+def _piped(sample: Sample) -> str:
+    """Return everything that has come through the pipe."""
+    machine = sample.engine.outputs["PublishArn"]
+    executions = sample.machines.list_executions(stateMachineArn=machine)["executions"]
+    return "".join(sample.machines.describe_execution(executionArn=one["executionArn"])["input"] for one in executions)
+
+
+class TestFilterPipes:
+    def test_only_a_record_that_a_filter_lets_through_is_delivered(self, sample: Sample) -> None:
+        dynamodb, table = sample.engine.client("dynamodb"), sample.engine.outputs["TableName"]
+        first, last = f"first-{uuid.uuid4().hex}", f"last-{uuid.uuid4().hex}"
+        for note, text in ((first, "inserted"), (first, "modified"), (last, "inserted")):
+            dynamodb.put_item(TableName=table, Item={"id": {"S": note}, "text": {"S": f"{note} {text}"}})
+        wait_for(lambda: last in _piped(sample), "the last note to come through the pipe")
+        assert f"{first} inserted" in _piped(sample)
+        assert f"{first} modified" not in _piped(sample)
+
+
 class TestPollPipesOften:
     def test_a_stream_reaches_the_machine(self, sample: Sample) -> None:
-        machine = sample.engine.outputs["PublishArn"]
         sample.work({"action": "work", "note": "published"})
-
-        def published() -> bool:
-            executions = sample.machines.list_executions(stateMachineArn=machine)["executions"]
-            inputs = [
-                sample.machines.describe_execution(executionArn=one["executionArn"])["input"] for one in executions
-            ]
-            return any("published" in text for text in inputs)
-
-        wait_for(published, "the note to come through the pipe")
+        wait_for(lambda: "published" in _piped(sample), "the note to come through the pipe")
 
     def test_it_does_not_take_a_second(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pipes = importlib.import_module("ministack.services.pipes")
@@ -363,6 +372,7 @@ class TestPollPipesOften:
         (ministack_child.wait_until_moments, 1),
         (ministack_child.keep_message_attributes, 1),
         (ministack_child.poll_pipes_often, 1),
+        (lambda module, need=ministack_child.need: filters.install(lambda _: module, need), 1),
     ],
 )
 def test_a_hook_says_what_it_misses(hook: Callable[..., None], modules: int) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.asl.template import pipe_filters, pipe_takes
 from tests.kept.files import AGENTS, Kept, RawItem, is_state
 from tests.kept.stage import partition
 from tests.world import World
@@ -31,7 +32,8 @@ def put(world: World, kept: Kept) -> None:
     for table, items in kept.tables.items():
         put_items(world, table, (item for item in items if not is_state(item)))
     states = [*filter(is_state, kept.tables[AGENTS])]
-    announced = [state["agentId"]["S"] for state in states if "announce" in state and {"tell": True} not in kept.then]
+    on_its_way, filters = {"tell": True} in kept.then, pipe_filters()
+    announced = [state["agentId"]["S"] for state in states if not on_its_way and pipe_takes(filters, state)]
     lost = [world.faults.put(Delivery(agent_id=each, machine="AgentPublish", how="lost")) for each in announced]
     put_items(world, AGENTS, states)
     until_met(world, lost)

@@ -13,7 +13,7 @@ from tests.engines.sample_stack import wait_for
 from tests.limits import within_limits
 from tests.world import World
 from turnstile_agents.items import OPERATOR, Attributes
-from turnstile_agents.record import FREE, Status
+from turnstile_agents.record import FINISHED, FREE, Status
 from turnstile_cli.engines import strict
 from turnstile_cli.engines.faults import FOLDER, Delivery, Faults, met_at
 from turnstile_cli.engines.start import Start, start_embedded
@@ -27,7 +27,7 @@ FAILURES = 3
 
 @dataclass(frozen=True)
 class Observed(World):
-    """A world in which a test continues only after agent_notify has reported the agent's last change.
+    """A world in which a test continues only after agent_notify has handled the agent's last change.
 
     Otherwise chance would decide what agent_notify reads: it reads the record as it is at that moment.
     """
@@ -35,15 +35,18 @@ class Observed(World):
     _seen: dict[str, Execution] = field(default_factory=dict)
 
     def settle(self, agent_id: str, *statuses: Status) -> Attributes:
-        """Wait until the agent's status stays, its turn's execution is over, and agent_notify has reported it."""
+        """Wait until the agent's status stays, its turn's execution is over, and agent_notify has handled it."""
         state = super().settle(agent_id, *statuses)
         now = (int(state["step"]), state["status"])
+        ended_with_children = state["status"] in FINISHED and state["children"] != "[]"
+        if not ended_with_children and state["status"] != Status.WAITING_FOR_APPROVAL:
+            return state
 
         def told() -> bool:
             details = [each.event["detail"] for each in self.notifications(agent_id)]
             return now in [(detail["step"], detail["status"]) for detail in details]
 
-        wait_for(told, f"agent_notify to tell that {agent_id} is {state['status']}")
+        wait_for(told, f"agent_notify to hear that {agent_id} is {state['status']}")
         return state
 
     def notifications(self, agent_id: str) -> list[Execution]:

@@ -300,9 +300,9 @@ def _line(drawn: str, name: str) -> str:
 
 
 def test_machines_with_states_of_the_same_name_stand_beside_each_other() -> None:
-    runs = [run("turnstile-AgentTurn", visit("ClaimTurn")), run("turnstile-AgentStart", visit("CheckPrompt"))]
+    runs = [run("turnstile-AgentTurn", visit("ClaimTurn")), run("turnstile-AgentStart", visit("CheckRequest"))]
     drawn = svg(way(runs))
-    assert {"agent_turn", "agent_start", "ClaimTurn", "CheckPrompt"} <= set(texts(drawn))
+    assert {"agent_turn", "agent_start", "ClaimTurn", "CheckRequest"} <= set(texts(drawn))
 
 
 def test_several_turns_are_one_picture() -> None:

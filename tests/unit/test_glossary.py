@@ -12,7 +12,7 @@ ROWS = [
     for line in (ROOT / "docs" / "glossary.md").read_text("utf-8").splitlines()
     if line.startswith("| ") and not line.startswith("| word")
 ]
-CODE = "\n".join(file.read_text("utf-8") for file in modules().values())
+CODE = "\n".join(file.read_text("utf-8") for file in [*modules().values(), ROOT / "template.yaml"])
 STATES = {state.name for machine in MACHINES.values() for state in machine.states()}
 
 

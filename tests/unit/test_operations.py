@@ -78,7 +78,7 @@ def test_every_machine_that_fails_sets_off_an_alarm() -> None:
     assert {name for name in failing if failing[name] in woken_by} == {"AgentWatch", "AgentRedeliver"}
     dead_letters = {name.removesuffix("DeadLettersAlarm") for name in resources if name.endswith("DeadLettersAlarm")}
     waking = {name for name in dead_letters if f"{name}DeadLettersAlarm" in woken_by}
-    assert waking == {"Request", "Input", "Notify", "Redeliver"}
+    assert waking == {"Request", "Input", "Notify", "Subscriber", "Redeliver"}
     assert "WorkNotBegunAlarm" in woken_by  # the pipe has stopped: the watch announces in vain
 
 

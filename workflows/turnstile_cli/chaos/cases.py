@@ -302,7 +302,6 @@ WAYS: dict[str, Way] = {
     "agent_input.AnswerQuestion": CANCELLED,
     "agent_notify.ReadAgent": APPROVED,
     "agent_notify.NotifyApprover": APPROVED,
-    "agent_notify.NotifySubscribers": BOOKING,
     "agent_notify.CancelChild": DELEGATED,
     "agent_publish.PublishNextAction": BOOKING,
     "agent_publish.PublishUpdate": BOOKING,
@@ -394,18 +393,16 @@ EVENTS: tuple[tuple[Place, Way], ...] = (
     (Place("agent_start", ""), BOOKING),
     (Place("agent_start", "", 2), DELEGATED),
     (Place("agent_start", "", 2), CROWDED),
-    (Place("agent_notify", ""), BOOKING),
     # The event that the agent waits for an approval.
     (Place("agent_notify", ""), UNTOLD),
-    # The event that the agent has ended, after its other child has ended.
-    (Place("agent_notify", "", 2), OUTLIVED),
+    # The event that the agent has ended: only a parent's end comes to agent_notify.
+    (Place("agent_notify", ""), OUTLIVED),
     (Place("agent_turn", ""), BOOKING),
     (Place("agent_turn", "", 2), ANSWER),
     (Place("agent_input", ""), ANSWER),
     (Place("agent_recovery", ""), OUTAGE),
     (Place("agent_publish", ""), BOOKING),
     (Place("agent_publish", "", 2), BOOKING),
-    (Place("agent_publish", "", 3), BOOKING),
 )
 """Deliveries with faults: of events to the machines, and of the stream's records to agent_publish."""
 SQUATTED = ("CheckpointDecision", "StartChild")

@@ -250,7 +250,7 @@ class Life:
     def _hold_child(self, state: str) -> Callable[[], None]:
         """Hold the turn of the agent's first child at a state. Return a function that cancels the agent meanwhile.
 
-        The function waits until the other child has reported: then the next event for agent_notify is the agent's end.
+        The function waits until the other child has reported: only the held child is left to cancel.
         """
         self._child = child_id(self._agent_id, DELEGATED_AT, 0)
         hold = Fault(agent_id=self._child, machine="AgentTurn", state=state, when="entered", hold=True)

@@ -1,8 +1,9 @@
 """IAM in the embedded engine's process: it checks each call of a machine, a rule, a pipe and a function with its role.
 
-MiniStack checks the calls that come over HTTP, which are those of the functions. It carries out a task, and starts an
-execution for a rule or a pipe, without asking. These hooks ask its own evaluator before. They also give it three things
-that our policies use and that it does not know: `dynamodb:LeadingKeys`, `events:source`, and the policy of a bus.
+MiniStack checks the calls that come over HTTP, which are those of the functions. It carries out a task, starts an
+execution for a rule or a pipe, and puts a rule's message into a topic, without asking. These hooks ask its own
+evaluator before. They also give it three things that our policies use and that it does not know:
+`dynamodb:LeadingKeys`, `events:source`, and the policy of a bus.
 
 Each thing that was asked is written once into the file that `TURNSTILE_PERMISSIONS` names, as a line of JSON. When the
 file is removed, the list begins again.
@@ -41,7 +42,7 @@ class Asked(Model):
     """A permission that the engine was asked for."""
 
     role: str
-    """The role's name in IAM."""
+    """The role's name in IAM; for a message of a rule to a topic, the name of the rule."""
     action: str
     resource: str
     keys: dict[str, list[str]]
@@ -66,7 +67,7 @@ def install(modules: Callable[[str], ModuleType], need: Need) -> None:
     _name_roles(modules("core.iam_evaluator"), need)
     _list_calls_of_functions(modules("core.iam_evaluator"), roles, need)
     _check_tasks(modules("services.stepfunctions"), roles, need)
-    _check_rules(modules("services.eventbridge"), roles, need)
+    _check_rules(modules, roles, need)
     _check_pipes(modules("services.pipes"), roles, need)
 
 
@@ -339,22 +340,30 @@ def _check_tasks(stepfunctions: ModuleType, roles: _Roles, need: Need) -> None:
 
 _target: ContextVar[str] = ContextVar("target", default="")
 """The ARN of the role of the rule's target that an event goes to."""
+_rule: ContextVar[str] = ContextVar("rule", default="")
+"""The ARN of the rule that an event matched."""
 
 
-def _check_rules(eventbridge: ModuleType, roles: _Roles, need: Need) -> None:
-    """Check each start of an execution with the role of the rule's target. A refused event is lost, with a log.
+def _check_rules(modules: Callable[[str], ModuleType], roles: _Roles, need: Need) -> None:
+    """Check each target of a rule: the start of an execution with the target's role, a topic with its own policy.
 
-    Needs `_invoke_target(target, event, rule, view)`, which calls `_dispatch_to_stepfunctions(arn, payload)`.
+    A refused event is lost, with a log. Needs `_invoke_target(target, event, rule, view)`, which calls
+    `_dispatch_to_stepfunctions(arn, payload)` or `_dispatch_to_sns(arn, payload)`, and of SNS
+    `topic_policy_allows(topic, service, source_arn, source_account)`.
     """
+    eventbridge = modules("services.eventbridge")
     invoke_target = need(eventbridge, "_invoke_target")
     dispatch = need(eventbridge, "_dispatch_to_stepfunctions")
+    publish = need(eventbridge, "_dispatch_to_sns")
+    topic_allows = need(modules("services.sns"), "topic_policy_allows")
 
-    def invoke(target: dict[str, Any], *arguments: Any, **named: Any) -> Any:
-        token = _target.set(target.get("RoleArn", ""))
+    def invoke(target: dict[str, Any], event: Any, rule: dict[str, Any], *arguments: Any, **named: Any) -> Any:
+        tokens = _target.set(target.get("RoleArn", "")), _rule.set(rule["Arn"])
         try:
-            return invoke_target(target, *arguments, **named)
+            return invoke_target(target, event, rule, *arguments, **named)
         finally:
-            _target.reset(token)
+            _target.reset(tokens[0])
+            _rule.reset(tokens[1])
 
     def start(arn: str, payload: str) -> Any:
         try:
@@ -364,7 +373,17 @@ def _check_rules(eventbridge: ModuleType, roles: _Roles, need: Need) -> None:
             return None
         return dispatch(arn, payload)
 
+    def tell(topic: str, payload: str) -> Any:
+        rule = _rule.get()
+        allowed = topic_allows(topic, "events.amazonaws.com", rule, roles.here.id)
+        roles.record.add(rule.rpartition("/")[2], Permission("sns:Publish", topic), allowed)
+        if not allowed:
+            _LOG.error("EventBridge did not publish to %s: its policy does not allow it to the rule %s", topic, rule)
+            return None
+        return publish(topic, payload)
+
     eventbridge._invoke_target = invoke  # type: ignore[attr-defined]
+    eventbridge._dispatch_to_sns = tell  # type: ignore[attr-defined]
     eventbridge._dispatch_to_stepfunctions = start  # type: ignore[attr-defined]
 
 

@@ -28,7 +28,7 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from botocore.parsers import ResponseParserError
 
-from turnstile_cli.engines import bridge, faults, iam
+from turnstile_cli.engines import bridge, faults, filters, iam
 from turnstile_cli.engines.casing import UnknownField, from_wire, to_wire
 from turnstile_cli.engines.child import end_with_parent, keep_developer_out, run
 from turnstile_cli.engines.fork_server import ForkServer
@@ -463,6 +463,7 @@ def apply_hooks(model: Callable[[], Any]) -> None:
     wait_until_moments(stepfunctions)
     name_errors_as_aws(stepfunctions)
     keep_message_attributes(sns)
+    filters.install(lambda name: importlib.import_module(f"ministack.{name}"), need)
     poll_pipes_often(pipes)
 
 
