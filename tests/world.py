@@ -5,7 +5,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +41,12 @@ def short_calls(path: Path) -> Path:
     return copy
 
 
+@cache
+def delegates(path: Path) -> list[str]:
+    """Return the names of the agents that the agent of an agent.yaml delegates to."""
+    return [delegate.name for delegate in read_agent_file(path).delegates]
+
+
 TRAVEL = short_calls(AGENTS / "travel" / "agent.yaml")
 
 
@@ -54,6 +60,8 @@ class World:
     """A function that makes the boto3 client of a service."""
     short: bool = False
     """Whether the sample's functions were shortened, so that a wait for a call that may still run is short."""
+    _registered: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    """The version and the limits of each agent that this world registered: to register takes long."""
 
     def start(self, scenario: Scenario, name: str = "") -> str:
         """Request an agent that plays the scenario; return its id once its record exists."""
@@ -64,12 +72,15 @@ class World:
         return agent_id
 
     def register(self, agent: str, limits: dict[str, Any]) -> None:
-        """Register a sample agent, after the agents that it delegates to."""
+        """Register a sample agent, after the agents that it delegates to, unless it is registered so already."""
         path = AGENTS / agent / "agent.yaml"
-        for delegate in read_agent_file(path).delegates:
-            if delegate.name != agent:
-                self.register(delegate.name, {})
-        register(self.stack, short_calls(path) if self.short else path, limits)
+        for delegate in delegates(path):
+            if delegate != agent:
+                self.register(delegate, {})
+        latest = self.stack.table.definition(agent)
+        if latest is None or self._registered.get(agent) != (latest.version, limits):
+            made = register(self.stack, short_calls(path) if self.short else path, limits)
+            self._registered[agent] = made.version, limits
 
     def play(self, scenario: Scenario, name: str = "") -> str:
         """Play a scenario to its end, with the user's inputs and all decisions; return the agent's id."""

@@ -335,14 +335,43 @@ class TestFilterPipes:
         assert f"{first} modified" not in _piped(sample)
 
 
-class TestPollPipesOften:
+class TestParseConditionsOnce:
+    def test_each_condition_is_parsed_once_and_a_wrong_condition_stays_wrong(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        dynamodb = importlib.import_module("ministack.services.dynamodb")
+        parsed: list[str] = []
+        tokenize = dynamodb._tokenize
+
+        def parse(text: str) -> Any:
+            parsed.append(text)
+            return tokenize(text)
+
+        monkeypatch.setattr(dynamodb, "_tokenize", parse)
+        monkeypatch.setattr(dynamodb, "_condition_syntax_error", dynamodb._condition_syntax_error)
+        ministack_child.parse_conditions_once(dynamodb)
+
+        def passes(condition: str, number: int) -> bool:
+            item, value = {"seats": {"N": str(number)}}, {":one": {"N": "1"}}
+            return bool(dynamodb._evaluate_condition(condition, item, value, {}))
+
+        found = [passes(condition, number) for number in (0, 1, 2) for condition in ("seats > :one", "seats = :one")]
+        assert found == [False, False, False, True, True, False]
+        assert parsed == ["seats > :one", "seats = :one"]
+        for _ in range(2):
+            with pytest.raises(ValueError, match="Syntax error"):
+                passes("seats > > :one", 1)
+
+
+class TestWakePipes:
     def test_a_stream_reaches_the_machine(self, sample: Sample) -> None:
         sample.work({"action": "work", "note": "published"})
         wait_for(lambda: "published" in _piped(sample), "the note to come through the pipe")
 
     def test_it_does_not_take_a_second(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        pipes = importlib.import_module("ministack.services.pipes")
+        pipes, dynamodb = (importlib.import_module(f"ministack.services.{name}") for name in ("pipes", "dynamodb"))
         monkeypatch.setattr(pipes, "time", pipes.time)
+        monkeypatch.setattr(dynamodb, "_emit_stream_event", lambda *_: None)
 
         class Enough(BaseException):
             pass
@@ -352,9 +381,10 @@ class TestPollPipesOften:
         def look() -> None:
             if next(looks, None) is None:
                 raise Enough
+            dynamodb._emit_stream_event("Notes", "REMOVE", None, None)
 
         monkeypatch.setattr(pipes, "_poll_once", look)
-        ministack_child.poll_pipes_often(pipes)
+        ministack_child.wake_pipes(pipes, dynamodb)
         started = time.monotonic()
         with pytest.raises(Enough):
             pipes._poll_loop()
@@ -371,7 +401,8 @@ class TestPollPipesOften:
         (ministack_child.name_errors_as_aws, 1),
         (ministack_child.wait_until_moments, 1),
         (ministack_child.keep_message_attributes, 1),
-        (ministack_child.poll_pipes_often, 1),
+        (ministack_child.parse_conditions_once, 1),
+        (ministack_child.wake_pipes, 2),
         (lambda module, need=ministack_child.need: filters.install(lambda _: module, need), 1),
     ],
 )

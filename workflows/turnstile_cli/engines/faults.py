@@ -35,7 +35,8 @@ HOLD_SECONDS = 90
 """Seconds that a task is held, or an event held back, at most."""
 FREEZE_SECONDS = 10
 """Seconds that open calls may take to end before the data are saved."""
-INTERVAL = 0.02
+INTERVAL = 0.05
+"""Seconds between two looks at a file that holds a task or an event back, or that asks the engine to die."""
 CLOCK_NANOSECONDS = 50_000_000
 """A folder's time of change moves on at least this often."""
 STREAM = "stream.json"
@@ -157,7 +158,8 @@ class EngineFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._seen: Counter[Path] = Counter()
-        self._read: dict[Path, Fault | Delivery] = {}
+        self._read: dict[str, tuple[Path, Fault | Delivery]] = {}
+        """Each fault that was ever listed, by the name of its file."""
         self._standing: dict[str, list[tuple[Path, Fault | Delivery]]] = {}
         self._listed = 0
         """The folder's time of change when it was listed; 0: it must be listed again."""
@@ -205,16 +207,21 @@ class EngineFolder:
         # Until the clock has moved on, another change would leave the folder's time of change as it is.
         self._listed = changed if time.time_ns() - changed > CLOCK_NANOSECONDS else 0
         self._standing = {}
-        for file in sorted([*self.path.glob("*.task"), *self.path.glob("*.event")]):
-            if file not in self._read:
-                kind = Fault if file.suffix == ".task" else Delivery
+        with os.scandir(self.path) as entries:
+            names = sorted(entry.name for entry in entries)
+        for name in names:
+            kind: type[Fault | Delivery] = Fault if name.endswith(".task") else Delivery
+            if not name.endswith((".task", ".event")):
+                continue
+            if name not in self._read:
+                file = self.path / name
                 try:
-                    self._read[file] = kind.model_validate_json(file.read_text("utf-8"))
+                    self._read[name] = file, kind.model_validate_json(file.read_text("utf-8"))
                 except FileNotFoundError:  # removed after the listing
                     continue
-            fault = self._read[file]
+            _, fault = self._read[name]
             place = fault.state if isinstance(fault, Fault) else fault.machine
-            self._standing.setdefault(place, []).append((file, fault))
+            self._standing.setdefault(place, []).append(self._read[name])
 
     def meets(self, file: Path, skip: int, times: int = 1) -> bool:
         """Count the attempts, visits or events that come to a fault. Return True if this one meets it."""
@@ -227,10 +234,10 @@ class EngineFolder:
             met.write_text(str(time.time()), "utf-8")
         return True
 
-    def meet(self, machine: str, state: str, when: str, texts: tuple[str, ...], failed: Failed) -> list[Fault]:
+    def meet(self, machine: str, state: str, when: str, data: Any, failed: Failed) -> list[Fault]:
         """Meet the faults of a task at a moment: hold it, or raise the error that `failed` makes of a name and a cause.
 
-        `texts`: the state's input and the task's, in which a fault's agent must be named. Return the other faults.
+        `data`: the state's input and the task's, in which a fault's agent must be named. Return the other faults.
         """
         met = []
         for file, fault in self.standing(Fault, state):
@@ -238,7 +245,7 @@ class EngineFolder:
             moment = "before" if fault.dies == "worker" else fault.when
             if fault.machine not in ("", machine) or moment != when:
                 continue
-            if not any(fault.agent_id in text for text in texts) or not self.meets(file, fault.skip, fault.times):
+            if fault.agent_id not in json.dumps(data) or not self.meets(file, fault.skip, fault.times):
                 continue
             if fault.hold:
                 self.wait_for_removal(file)
@@ -282,8 +289,8 @@ def install(modules: Callable[[str], ModuleType], need: Need) -> None:
     _die_when_asked(folder, modules, need)
 
 
-_place: ContextVar[tuple[str, str, str]] = ContextVar("place", default=("", "", ""))
-"""The present task's machine, state, and the state's input as JSON."""
+_place: ContextVar[tuple[str, str, Any]] = ContextVar("place", default=("", "", None))
+"""The present task's machine, state, and the state's input."""
 _worker_dies: ContextVar[str] = ContextVar("worker_dies", default="")
 
 
@@ -302,11 +309,11 @@ def _meet_in_tasks(folder: EngineFolder, stepfunctions: ModuleType, need: Need) 
 
     def execute(state: dict[str, Any], data: Any, execution: dict[str, Any], ctx: dict[str, Any]) -> Any:
         machine = execution["stateMachineArn"].rpartition("-")[2]
-        token = _place.set((machine, ctx["State"]["Name"], json.dumps(data)))
+        token = _place.set((machine, ctx["State"]["Name"], data))
         try:
-            meet("entered", "")
+            meet("entered")
             result = execute_task(state, data, execution, ctx)
-            for fault in meet("left", ""):
+            for fault in meet("left"):
                 # After that, the execution writes nothing more: its thread ends at its next event.
                 if fault.dies == "stopped":
                     stop({"executionArn": execution["executionArn"]})
@@ -327,21 +334,20 @@ def _meet_in_tasks(folder: EngineFolder, stepfunctions: ModuleType, need: Need) 
         return around(data, lambda: invoke_with_callback(resource, data, token, state))
 
     def around(data: Any, act: Callable[[], Any]) -> Any:
-        text = json.dumps(data)
-        dies = next((f"{fault.when} {fault.state}" for fault in meet("before", text) if fault.dies == "worker"), "")
+        dies = next((f"{fault.when} {fault.state}" for fault in meet("before", data) if fault.dies == "worker"), "")
         token = _worker_dies.set(dies)
         try:
             result = act()
         finally:
             _worker_dies.reset(token)
-        for fault in meet("after", text):
+        for fault in meet("after", data):
             if fault.answer:
                 result = json.loads(fault.answer)
         return result
 
-    def meet(when: str, text: str) -> list[Fault]:
+    def meet(when: str, task: Any = None) -> list[Fault]:
         machine, state, data = _place.get()
-        return folder.meet(machine, state, when, (data, text), failed)
+        return folder.meet(machine, state, when, (data, task), failed)
 
     stepfunctions._execute_task = execute  # type: ignore[attr-defined]
     stepfunctions._invoke_resource = invoke  # type: ignore[attr-defined]

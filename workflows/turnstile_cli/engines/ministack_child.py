@@ -42,8 +42,8 @@ MODEL_TIMEOUT = 170
 """Seconds to wait for the model; shorter than AskModel's TimeoutSeconds, so that the state's error shows the cause."""
 WORKERS = 4
 """The largest number of processes of one Lambda function."""
-PIPE_INTERVAL = 0.02
-"""Seconds between two looks at a table's stream."""
+BATCH_SECONDS = 0.02
+"""Seconds from a write until a pipe reads the stream: writes that belong together come in one batch."""
 _MINISTACK = Hooked("MiniStack", __name__)
 need, changed = _MINISTACK.need, _MINISTACK.changed
 
@@ -425,17 +425,43 @@ def keep_message_attributes(sns: ModuleType) -> None:
     sns._parse_message_attributes = attributes  # type: ignore[attr-defined]
 
 
+# -- DynamoDB --------------------------------------------------------------------------------------------------------
+
+
+def parse_conditions_once(dynamodb: ModuleType) -> None:
+    """Parse a condition once, and not again for each item that a Scan or a Query compares with it.
+
+    Needs `_tokenize(expression)`, whose list no caller changes, and `_condition_syntax_error(expression, slot)`.
+    """
+    for name in ("_tokenize", "_condition_syntax_error"):
+        setattr(dynamodb, name, functools.lru_cache(maxsize=512)(need(dynamodb, name)))
+
+
 # -- EventBridge Pipes -----------------------------------------------------------------------------------------------
 
 
-def poll_pipes_often(pipes: ModuleType) -> None:
-    """Read a stream every `PIPE_INTERVAL` seconds instead of every second.
+def wake_pipes(pipes: ModuleType, dynamodb: ModuleType) -> None:
+    """Read a stream soon after a write to its table, instead of every second.
 
-    Needs the module's own name `time`; only the poller `_poll_loop` uses its `sleep`.
+    Needs `pipes._poll_loop`, which sleeps between two looks by the module's own name `time`, and
+    `dynamodb._emit_stream_event(…)`, which adds the record of a write to the stream.
     """
     need(pipes, "_poll_loop")
+    emit = need(dynamodb, "_emit_stream_event")
     clock = need(pipes, "time")
-    pipes.time = SimpleNamespace(**{**vars(clock), "sleep": lambda _: time.sleep(PIPE_INTERVAL)})  # type: ignore[attr-defined]
+    written = threading.Event()
+
+    def emit_and_wake(*arguments: Any, **named: Any) -> None:
+        emit(*arguments, **named)
+        written.set()
+
+    def sleep(seconds: float) -> None:
+        if written.wait(seconds):
+            time.sleep(BATCH_SECONDS)
+            written.clear()
+
+    dynamodb._emit_stream_event = emit_and_wake  # type: ignore[attr-defined]
+    pipes.time = SimpleNamespace(**{**vars(clock), "sleep": sleep})  # type: ignore[attr-defined]
 
 
 # -- the process -----------------------------------------------------------------------------------------------------
@@ -444,7 +470,7 @@ def poll_pipes_often(pipes: ModuleType) -> None:
 def apply_hooks(model: Callable[[], Any]) -> None:
     """Change MiniStack's modules. Call it before they serve requests."""
     from ministack.core import lambda_runtime
-    from ministack.services import lambda_svc, pipes, sns, stepfunctions
+    from ministack.services import dynamodb, lambda_svc, pipes, sns, stepfunctions
 
     answer_converse(stepfunctions, model)
     report_exceptions_by_name(lambda_runtime, lambda_svc)
@@ -464,7 +490,8 @@ def apply_hooks(model: Callable[[], Any]) -> None:
     name_errors_as_aws(stepfunctions)
     keep_message_attributes(sns)
     filters.install(lambda name: importlib.import_module(f"ministack.{name}"), need)
-    poll_pipes_often(pipes)
+    parse_conditions_once(dynamodb)
+    wake_pipes(pipes, dynamodb)
 
 
 def main() -> None:

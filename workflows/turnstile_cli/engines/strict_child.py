@@ -255,10 +255,10 @@ def meet_faults(folder: Path) -> None:
         context = env.states.context_object.context_object_data
         machine = context["StateMachine"]["Id"].rpartition("-")[2]
         place = machine, context["State"]["Name"]
-        texts = (json.dumps(env.states.get_input()),)
-        found.meet(*place, "before", texts, failed)
+        data = env.states.get_input()
+        found.meet(*place, "before", data, failed)
         attempt(self, env)
-        found.meet(*place, "after", texts, failed)
+        found.meet(*place, "after", data, failed)
 
     attempts._evaluate_with_timeout = evaluate
 
