@@ -120,8 +120,9 @@ def test_words_that_come_as_the_turn_closes_do_not_approve_either(world: World) 
         until_held()
         world.stack.wait_for(world.stack.send_input(agent_id, "Yes, do it!"))
     world.settle(agent_id, Status.WAITING_FOR_APPROVAL)
-    assert [visit.state for visit in world.visited(agent_id)][-4:] == [
+    assert [visit.state for visit in world.visited(agent_id)][-5:] == [
         "CloseTurn",
+        "RouteUnclosed",
         "LoadTurn",
         "RouteEntry",
         "CloseTurn",
