@@ -19,6 +19,8 @@ from turnstile_cli.models.converse_rules import refusal
 from turnstile_cli.models.scenarios import Scenario, ScenarioChild, ScenarioReply
 
 LATENCY_MS = 1
+PROMPT_LENGTH = 200
+"""Characters of an unknown prompt that an error repeats: Bedrock's own messages are short too."""
 CHARACTERS_PER_TOKEN = 4
 _FAULTS = {
     "throttle": (429, "ThrottlingException", "Too many requests, please wait before trying again."),
@@ -85,8 +87,9 @@ class Script:
             words = first["content"][0].get("text", "").strip()
             if words not in self._by_prompt:
                 known = "\n".join(f"  {name}: {prompt}" for prompt, (name, _) in self._by_prompt.items())
+                given = words if len(words) <= PROMPT_LENGTH else f"{words[:PROMPT_LENGTH]} …"
                 raise _mistake(
-                    f"no scenario has the prompt {words!r}. The scripted model knows these:\n{known}\n"
+                    f"no scenario has the prompt {given!r}. The scripted model knows these:\n{known}\n"
                     f"Put more scenarios into {AGENTS}/<agent>/scenarios/"
                 )
             self._by_agent[agent] = self._by_prompt[words]
