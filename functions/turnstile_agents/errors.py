@@ -30,7 +30,10 @@ class InvalidRecord(Exception):
 
 
 class TurnOutdated(Exception):
-    """The stack was updated during the turn: a running execution keeps its definition, but not its functions."""
+    """The stack was updated during the turn: a running execution keeps its definition, but not its functions.
+
+    Never retried: a recovery starts another turn.
+    """
 
 
 class RecordTooNew(Exception):
