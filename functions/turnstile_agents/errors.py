@@ -29,6 +29,13 @@ class InvalidRecord(Exception):
     """The agent's record cannot be worked on; the message says why. Never retried: the agent ends FAILED."""
 
 
+class TurnOutdated(Exception):
+    """The stack was updated during the turn: a running execution keeps its definition, but not its functions.
+
+    Never retried: a recovery starts another turn.
+    """
+
+
 class RecordTooNew(Exception):
     """A newer version wrote the record: the stack is being updated. Never retried: a recovery starts another turn."""
 

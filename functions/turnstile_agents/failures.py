@@ -31,6 +31,7 @@ ERRORS: dict[FailureKind, tuple[str, ...]] = {
     FailureKind.TRANSIENT: (
         "TurnDied",
         "RecordTooNew",
+        "TurnOutdated",
         "States.Timeout",
         "BedrockRuntime.BedrockRuntimeException",
         "BedrockRuntime.InternalServerException",

@@ -24,7 +24,8 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
 def offered_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a tool's schema as every model family takes it: only `type`, `properties`, `required`, no references.
 
-    Amazon Nova's guide names these three for the top level. ReadReply still checks against the whole schema.
+    Amazon Nova's guide names these three for the top level. ReadReply still checks against the whole schema: `TurnTool`
+    carries the rest of it.
     """
     definitions = schema.get("$defs", {})
     return {

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_serializer
 from pydantic.alias_generators import to_pascal
 
-from turnstile_agents.definition import Limits, Prices, Tool
+from turnstile_agents.definition import Limits, Prices, Tool, ToolName
 from turnstile_agents.record import Decision, Model, PlanStep, Usage
+from turnstile_agents.schema import offered_schema
 
 Entry = Literal["ASK_MODEL", "ASK_MODEL_WITHOUT_TOOLS", "CARRY_OUT", "START_CHILDREN", "CLOSE"]
 """The next action of a turn: ask the model, carry out a pending decision, or close on a decision."""
@@ -62,8 +63,31 @@ class ConverseRequest(BaseModel):
     system: list[dict[str, Any]]
     messages: list[dict[str, Any]]
     inference_config: dict[str, Any]
-    tool_config: Annotated[dict[str, Any], Field(description="Empty for a model without tool use, and not sent then")]
+    tool_config: Annotated[
+        dict[str, Any], Field(description="Not sent to a model without tool use; ReadReply reads the schemas from it")
+    ]
     request_metadata: Annotated[dict[str, str], Field(description="Comes back in Bedrock's logs")]
+
+
+class TurnTool(Model):
+    """A tool as the turn carries it to ReadReply: what the request's ToolConfig does not say of it."""
+
+    name: ToolName
+    function: str
+    effect: Literal["read", "write"]
+    timeout_seconds: int
+    hidden: bool
+    alternatives: list[ToolName]
+    approval: Literal["never", "always"] | dict[str, Any]
+    rest_of_schema: Annotated[dict[str, Any], Field(description="Keywords of its schema that ToolConfig has otherwise")]
+
+    @classmethod
+    def of(cls, tool: Tool) -> "TurnTool":
+        """Return the tool without what ToolConfig says of it. A hidden tool needs no schema: no model calls it."""
+        offered = offered_schema(tool.input_schema)
+        rest = {key: value for key, value in tool.input_schema.items() if key not in offered or offered[key] != value}
+        same = {name: getattr(tool, name) for name in cls.model_fields if name != "rest_of_schema"}
+        return cls(**same, rest_of_schema={} if tool.hidden else rest)
 
 
 class Pending(Model):
@@ -93,7 +117,7 @@ class Turn(Model):
     entry: Entry
     request: Annotated[ConverseRequest | None, Field(description="Null unless the model is asked")] = None
     fallback: Fallback = Fallback()
-    tools: Annotated[list[Tool], Field(description="For ReadReply; empty unless the model is asked")] = []
+    tools: Annotated[list[TurnTool], Field(description="For ReadReply; empty unless the model is asked")] = []
     delegates: Annotated[list[str], Field(description="Definitions that may be delegated to; for ReadReply too")] = []
     pending: Pending = Pending()
     decision: Annotated[Decision | None, Field(description="To go on with; null if the model is asked")] = None
@@ -104,11 +128,17 @@ class ReadReplyInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
     agent: TurnAgent
-    tools: list[Tool]
+    tools: list[TurnTool]
+    tool_config: Annotated[dict[str, Any], Field(alias="toolConfig", description="Of the request, with the schemas")]
     delegates: list[str]
     pending: Pending
     reply: Any
     model_id: Annotated[str, Field(alias="modelId", description="The model that replied")]
+
+    def schema_of(self, tool: TurnTool) -> dict[str, Any]:
+        """Return the whole schema of an offered tool's arguments."""
+        specs = {each["ToolSpec"]["Name"]: each["ToolSpec"] for each in self.tool_config["Tools"]}
+        return {**specs[tool.name]["InputSchema"]["Json"], **tool.rest_of_schema}
 
 
 class Step(Model):

@@ -30,6 +30,7 @@ from turnstile_cli.machines.definition import Machine, State
 
 OURS = {name for name, value in vars(errors).items() if isinstance(value, type)}
 LEFT_TO_ALL = {
+    "TurnOutdated": "like any other error of ReadReply, it ends the turn; its kind is in failures.ERRORS",
     "RecordTooNew": "like any other error of LoadTurn, it ends the turn; its kind is in failures.ERRORS",
     "ToolOutcomeUnknown": "like any other error of a call that writes, it makes the call UNCERTAIN",
 }

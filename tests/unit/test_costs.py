@@ -80,6 +80,14 @@ def test_a_log_line_holds_the_data() -> None:
     assert large - small == 1000
 
 
+def test_a_log_line_of_a_task_holds_its_parameters() -> None:
+    small, large = (
+        count([played("agent_turn", "LoadTurn", data={"agent": {"owner": "x" * size}})], {}, 0, PRICES.assumed)["logs"]
+        for size in (0, 1000)
+    )
+    assert large - small == 2 * 1000  # the state's input and the call's Payload
+
+
 def test_the_bill_multiplies_counts_by_prices() -> None:
     bill = PRICES.bill({"stateTransitions": 27, "logs": 1024**3, "writeUnits": 2, "readUnits": 10})
     assert bill["State transitions"] == pytest.approx(27 * 0.025 / 1000)

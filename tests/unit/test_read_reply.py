@@ -3,15 +3,21 @@
 import hashlib
 import json
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from tests.unit.records import BOOK, LOOK, agent, said, use
 from turnstile_agents.definition import Limits, Tool
+from turnstile_agents.errors import TurnOutdated
+from turnstile_agents.failures import FailureKind, kind_of
+from turnstile_agents.load_turn.request import tool_config
+from turnstile_agents.read_reply.handler import handler
 from turnstile_agents.read_reply.read import read_reply
 from turnstile_agents.record import AGENT_ID, PlanStep, Status
-from turnstile_agents.turn import Pending, Reading, ReadReplyInput
+from turnstile_agents.turn import Pending, Reading, ReadReplyInput, TurnTool
 
 
 def reply(*blocks: dict[str, Any], stop: str = "tool_use", tokens: tuple[int, int] = (100, 10)) -> dict[str, Any]:
@@ -32,7 +38,8 @@ def read(
     return read_reply(
         ReadReplyInput(
             agent=agent(**fields),
-            tools=tools or [LOOK, BOOK],
+            tools=[TurnTool.of(tool) for tool in tools or [LOOK, BOOK]],
+            tool_config=tool_config(tools or [LOOK, BOOK]),
             delegates=list(delegates),
             pending=pending or Pending(),
             reply=answer,
@@ -52,6 +59,51 @@ def test_a_call_is_checked_and_keyed() -> None:
     assert (call.function, call.effect, call.key) == ("turnstile-tool-look", "read", "EFFECT#000002#0")
     assert call.timeout_seconds > LOOK.timeout_seconds
     assert decision.results_record == "STEP#000003"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"n": {"type": "integer"}}, "additionalProperties": False},
+        {"properties": {"n": {"$ref": "#/$defs/N", "minimum": 5}}, "$defs": {"N": {"minimum": 1}}, "minProperties": 1},
+        {"anyOf": [{"required": ["n"]}, {"required": ["m"]}], "propertyNames": {"maxLength": 1}},
+    ],
+)
+@pytest.mark.parametrize("arguments", [{}, {"n": 3}, {"n": 7}, {"n": "x"}, {"other": 1}, {"m": 1}])
+def test_arguments_are_checked_against_the_whole_schema(schema: dict[str, Any], arguments: dict[str, Any]) -> None:
+    tool = LOOK.model_copy(update={"input_schema": schema})
+    for protocol in ("tools", "json"):
+        decision = read(reply(use("u1", "look", **arguments)), tools=[tool], protocol=protocol).decision
+        assert (decision.action == "TOOL_USE") == Draft202012Validator(schema).is_valid(arguments)
+
+
+def test_no_schema_travels_twice() -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "minProperties": 1}
+    tool = LOOK.model_copy(update={"input_schema": schema})
+    assert TurnTool.of(tool).rest_of_schema == {"minProperties": 1}
+    assert TurnTool.of(tool.model_copy(update={"hidden": True})).rest_of_schema == {}
+    assert not {"description", "inputSchema", "compensation"} & TurnTool.of(tool).dump().keys()
+
+
+def test_data_of_an_older_version_end_the_turn_and_not_the_agent() -> None:
+    asked = ReadReplyInput(
+        agent=agent(),
+        tools=[],
+        tool_config=tool_config([LOOK]),
+        delegates=[],
+        pending=Pending(),
+        reply=reply(),
+        model_id="m",
+    )
+    context = SimpleNamespace(
+        function_name="read-reply", invoked_function_arn="arn", aws_request_id="1", memory_limit_in_mb=512
+    )
+    event = asked.model_dump(mode="json", by_alias=True)
+    assert handler(event, context)["decision"]["action"] == "INVALID"
+    del event["toolConfig"]
+    with pytest.raises(TurnOutdated, match="toolConfig"):
+        handler(event, context)
+    assert kind_of("TurnOutdated") is FailureKind.TRANSIENT
 
 
 def test_calls_of_one_reply_have_keys_of_their_own() -> None:

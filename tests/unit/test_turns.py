@@ -178,6 +178,7 @@ class Play:
         asked = ReadReplyInput(
             agent=turn.agent,
             tools=turn.tools,
+            tool_config=turn.request.tool_config if turn.request else {},
             delegates=turn.delegates,
             pending=turn.pending,
             reply=answer,

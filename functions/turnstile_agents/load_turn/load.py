@@ -24,7 +24,7 @@ from turnstile_agents.record import (
     Verdict,
     step_record,
 )
-from turnstile_agents.turn import Claim, Entry, Fallback, Pending, Turn, TurnAgent, Used
+from turnstile_agents.turn import Claim, Entry, Fallback, Pending, Turn, TurnAgent, TurnTool, Used
 
 PAYLOAD_LIMIT = 200 * 1024
 """Bytes of JSON that LoadTurn may return: a state's payload has 256 KiB at most, and the model's reply is added."""
@@ -78,7 +78,7 @@ def load_turn(
             entry="ASK_MODEL" if definition.model.protocol == "tools" else "ASK_MODEL_WITHOUT_TOOLS",
             request=converse_request(definition, agent, conversation.followed_by(messages), today, metadata),
             fallback=_fallback(definition.model.fallbacks),
-            tools=definition.tools,
+            tools=[TurnTool.of(tool) for tool in definition.tools],
             delegates=[delegate.name for delegate in definition.delegates],
             pending=Pending(messages=messages, inputs=taken.records, left=left),
         )

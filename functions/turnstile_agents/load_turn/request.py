@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from turnstile_agents.built_in import offered_built_ins, spoken
 from turnstile_agents.conversation import SYSTEM_NOTE, Message
-from turnstile_agents.definition import Definition, Delegate
+from turnstile_agents.definition import Definition, Delegate, Tool
 from turnstile_agents.schema import offered_schema, schema_for_model
 from turnstile_agents.turn import ConverseRequest, TurnAgent
 
@@ -66,7 +66,8 @@ def converse_request(
         messages=messages,
         inference_config={"MaxTokens": model.max_tokens}
         | ({} if model.temperature is None else {"Temperature": model.temperature}),
-        tool_config=_tool_config(definition, built_ins) if model.protocol == "tools" else {},
+        # A model without tool use reads of the built-ins in the system prompt, and ReadReply has their schemas itself.
+        tool_config=tool_config(definition.tools, built_ins if model.protocol == "tools" else []),
         request_metadata=metadata,
     )
 
@@ -91,9 +92,10 @@ def _built_ins(depth: int, delegates: Sequence[Delegate]) -> list[_BuiltIn]:
     return offered
 
 
-def _tool_config(definition: Definition, built_ins: list[_BuiltIn]) -> dict[str, Any]:
+def tool_config(tools: Sequence[Tool], built_ins: Sequence[_BuiltIn] = ()) -> dict[str, Any]:
+    """Return Converse's ToolConfig: the tools that are not hidden, then the built-ins."""
     offered = [
-        *((tool.name, tool.description, tool.input_schema) for tool in definition.tools if not tool.hidden),
+        *((tool.name, tool.description, tool.input_schema) for tool in tools if not tool.hidden),
         *((built_in.name, built_in.description, built_in.schema) for built_in in built_ins),
     ]
     return {

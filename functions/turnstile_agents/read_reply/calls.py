@@ -5,11 +5,11 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from turnstile_agents.built_in import BUILT_INS, BuiltIn, offered_built_ins
-from turnstile_agents.definition import TIMEOUT_MARGIN, Tool
+from turnstile_agents.definition import TIMEOUT_MARGIN
 from turnstile_agents.read_reply.decisions import decide, fingerprint, invalid, wrong
 from turnstile_agents.read_reply.reply import ToolUse
 from turnstile_agents.record import Answer, Call, Decision, Status, effect_record
-from turnstile_agents.turn import ReadReplyInput
+from turnstile_agents.turn import ReadReplyInput, TurnTool
 
 _SHOWN = 150
 """Characters that are kept of a complaint's beginning, and of its end: it may quote a whole argument."""
@@ -63,7 +63,7 @@ def _brief(text: str) -> str:
     return text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]} … {text[-_SHOWN:]}"
 
 
-def _call(use: ToolUse, tools: dict[str, Tool], index: int, key: str, alternative: int = 0) -> Call:
+def _call(use: ToolUse, tools: dict[str, TurnTool], index: int, key: str, alternative: int = 0) -> Call:
     """Return the call of a tool, or of its alternative with this number; the later alternatives are nested in it."""
     asked = tools[use.name]
     tool = tools[asked.alternatives[alternative - 1]] if alternative else asked
@@ -84,13 +84,13 @@ def _call(use: ToolUse, tools: dict[str, Tool], index: int, key: str, alternativ
     )
 
 
-def _needs_approval(tool: Tool, arguments: Any) -> bool:
+def _needs_approval(tool: TurnTool, arguments: Any) -> bool:
     if isinstance(tool.approval, str):
         return tool.approval == "always"
     return Draft202012Validator(tool.approval).is_valid(arguments)
 
 
-def _complaint(asked: ReadReplyInput, use: ToolUse, tools: dict[str, Tool], calls: int) -> str:
+def _complaint(asked: ReadReplyInput, use: ToolUse, tools: dict[str, TurnTool], calls: int) -> str:
     """Say what is wrong with a tool use; empty if it can be carried out."""
     if use.name in BUILT_INS:
         return "Call delegate without other tools." if use.name == "delegate" else f"Call {use.name} alone."
@@ -99,6 +99,6 @@ def _complaint(asked: ReadReplyInput, use: ToolUse, tools: dict[str, Tool], call
     limit = asked.agent.limits.calls_per_reply
     if calls >= limit:
         return f"At most {limit} calls go into one reply. Call this one again in the next."
-    errors = Draft202012Validator(tools[use.name].input_schema).iter_errors(use.input)
+    errors = Draft202012Validator(asked.schema_of(tools[use.name])).iter_errors(use.input)
     found = [f"{'.'.join(map(str, error.absolute_path)) or 'arguments'}: {_brief(error.message)}" for error in errors]
     return f"Wrong arguments for {use.name}: {'; '.join(sorted(found))}." if found else ""

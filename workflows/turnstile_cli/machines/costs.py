@@ -5,6 +5,7 @@ Tokens, storage and the requests of the tools themselves are left out: they do n
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from turnstile_cli.machines.trace import Event, Visit, transitions, visits
 KILOBYTE, GIGABYTE = 1024, 1024**3
 LOG_OVERHEAD = 26
 """Bytes that CloudWatch Logs adds to each line."""
+_PATH = re.compile(r"(?<!\$)\$(?:\.\w+)+")
+"""A path into the state's input; not one into the context, as `$$.Execution.Id`."""
 LINES: dict[str, tuple[str, ...]] = {
     "State transitions": ("stateTransitions",),
     "Machine logs with data": ("logs",),
@@ -90,8 +93,11 @@ def count(played: Iterable[Played], items: Mapping[str, int], messages: int, ass
         else:
             counts["stateTransitions"] += transitions(found)
         for visit in found:
-            if visit.state in tasks:
-                counts.update(_task(tasks[visit.state], visit, items))
+            if task := tasks.get(visit.state):
+                counts.update(_task(task, visit, items))
+                # AWS logs the parameters of each try; the embedded engine's history leaves them out.
+                parameters = json.dumps(_filled(task.fields["Parameters"], visit.input), ensure_ascii=False)
+                counts["logs"] += visit.transitions * len(json.dumps(parameters, ensure_ascii=False).encode())
     for service in ("lambda", "express"):
         seconds, gigabytes = getattr(assumed, f"{service}_seconds"), getattr(assumed, f"{service}_gigabytes")
         counts[f"{service}GigabyteSeconds"] = counts[f"{service}Requests"] * seconds * gigabytes
@@ -123,16 +129,33 @@ def _task(task: State, visit: Visit, items: Mapping[str, int]) -> Counter[str]:
 def _write_units(write: Mapping[str, Any], visit: Visit, items: Mapping[str, int], factor: int) -> int:
     """Return the units of one item's write. A write of STATE also moves its place in the index ByStatus."""
     key = (write.get("Item") or write["Key"])["record"]
-    record = key["S"] if "S" in key else _value(key["S.$"], visit.input)
+    record = str(key["S"] if "S" in key else _value(key["S.$"], visit.input))
     units = factor * max(1, math.ceil(items.get(record, 0) / KILOBYTE))
     changes = "Item" in write or "UpdateExpression" in write
     return units + (2 if record == "STATE" and changes else 0)
 
 
-def _value(path: str, data: Any) -> str:
-    for part in path.removeprefix("$.").split("."):
-        data = data[part]
-    return str(data)
+def _filled(parameters: Any, data: Any) -> Any:
+    """Return the Parameters of a task with the values of their paths; a function becomes the list of its values."""
+    if isinstance(parameters, list):
+        return [_filled(each, data) for each in parameters]
+    if not isinstance(parameters, dict):
+        return parameters
+    return {
+        key.removesuffix(".$"): _value(value, data) if key.endswith(".$") else _filled(value, data)
+        for key, value in parameters.items()
+    }
+
+
+def _value(expression: str, data: Any) -> Any:
+    values = [_at(path.split(".")[1:], data) for path in _PATH.findall(expression)]
+    return values[0] if expression.startswith("$.") else [*values, expression]
+
+
+def _at(names: list[str], data: Any) -> Any:
+    for name in names:
+        data = data.get(name) if isinstance(data, dict) else None
+    return data
 
 
 def _log_bytes(event: Event, arn: str) -> int:
