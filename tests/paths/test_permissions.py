@@ -76,29 +76,13 @@ def test_a_rule_without_it_starts_nothing(world: World, engine: Connection) -> N
     assert world.item(agent_id, "STATE") is None
 
 
-def test_a_topic_without_the_statement_gets_no_message_of_the_rule(world: World, engine: Connection) -> None:
-    sns, topic = engine.client("sns"), world.stack.outputs.agent_topic_arn
-    before = sns.get_topic_attributes(TopicArn=topic)["Attributes"]["Policy"]
+def test_a_rule_without_it_tells_no_subscriber(world: World, engine: Connection) -> None:
     with subscribed(world) as url:
-        nothing = {"Effect": "Deny", "Principal": "*", "Action": "sns:Subscribe", "Resource": topic}
-        sns.set_topic_attributes(
-            TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps({"Statement": [nothing]})
-        )
-        put(world, Status.COMPLETED, mark := fresh("unheard"))
-        refused(world, engine, "sns:Publish")
-        sns.set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=before)
+        with without(engine, "AgentTopicChangedRole", "sns:Publish"):
+            put(world, Status.COMPLETED, mark := fresh("unheard"))
+            refused(world, engine, "sns:Publish")
         put(world, Status.COMPLETED, heard := f"{mark}-heard")
         assert json.loads(received(world, url, mark)["Body"])["agentId"] == heard
-
-
-def test_only_this_rule_may_publish_to_the_topic(world: World, engine: Connection) -> None:
-    other, events, bus = fresh("other"), world.stack.events, world.stack.outputs.bus_name
-    events.put_rule(Name=other, EventBusName=bus, EventPattern='{"source": ["com.agent.workflow"]}')
-    events.put_targets(Rule=other, EventBusName=bus, Targets=[{"Id": "t", "Arn": world.stack.outputs.agent_topic_arn}])
-    put(world, Status.PLANNING)
-    world.until(lambda: any(ask.role == other and not ask.allowed for ask in engine.asked()))
-    events.remove_targets(Rule=other, EventBusName=bus, Ids=["t"])
-    events.delete_rule(Name=other, EventBusName=bus)
 
 
 def test_a_pipe_without_it_delivers_nothing_until_it_is_given_back(world: World, engine: Connection) -> None:

@@ -42,7 +42,7 @@ class Asked(Model):
     """A permission that the engine was asked for."""
 
     role: str
-    """The role's name in IAM; for a message of a rule to a topic, the name of the rule."""
+    """The role's name in IAM."""
     action: str
     resource: str
     keys: dict[str, list[str]]
@@ -67,7 +67,7 @@ def install(modules: Callable[[str], ModuleType], need: Need) -> None:
     _name_roles(modules("core.iam_evaluator"), need)
     _list_calls_of_functions(modules("core.iam_evaluator"), roles, need)
     _check_tasks(modules("services.stepfunctions"), roles, need)
-    _check_rules(modules, roles, need)
+    _check_rules(modules("services.eventbridge"), roles, need)
     _check_pipes(modules("services.pipes"), roles, need)
 
 
@@ -340,51 +340,38 @@ def _check_tasks(stepfunctions: ModuleType, roles: _Roles, need: Need) -> None:
 
 _target: ContextVar[str] = ContextVar("target", default="")
 """The ARN of the role of the rule's target that an event goes to."""
-_rule: ContextVar[str] = ContextVar("rule", default="")
-"""The ARN of the rule that an event matched."""
 
 
-def _check_rules(modules: Callable[[str], ModuleType], roles: _Roles, need: Need) -> None:
-    """Check each target of a rule: the start of an execution with the target's role, a topic with its own policy.
+def _check_rules(eventbridge: ModuleType, roles: _Roles, need: Need) -> None:
+    """Check each start of an execution, and each message to a topic, with the role of the rule's target.
 
     A refused event is lost, with a log. Needs `_invoke_target(target, event, rule, view)`, which calls
-    `_dispatch_to_stepfunctions(arn, payload)` or `_dispatch_to_sns(arn, payload)`, and of SNS
-    `topic_policy_allows(topic, service, source_arn, source_account)`.
+    `_dispatch_to_stepfunctions(arn, payload)` or `_dispatch_to_sns(arn, payload)`.
     """
-    eventbridge = modules("services.eventbridge")
     invoke_target = need(eventbridge, "_invoke_target")
-    dispatch = need(eventbridge, "_dispatch_to_stepfunctions")
-    publish = need(eventbridge, "_dispatch_to_sns")
-    topic_allows = need(modules("services.sns"), "topic_policy_allows")
 
-    def invoke(target: dict[str, Any], event: Any, rule: dict[str, Any], *arguments: Any, **named: Any) -> Any:
-        tokens = _target.set(target.get("RoleArn", "")), _rule.set(rule["Arn"])
+    def invoke(target: dict[str, Any], *arguments: Any, **named: Any) -> Any:
+        token = _target.set(target.get("RoleArn", ""))
         try:
-            return invoke_target(target, event, rule, *arguments, **named)
+            return invoke_target(target, *arguments, **named)
         finally:
-            _target.reset(tokens[0])
-            _rule.reset(tokens[1])
+            _target.reset(token)
 
-    def start(arn: str, payload: str) -> Any:
-        try:
-            roles.check(_target.get(), "events.amazonaws.com", [Permission("states:StartExecution", arn)])
-        except Denied as denied:
-            _LOG.error("EventBridge did not start %s: %s", arn, denied)
-            return None
-        return dispatch(arn, payload)
+    def checked(action: str, dispatch: Callable[[str, str], Any]) -> Callable[[str, str], Any]:
+        def deliver(arn: str, payload: str) -> Any:
+            try:
+                roles.check(_target.get(), "events.amazonaws.com", [Permission(action, arn)])
+            except Denied as denied:
+                _LOG.error("EventBridge did not deliver to %s: %s", arn, denied)
+                return None
+            return dispatch(arn, payload)
 
-    def tell(topic: str, payload: str) -> Any:
-        rule = _rule.get()
-        allowed = topic_allows(topic, "events.amazonaws.com", rule, roles.here.id)
-        roles.record.add(rule.rpartition("/")[2], Permission("sns:Publish", topic), allowed)
-        if not allowed:
-            _LOG.error("EventBridge did not publish to %s: its policy does not allow it to the rule %s", topic, rule)
-            return None
-        return publish(topic, payload)
+        return deliver
 
+    start, publish = need(eventbridge, "_dispatch_to_stepfunctions"), need(eventbridge, "_dispatch_to_sns")
     eventbridge._invoke_target = invoke  # type: ignore[attr-defined]
-    eventbridge._dispatch_to_sns = tell  # type: ignore[attr-defined]
-    eventbridge._dispatch_to_stepfunctions = start  # type: ignore[attr-defined]
+    eventbridge._dispatch_to_stepfunctions = checked("states:StartExecution", start)  # type: ignore[attr-defined]
+    eventbridge._dispatch_to_sns = checked("sns:Publish", publish)  # type: ignore[attr-defined]
 
 
 def _check_pipes(pipes: ModuleType, roles: _Roles, need: Need) -> None:
