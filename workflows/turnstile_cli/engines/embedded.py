@@ -96,7 +96,12 @@ class Connection:
         return self._create_client(service, self.url)
 
     def _create_client(self, service: str, url: str) -> Any:
-        config = Config(proxies={}, connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
+        config = Config(
+            proxies={},
+            connect_timeout=5,
+            retries={"mode": "standard", "total_max_attempts": 2},
+            user_agent="turnstile",  # botocore's own text takes a tenth of the time of a request
+        )
         return self._session.create_client(service, region_name=REGION, endpoint_url=url, config=config)
 
     @property
