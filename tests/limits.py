@@ -9,13 +9,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from turnstile_cli.machines.limits import PAGE, PAYLOAD, breaches, of_stack
+from turnstile_cli.machines.limits import PAGE, breaches
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
-SMALL = PAYLOAD // 2
-"""Bytes of JSON that are too few to come close to the limit in any form."""
 HEADERS = {
     "Content-Type": "application/x-amz-json-1.0",
     "X-Amz-Target": "AWSStepFunctions.GetExecutionHistory",
@@ -29,16 +27,13 @@ HEADERS = {
 def within_limits(*clients: Any) -> Iterator[None]:
     """Fail at the end if an execution of these Step Functions came close to a limit."""
     yield
-    found = [use for client in clients for use in breaches(of_stack(cast("SFNClient", _OnlyLarge(client))))]
+    found = [use for client in clients for use in breaches(cast("SFNClient", _Raw(client)))]
     if found:
         pytest.fail("Close to a limit of Step Functions:\n" + "\n".join(map(str, found)), pytrace=False)
 
 
-class _OnlyLarge:
-    """A client of an engine whose histories lack the texts that are too small to come close to a limit.
-
-    The tests make very many texts, and to parse each of them takes long.
-    """
+class _Raw:
+    """A client whose histories are read without botocore, which would parse every time: the tests make many events."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -48,7 +43,7 @@ class _OnlyLarge:
         return self if operation == "get_execution_history" else self._client.get_paginator(operation)
 
     def paginate(self, **arguments: Any) -> Iterator[dict[str, Any]]:
-        """Yield the pages of a history, read without botocore, which would parse every text and time."""
+        """Yield the pages of a history."""
         asked = {"executionArn": arguments["executionArn"], "maxResults": PAGE}
         connection = HTTPConnection(urlsplit(self._client.meta.endpoint_url).netloc)
         while True:
@@ -56,17 +51,8 @@ class _OnlyLarge:
             response = connection.getresponse()
             assert response.status == 200, response.read()
             page = json.loads(response.read())
-            yield {"events": [_without_small(event) for event in page["events"]]}
+            yield page
             if not page.get("nextToken"):
                 break
             asked["nextToken"] = page["nextToken"]
         connection.close()
-
-
-def _without_small(event: dict[str, Any]) -> dict[str, Any]:
-    for details in event.values():
-        if isinstance(details, dict):
-            for field in ("input", "output"):
-                if len((details.get(field) or "").encode()) < SMALL:
-                    details.pop(field, None)
-    return event

@@ -27,7 +27,7 @@ from turnstile_cli.stack.registry import read_agent_file, register
 
 T = TypeVar("T")
 
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 0.4
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 0.8
 """Seconds between two looks at an agent or an execution."""
 _FILES = tempfile.TemporaryDirectory(prefix="turnstile-agents-")
 

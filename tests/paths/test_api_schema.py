@@ -8,10 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, Phase, settings
-from schemathesis.config import SchemathesisConfig
-from schemathesis.specs.openapi.checks import ignored_auth
 
 from tests.paths.test_api import Door, new
 from tests.world import World, scenario
@@ -23,18 +19,17 @@ DOCUMENT = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read
 SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/execute-api/aws4_request"}
 FINISHED = new("finished")
 
-bounded = settings(
-    database=None,
-    deadline=None,
-    max_examples=5,
-    derandomize=True,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+OPERATIONS = [f"{method.upper()} {path}" for path, methods in DOCUMENT["paths"].items() for method in methods]
 
 
-def load(**parameters: str) -> Any:
-    """Return the document's schema, with these parameters in every request."""
+def send(operation: str, world: World, **parameters: str) -> None:
+    """Send the requests that Schemathesis makes for an operation, with these parameters in every request."""
+    # Every process of the tests collects this module, and these imports take long.
+    import schemathesis
+    from hypothesis import HealthCheck, Phase, settings
+    from schemathesis.config import SchemathesisConfig
+    from schemathesis.pytest.lazy import get_all_tests
+
     config = {
         "parameters": parameters,
         # A query may have more parameters than the API reads.
@@ -42,15 +37,30 @@ def load(**parameters: str) -> Any:
         # A key that was used for another request looks valid.
         "checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "404", "409", "422"]}},
     }
-    return schemathesis.openapi.from_dict(DOCUMENT, config=SchemathesisConfig.from_dict(config))
-
-
-any_agent = load()
-finished_agent = load(agentId=FINISHED).include(path_regex="agentId", method="GET")
+    bounded = settings(
+        database=None,
+        deadline=None,
+        max_examples=5,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    method, path = operation.split()
+    schema = schemathesis.openapi.from_dict(DOCUMENT, config=SchemathesisConfig.from_dict(config))
+    [made] = get_all_tests(
+        schema=schema.include(path=path, method=method),
+        test_func=lambda case: check(case, world),
+        settings=bounded,
+        given_kwargs={},
+    )
+    _, test = made.ok()  # type: ignore[union-attr]
+    test()
 
 
 def check(case: Any, world: World) -> None:
     """Send a request and compare the answer with the document."""
+    from schemathesis.specs.openapi.checks import ignored_auth
+
     if isinstance(case.body, dict) and "prompt" in case.body:
         # No agent starts here: the scripted model does not know these prompts.
         case.body["agent"] = "unknown"
@@ -60,10 +70,9 @@ def check(case: Any, world: World) -> None:
     case.call_and_validate(base_url=Door.of(world).url, headers=SIGNED, excluded_checks=[ignored_auth])
 
 
-@any_agent.parametrize()  # type: ignore[untyped-decorator]
-@bounded
-def test_the_document_holds(case: Any, shared_world: World) -> None:
-    check(case, shared_world)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+def test_the_document_holds(operation: str, shared_world: World) -> None:
+    send(operation, shared_world)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +84,8 @@ def finished(shared_world: World) -> World:
     return shared_world
 
 
-@finished_agent.parametrize()  # type: ignore[untyped-decorator]
-@bounded
-def test_the_document_holds_for_an_agent_that_is_there(case: Any, finished: World) -> None:
-    check(case, finished)
+@pytest.mark.parametrize(
+    "operation", [each for each in OPERATIONS if each.startswith("GET") and "agentId" in each], ids=str
+)
+def test_the_document_holds_for_an_agent_that_is_there(operation: str, finished: World) -> None:
+    send(operation, finished, agentId=FINISHED)

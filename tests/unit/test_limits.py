@@ -4,7 +4,7 @@ import datetime as dt
 import json
 from typing import Any
 
-from turnstile_cli.machines.limits import EVENTS, EXPRESS_SECONDS, PAYLOAD, breaches, of_stack, uses
+from turnstile_cli.machines.limits import EVENTS, EXPRESS_SECONDS, PAYLOAD, SHARE, breaches, closest, uses
 
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 LARGE = "x" * int(PAYLOAD * 0.81)
@@ -21,7 +21,7 @@ def left(state: str, data: Any) -> dict[str, Any]:
 
 def found(*history: dict[str, Any], seconds: float | None = None) -> list[str]:
     took = None if seconds is None else dt.timedelta(seconds=seconds)
-    return [str(use) for use in breaches(uses("turn-1", history, took))]
+    return [str(use) for use in uses("turn-1", history, took, SHARE) if use.share > SHARE]
 
 
 def test_what_stays_well_below_the_limits_is_not_found() -> None:
@@ -92,8 +92,24 @@ class Machines:
 
 def test_every_execution_of_every_machine_is_looked_at() -> None:
     client: Any = Machines()
-    lines = [str(use) for use in breaches(of_stack(client))]
+    lines = [str(use) for use in breaches(client)]
     assert lines == [
         "express 1: seconds 250 of 300 (83%)",
         "standard 1, B: bytes of input in TaskStateEntered 212,338 of 262,144 (81%)",
     ]
+    assert str(closest(client)) == lines[0]
+
+
+def test_the_use_that_comes_closest_is_measured_exactly() -> None:
+    history = [entered(state, state * size) for state, size in (("A", 10), ("B", 5000), ("C", 4000), ("D", 5001))]
+
+    class Client(Machines):
+        class Histories:
+            def paginate(self, executionArn: str, **_: Any) -> Any:  # noqa: N803
+                yield {"events": history if executionArn == "STANDARD" else history[:1]}
+
+        def paginate(self, stateMachineArn: str) -> Any:  # noqa: N803
+            yield {"executions": [{"executionArn": stateMachineArn, "name": "1"}]}
+
+    client: Any = Client()
+    assert str(closest(client)) == "standard 1, D: bytes of input in TaskStateEntered 5,003 of 262,144 (2%)"

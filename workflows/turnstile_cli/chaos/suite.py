@@ -10,7 +10,7 @@ from turnstile_cli.chaos.cases import Case, guard_cases
 from turnstile_cli.chaos.report import ChaosReport, Doubles, doubles, make_report
 from turnstile_cli.chaos.run import CaseOutcome, run
 from turnstile_cli.files import TEMPLATE
-from turnstile_cli.machines.limits import of_stack
+from turnstile_cli.machines.limits import closest
 from turnstile_cli.verify import verify
 
 COMPARED = (Guards(), Guards(tool=False), Guards(ledger=False), Guards(ledger=False, tool=False))
@@ -45,9 +45,9 @@ def chaos(
     with bench(folder / "cases", Guards(), template) as made:
         outcomes = run(made, cases, Guards(), on_outcome)
         inventory = [finding.text for finding in verify(made.stack).findings if not finding.agent_id]
-        closest = max(of_stack(made.stack.stepfunctions), key=lambda use: use.share)
+        nearest = closest(made.stack.stepfunctions)
     compared = [_compare(guards, folder, on_progress, template) for guards in COMPARED] if compare else []
-    report = make_report(seed, time.monotonic() - begun, outcomes, inventory, closest, compared)
+    report = make_report(seed, time.monotonic() - begun, outcomes, inventory, nearest, compared)
     if report.survived:
         shutil.rmtree(folder, ignore_errors=True)
     return report

@@ -105,6 +105,7 @@ class Connection:
             connect_timeout=5,
             retries={"mode": "standard", "total_max_attempts": 2},
             inject_host_prefix=False,
+            user_agent="turnstile",  # botocore's own text takes a tenth of the time of a request
         )
         return self._session.create_client(service, region_name=REGION, endpoint_url=url, config=config)
 

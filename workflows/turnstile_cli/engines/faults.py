@@ -472,14 +472,16 @@ def _restore_stream(folder: EngineFolder, dynamodb: ModuleType, need: Need) -> N
 
 
 def _die_when_asked(folder: EngineFolder, modules: Callable[[str], ModuleType], need: Need) -> None:
-    """Save the data and kill this process when the file `die` appears.
+    """Save the data and kill this process when the file `die` appears. At its orderly end, do not save them.
 
     Needs `app._build_persistence_save_dict()`, and `core.persistence.save_all`, which saves that dict if
-    `core.persistence.PERSIST_STATE` is True.
+    `core.persistence.PERSIST_STATE` is True; `app.save_all` is the same function, for the orderly end.
     """
-    dynamodb, persistence = modules("services.dynamodb"), modules("core.persistence")
+    dynamodb, persistence, app = modules("services.dynamodb"), modules("core.persistence"), modules("app")
     save_all = need(persistence, "save_all")
     need(persistence, "PERSIST_STATE")
+    need(app, "save_all")
+    app.save_all = lambda _: None  # type: ignore[attr-defined]
 
     def watch() -> None:
         die = folder.path / "die"
@@ -488,7 +490,7 @@ def _die_when_asked(folder: EngineFolder, modules: Callable[[str], ModuleType], 
         die.unlink()
         folder.freeze()
         persistence.PERSIST_STATE = True  # type: ignore[attr-defined]
-        save_all(need(modules("app"), "_build_persistence_save_dict")())
+        save_all(need(app, "_build_persistence_save_dict")())
         stream = {
             name: [[*scope, value] for scope, value in store.all_items()]
             for name, store in (("records", dynamodb._stream_records), ("trimmed", dynamodb._stream_trimmed))

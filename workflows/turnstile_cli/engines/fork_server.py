@@ -26,8 +26,12 @@ PRELOADED = (
     "boto3.dynamodb.types",
     "botocore.handlers",
     "jsonschema.validators",
+    "pydantic.alias_generators",
+    "pydantic.fields",
+    "pydantic.functional_serializers",
     "pydantic.json_schema",
-    "pydantic.main",
+    "pydantic.root_model",
+    "pydantic.types",
 )
 """Modules that most functions import. None of them reads the environment when it is imported."""
 PID_BYTES = 8

@@ -48,13 +48,17 @@ class Use:
         return f"{self.place}: {self.what} {self.amount:,.0f} of {self.limit:,.0f} ({self.share:.0%})"
 
 
-def uses(name: str, history: Sequence[Event], express_for: dt.timedelta | None = None) -> Iterator[Use]:
+def uses(
+    name: str, history: Sequence[Event], express_for: dt.timedelta | None = None, above: float = 0
+) -> Iterator[Use]:
     """Yield an execution's uses of the limits.
 
     Args:
         name: the execution's name in `place`.
         history: its events, in the shape of GetExecutionHistory.
         express_for: its duration, if it is an Express execution.
+        above: a share of the limit; an input or output that cannot be above it is left out, because it takes long to
+            measure.
     """
     state = ""
     for event in history:
@@ -62,9 +66,10 @@ def uses(name: str, history: Sequence[Event], express_for: dt.timedelta | None =
             if isinstance(details, Mapping):
                 state = details.get("name", state) if event["type"].endswith("StateEntered") else state
                 for field in ("input", "output"):
-                    if details.get(field):
+                    text = details.get(field)
+                    if text and _most(text) > above * PAYLOAD:
                         place = f"{name}, {state or 'start'}"
-                        yield Use(place, f"bytes of {field} in {event['type']}", _size(details[field]), PAYLOAD)
+                        yield Use(place, f"bytes of {field} in {event['type']}", _size(text), PAYLOAD)
                 # Step Functions itself bounds the cause of a task's failure.
                 if event["type"] == "ExecutionFailed" and details.get("cause"):
                     place = f"{name}, {state or 'start'}"
@@ -76,8 +81,25 @@ def uses(name: str, history: Sequence[Event], express_for: dt.timedelta | None =
         yield Use(name, "seconds", express_for.total_seconds(), EXPRESS_SECONDS)
 
 
-def of_stack(client: "SFNClient") -> Iterator[Use]:
-    """Yield the uses of every execution of every machine. The engine must list Express executions, as AWS does not."""
+def breaches(client: "SFNClient", share: float = SHARE) -> list[Use]:
+    """Return the uses above `share` of a limit, of every execution of every machine, the largest share first.
+
+    The engine must list Express executions, as AWS does not.
+    """
+    found = [use for execution in _executions(client) for use in uses(*execution, share) if use.share > share]
+    return sorted(found, key=lambda use: -use.share)
+
+
+def closest(client: "SFNClient") -> Use:
+    """Return the use that comes closest to a limit, of every execution of every machine."""
+    found = Use("no execution", "events", 0, EVENTS)
+    for execution in _executions(client):
+        found = max(found, *uses(*execution, found.share), key=lambda use: use.share)
+    return found
+
+
+def _executions(client: "SFNClient") -> Iterator[tuple[str, list[Any], dt.timedelta | None]]:
+    """Yield the first three arguments of `uses` for each execution."""
     for machine in client.list_state_machines()["stateMachines"]:
         pages = client.get_paginator("list_executions").paginate(stateMachineArn=machine["stateMachineArn"])
         for execution in (execution for page in pages for execution in page["executions"]):
@@ -88,17 +110,17 @@ def of_stack(client: "SFNClient") -> Iterator[Use]:
             took = None
             if machine["type"] == "EXPRESS" and "stopDate" in execution:
                 took = execution["stopDate"] - execution["startDate"]
-            yield from uses(f"{machine['name']} {execution['name']}", history, took)
-
-
-def breaches(found: Iterator[Use], share: float = SHARE) -> list[Use]:
-    """Return the uses above `share` of a limit, the largest share first."""
-    return sorted((use for use in found if use.share > share), key=lambda use: -use.share)
+            yield f"{machine['name']} {execution['name']}", history, took
 
 
 def _size(text: str) -> int:
     """Return the bytes of some JSON in the form that Step Functions carries: without spaces, not escaped."""
     return len(json.dumps(read_json(text), ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def _most(text: str) -> int:
+    """Return more bytes than `_size` of any data that a machine carries, although it may write a number longer."""
+    return 2 * len(text.encode())
 
 
 def _tasks(history: Sequence[Event]) -> int:

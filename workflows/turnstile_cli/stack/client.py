@@ -355,9 +355,14 @@ class Stack:
         visited = visits(self.history(execution.arn))
         return Run(execution=execution, visits=visited, transitions=transitions(visited))
 
-    def history(self, arn: str) -> list[dict[str, Any]]:
-        """Return the events of an execution, oldest first, in the shape of GetExecutionHistory."""
-        pages = self.stepfunctions.get_paginator("get_execution_history").paginate(executionArn=arn)
+    def history(self, arn: str, data: bool = True) -> list[dict[str, Any]]:
+        """Return the events of an execution, oldest first, in the shape of GetExecutionHistory.
+
+        `data`: whether with inputs and outputs.
+        """
+        pages = self.stepfunctions.get_paginator("get_execution_history").paginate(
+            executionArn=arn, includeExecutionData=data
+        )
         return [dict(event) for page in pages for event in page["events"]]
 
     # ----
