@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from tests.world import World
+from tests.world import World, scenario
 
 LONG = "Count from 1 to 1500, one number on each line, and write nothing else."
 
@@ -119,6 +119,21 @@ def a_death_is_told_with_its_error(world: World) -> None:
     assert json.loads(detail["input"])["detail"]["agentId"] == name
 
 
+def a_subscriber_hears(world: World) -> None:
+    """Check that a rule tells AgentTopic of an agent that has ended, by an input transformer and a role of its own."""
+    agent_id = world.play(scenario("answer_only"))
+    sqs, url = world.client("sqs"), world.stack.outputs.agent_changes_url
+
+    def told() -> dict[str, Any] | None:
+        found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", [])
+        for message in found:  # those of other agents are in front of it
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        bodies = [json.loads(message["Body"]) for message in found]
+        return next((body for body in bodies if body["agentId"] == agent_id), None)
+
+    assert world.until(told, 120)["status"] == "COMPLETED"
+
+
 def only_the_api_speaks_for_its_callers(world: World) -> None:
     """Check that the bus denies the API's source to every other principal, an administrator included."""
     bus = world.stack.outputs.bus_name
@@ -175,6 +190,7 @@ ASSUMPTIONS = [
         (a_missing_item_is_absent, True),
         (the_token_of_a_cancelled_transaction_is_free, True),
         (a_death_is_told_with_its_error, True),
+        (a_subscriber_hears, True),
         (only_the_api_speaks_for_its_callers, False),
         (the_model_answers, False),
         (a_long_reply_arrives, False),
