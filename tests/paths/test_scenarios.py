@@ -30,7 +30,7 @@ def test_scenario(world: World, scenario: Scenario) -> None:
 
 def without_looks(states: list[str]) -> list[str]:
     """Return the states without the rounds that only find that a child has not reported: their number is chance."""
-    text = " ".join(states).replace("LoadTurn RouteEntry CloseTurn ", "")
+    text = " ".join(states).replace("RouteUnclosed ", "").replace("LoadTurn RouteEntry CloseTurn ", "")
     while "ClaimTurn ClaimTurn" in text:
         text = text.replace("ClaimTurn ClaimTurn", "ClaimTurn")
     return text.split()
