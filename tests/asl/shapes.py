@@ -86,6 +86,8 @@ class Shape:
 
     def meet(self, other: "Shape") -> "Shape":
         """Return the known part of a value that is one of the two."""
+        if self is other:  # most parts are, where two ways meet
+            return self
         both = self.fields.keys() & other.fields.keys()
         maybe = {}
         for name in {*self.fields, *self.maybe, *other.fields, *other.maybe} - both:
