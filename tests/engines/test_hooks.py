@@ -19,7 +19,7 @@ from botocore.exceptions import NoRegionError
 
 from tests.engines.sample_stack import INPUT, Sample, wait_for
 from turnstile_cli.chaos.tools import OPEN
-from turnstile_cli.engines import filters, fork_server, ministack_child
+from turnstile_cli.engines import fork_server, ministack_child, pipe
 
 pytestmark = pytest.mark.xdist_group("engines")
 
@@ -403,7 +403,7 @@ class TestWakePipes:
         (ministack_child.keep_message_attributes, 1),
         (ministack_child.parse_conditions_once, 1),
         (ministack_child.wake_pipes, 2),
-        (lambda module, need=ministack_child.need: filters.install(lambda _: module, need), 1),
+        (lambda module: pipe.install(lambda _: module, ministack_child.need, lambda *_: None), 1),
     ],
 )
 def test_a_hook_says_what_it_misses(hook: Callable[..., None], modules: int) -> None:

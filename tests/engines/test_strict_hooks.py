@@ -27,7 +27,7 @@ REFUSED = "[ConditionalCheckFailed, None]"
 PARSER = "moto.stepfunctions.parser"
 WAIT = "asl.component.state.wait.wait_function"
 FUNCTION = f"arn:aws:lambda:us-east-1:{strict_child.ACCOUNT}:function:f"
-BRIDGED = ("_dispatch_to_stepfunctions", "_start_state_machine_from_records", "_emit_execution_status_event")
+BRIDGED = ("_dispatch_to_stepfunctions", "_emit_execution_status_event")
 CASES = {
     "StateMachines": {"Mocked": {"TestCases": {"twice": {"Call": "calls", "Invoke": "invocations"}}}},
     "MockedResponses": {

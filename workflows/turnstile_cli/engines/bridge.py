@@ -25,6 +25,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from turnstile_cli.engines.failure import failure
+from turnstile_cli.engines.pipe import Start
 
 STEP_FUNCTIONS = "TURNSTILE_STEP_FUNCTIONS"
 """The environment variable that names the URL of the other Step Functions."""
@@ -39,37 +40,40 @@ _LOG = logging.getLogger(__name__)
 Need = Callable[[ModuleType, str], Any]
 
 
-def install(modules: Callable[[str], ModuleType], need: Need) -> None:
-    """Redirect the starts of machines, if another Step Functions is named.
+def install(modules: Callable[[str], ModuleType], need: Need) -> Start | None:
+    """Redirect the starts of machines, if another Step Functions is named. Return what starts them there, for a pipe.
 
-    Needs `eventbridge._dispatch_to_stepfunctions(arn, payload)`, `pipes._start_state_machine_from_records(arn, pipe,
-    records)`, which returns True if it took the records, and `stepfunctions._emit_execution_status_event(execution)`.
+    Needs `eventbridge._dispatch_to_stepfunctions(arn, payload)` and
+    `stepfunctions._emit_execution_status_event(execution)`.
     """
     endpoint = os.environ.get(STEP_FUNCTIONS)
     if not endpoint:
-        return
+        return None
     os.environ[BOTO3_ENDPOINT] = endpoint
     config = Config(proxies={}, connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
     client = boto3.client("stepfunctions", region_name="us-east-1", endpoint_url=endpoint, config=config)
-    eventbridge, pipes = modules("services.eventbridge"), modules("services.pipes")
+    eventbridge = modules("services.eventbridge")
     need(eventbridge, "_dispatch_to_stepfunctions")
-    need(pipes, "_start_state_machine_from_records")
 
-    def start(arn: str, data: str) -> bool:
+    def start(arn: str, data: str) -> Callable[[], tuple[str, str]] | None:
         try:
-            client.start_execution(stateMachineArn=arn, input=data)
+            started = client.start_execution(stateMachineArn=arn, input=data)["executionArn"]
         except (BotoCoreError, ClientError):
             _LOG.exception("%s was not started on %s", arn, endpoint)
-            return False
-        return True
-
-    def start_with_records(arn: str, _pipe: dict[str, Any], records: list[Any]) -> bool:
-        return start(arn, json.dumps(records))
+            return None
+        return lambda: _end(client, started)
 
     eventbridge._dispatch_to_stepfunctions = start  # type: ignore[attr-defined]
-    pipes._start_state_machine_from_records = start_with_records  # type: ignore[attr-defined]
     emit = need(modules("services.stepfunctions"), "_emit_execution_status_event")
     threading.Thread(target=_watch, args=(Changes(client), endpoint, emit), daemon=True).start()
+    return start
+
+
+def _end(client: Any, arn: str) -> tuple[str, str]:
+    """Wait for the end of an execution; return its status and its output."""
+    while (execution := client.describe_execution(executionArn=arn))["status"] == "RUNNING":
+        time.sleep(INTERVAL)
+    return execution["status"], execution.get("output", "{}")
 
 
 class Changes:

@@ -28,7 +28,7 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from botocore.parsers import ResponseParserError
 
-from turnstile_cli.engines import bridge, faults, filters, iam
+from turnstile_cli.engines import bridge, faults, iam, pipe
 from turnstile_cli.engines.casing import UnknownField, from_wire, to_wire
 from turnstile_cli.engines.child import end_with_parent, keep_developer_out, run
 from turnstile_cli.engines.fork_server import ForkServer
@@ -481,15 +481,19 @@ def apply_hooks(model: Callable[[], Any]) -> None:
     keep_history(stepfunctions)
     take_timeouts_from_paths(stepfunctions)
     answer_test_state(stepfunctions, need)
-    # These three come before the hooks below, which use the same names.
-    bridge.install(lambda name: importlib.import_module(f"ministack.{name}"), need)
-    faults.install(lambda name: importlib.import_module(f"ministack.{name}"), need)
-    iam.install(lambda name: importlib.import_module(f"ministack.{name}"), need)
+
+    def modules(name: str) -> ModuleType:
+        return importlib.import_module(f"ministack.{name}")
+
+    # These come before the hooks below, which use the same names.
+    there = bridge.install(modules, need)
+    pipe.install(modules, need, there or pipe.start_in(stepfunctions, need))
+    faults.install(modules, need)
+    iam.install(modules, need)
     record_maps(stepfunctions)
     wait_until_moments(stepfunctions)
     name_errors_as_aws(stepfunctions)
     keep_message_attributes(sns)
-    filters.install(lambda name: importlib.import_module(f"ministack.{name}"), need)
     parse_conditions_once(dynamodb)
     wake_pipes(pipes, dynamodb)
 
