@@ -30,6 +30,7 @@ _SERVICES = {
     "aws-sdk:bedrockruntime": Service("BedrockRuntime", "bedrock-runtime", ("BedrockRuntimeException",)),
     "events": Service("EventBridge", "events", ("AmazonEventBridgeException", "EventBridgeException")),
     "aws-sdk:sfn": Service("Sfn", "stepfunctions", ("SfnException",)),
+    "aws-sdk:sqs": Service("Sqs", "sqs", ("SqsException",)),
     "lambda": Service("Lambda", "lambda", ("AWSLambdaException",)),
     "sns": Service("SNS", "sns", ("AmazonSNSException",)),
 }

@@ -37,6 +37,8 @@ class Shape:
     maybe: Mapping[str, "Maybe"] = field(default_factory=dict)
     """The shape of each field that may be missing."""
     closed: bool = False
+    empty: bool = False
+    """Whether the value is an empty list: where ways meet, the items of the other way are the only ones."""
     whole: type[BaseModel] | None = None
     """The model of the value if it is not empty: the value may be null, or leave out missing fields."""
 
@@ -96,12 +98,16 @@ class Shape:
                 maybe[name] = reduce(Maybe.meet, ours + theirs)
         return Shape(
             {name: self.fields[name].meet(other.fields[name]) for name in both},
-            self.items and other.items and self.items.meet(other.items),
+            other.items if self.empty else self.items if other.empty else self._items(other),
             self.text and other.text and self.text.meet(other.text),
             maybe,
             self.closed and other.closed,
+            self.empty and other.empty,
             self.whole if self.whole == other.whole else None,
         )
+
+    def _items(self, other: "Shape") -> "Shape | None":
+        return self.items and other.items and self.items.meet(other.items)
 
     def _known(self, name: str) -> "list[Maybe] | None":
         """Return the possible shapes of a field: an empty list if it is never present, None if that is not known."""
@@ -136,8 +142,8 @@ def of_value(value: Any) -> Shape:
     """Return the shape of a constant."""
     if isinstance(value, dict):
         return record({name: of_value(item) for name, item in value.items()})
-    if isinstance(value, list) and value:
-        return Shape(items=meet(of_value(item) for item in value))
+    if isinstance(value, list):
+        return Shape(items=meet(of_value(item) for item in value)) if value else Shape(empty=True)
     return NOTHING
 
 
@@ -266,8 +272,9 @@ class Flow:
                     for name, part in template.items()
                 }
             )
-        if isinstance(template, list) and template:
-            return Shape(items=meet([self._build(part, data, context, item) for part in template]))
+        if isinstance(template, list):
+            parts = [self._build(part, data, context, item) for part in template]
+            return Shape(items=meet(parts)) if parts else Shape(empty=True)
         return NOTHING
 
     def _evaluate(
@@ -277,7 +284,8 @@ class Flow:
         paths = _PATH.findall(_TEXT.sub("", expression))
         values = [self._read(path, data, context, item) for path in paths]
         if expression in paths:
-            return values[0]
+            # A path with a wildcard gives a list.
+            return Shape(items=values[0]) if "[*]" in expression else values[0]
         if expression.startswith("States.JsonMerge("):
             # The second value may replace fields of the first: for those, only their presence is known.
             kept = values[0].fields if values[1].closed else dict.fromkeys(values[0].fields, NOTHING)

@@ -22,6 +22,7 @@ STATE_IMAGE = {
     "error": {"S": "States.Timeout"},
     "errorMessage": {"S": "No answer came."},
     "currentState": {"S": "PLANNING"},
+    "lastUpdated": {"S": "2026-01-01T00:00:00.000Z"},
     "lastUpdatedBy": {"S": "arn:aws:states:us-east-1:000000000000:execution:turnstile-AgentTurn:1"},
     "parent": {"S": "agent-0"},
     "children": {"S": '["child-1", "child-2"]'},
@@ -82,7 +83,7 @@ def announcements_are_published(machine: Machine) -> Iterator[str]:
     published = {
         entry["DetailType"]
         for task in MACHINES["agent_publish"].tasks()
-        for entry in task.fields["Parameters"]["Entries"]
+        for entry in task.fields["Parameters"].get("Entries", [])
     }
     for write in writes(machine):
         if write.record == STATE and "announce" in write.written:

@@ -35,7 +35,7 @@ LEFT_TO_ALL = {
     "ToolOutcomeUnknown": "like any other error of a call that writes, it makes the call UNCERTAIN",
 }
 """Errors of ours that no machine names, because States.ALL handles them correctly."""
-OF_STEP_FUNCTIONS = {"States.ALL", "States.DataLimitExceeded", "States.Timeout"}
+OF_STEP_FUNCTIONS = {"States.ALL", "States.DataLimitExceeded", "States.IntrinsicFailure", "States.Timeout"}
 OF_ANY_SDK = {"SdkClientException": "the service did not answer", "ThrottlingException": "any API may throttle"}
 """Errors of every SDK integration that its API's model does not name."""
 OF_A_SERVICE = {

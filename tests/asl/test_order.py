@@ -69,8 +69,9 @@ def test_a_missing_heading_is_found(name: str) -> None:
     assert MACHINES[name].definition["StartAt"] in headless(
         "\n".join([*lines[:first], *lines[first + 1 :]]), MACHINES[name]
     )
-    assert headless("\n".join(lines).replace("# ---- Failure", "# ---- Other"), MACHINES[name])
-    assert "Failure" in lines[last]
+    if any(state.type == "Fail" for state in MACHINES[name].states()):
+        assert headless("\n".join(lines).replace("# ---- Failure", "# ---- Other"), MACHINES[name])
+        assert "Failure" in lines[last]
 
 
 def _move(name: str, place: int) -> Callable[[dict[str, Any]], object]:

@@ -73,7 +73,8 @@ def _start(machine: Machine) -> Shape:
         return envelope.put(("detail",), meet([_demanded(pattern.get("detail", {})) for pattern in patterns]))
     # Only STATE is ever announced, and only then does it have this attribute.
     state = Maybe(_stored(ATTRIBUTES[STATE] | {"announce": "S"}), proof="announce")
-    return Shape(items=Shape({"dynamodb": Shape(maybe={"NewImage": state})}))
+    change = Shape({"Keys": _stored({"agentId": "S", "record": "S"})}, maybe={"NewImage": state})
+    return Shape(items=Shape({"eventID": NOTHING, "dynamodb": change}))
 
 
 def _demanded(pattern: dict[str, Any]) -> Shape:

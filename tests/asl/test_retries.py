@@ -35,6 +35,7 @@ TRANSIENT = {
     },
     "EventBridge": {"FailedEntry", "InternalException", "SdkClientException", "ThrottlingException"},
     "Sfn": {"ExecutionLimitExceededException", "SdkClientException"},
+    "Sqs": {"KmsThrottledException", "RequestThrottledException", "SdkClientException"},
     "SNS": {"InternalErrorException", "SdkClientException", "ThrottledException"},
     "Lambda": {
         "ClientExecutionTimeoutException",
@@ -52,6 +53,7 @@ BESIDE_THE_API = {
     "EventBridge.SdkClientException",
     "EventBridge.ThrottlingException",
     "Sfn.SdkClientException",
+    "Sqs.SdkClientException",
     "SNS.SdkClientException",
     "SNS.ThrottledException",
 } | {f"Lambda.{name}" for name in TRANSIENT["Lambda"]}

@@ -12,6 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from tests.world import World, scenario
+from turnstile_cli.stack.republish import republish
 
 LONG = "Count from 1 to 1500, one number on each line, and write nothing else."
 
@@ -178,6 +179,23 @@ def no_alarm_is_raised(world: World) -> None:
     assert [alarm["AlarmName"] for alarm in alarms if alarm["StateValue"] == "ALARM"] == []
 
 
+def a_record_that_no_machine_wrote_is_kept_aside(world: World) -> None:
+    """Check that AgentPublish keeps it in the queue for an operator, and that the pipe goes on."""
+    name, dynamodb = f"unknown-{uuid.uuid4().hex[:8]}", world.stack.dynamodb
+    key = {"agentId": {"S": name}, "record": {"S": "STATE"}}
+    announced = {"announce": {"S": "AgentStateUpdated"}, "status": {"S": "COMPLETED"}}
+
+    def told(what: str) -> bool:
+        return any(f"agent {name} {what}" in message.what for message in republish(world.stack))
+
+    dynamodb.put_item(TableName=world.stack.outputs.table_name, Item={**key, **announced})
+    try:
+        world.until(lambda: told("has a record that cannot be read"), 120)
+    finally:
+        dynamodb.delete_item(TableName=world.stack.outputs.table_name, Key=key)
+    world.until(lambda: told("is gone"), 120)
+
+
 ASSUMPTIONS = [
     Assumption(check.__name__, check, here)
     for check, here in (
@@ -196,6 +214,7 @@ ASSUMPTIONS = [
         (a_long_reply_arrives, False),
         (the_metrics_of_the_watch_arrive, False),
         (no_alarm_is_raised, False),
+        (a_record_that_no_machine_wrote_is_kept_aside, True),
     )
 ]
 

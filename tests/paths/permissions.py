@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from tests.paths.test_agent_publish import publish, record
 from tests.paths.test_agent_watch import fresh, not_started, set_state, stopped, watch
 from tests.paths.test_api import Door
 from tests.world import World, scenario, waiting
@@ -82,6 +83,11 @@ def deliver_again(world: World) -> None:
     world.settle(name, Status.COMPLETED)
 
 
+def keep_a_record(world: World) -> None:
+    """Publish a record that no machine writes; agent_publish keeps it for an operator."""
+    assert publish(world, [record(fresh("unknown"), announce="Anything")]) == {"missed": False, "failures": [[]]}
+
+
 def see_a_reservation(world: World) -> None:
     """Stop a turn between the reservation of an effect and its call; the next turn reads the effect."""
     name = fresh("reserved")
@@ -114,6 +120,7 @@ SITUATIONS: dict[str, Callable[[World], None]] = {
         watch_agents,
         watch_a_question,
         deliver_again,
+        keep_a_record,
         see_a_reservation,
         call_tools,
     )

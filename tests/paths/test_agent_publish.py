@@ -1,4 +1,7 @@
-"""agent_publish: what a rule uses of the record's announcements comes to the bus, in the contract's shape."""
+"""agent_publish: what a rule uses of the record's announcements comes to the bus, in the contract's shape.
+
+What cannot be published does not stop the rest, and `turnstile republish` announces it again.
+"""
 
 import json
 import uuid
@@ -8,8 +11,13 @@ from typing import Any
 import pytest
 
 from tests.world import World, scenario
-from turnstile_agents.events import EVENTS
+from turnstile_agents.events import EVENTS, AgentRequested
+from turnstile_agents.record import Status
 from turnstile_cli.engines.faults import Fault
+from turnstile_cli.stack import republish
+
+REFUSED = json.dumps({"Entries": [{"ErrorCode": "MalformedDetail"}], "FailedEntryCount": 1})
+"""The cause of EventBridge.FailedEntry, when the bus will never take the event."""
 
 
 @pytest.fixture
@@ -73,7 +81,7 @@ def test_a_bus_that_is_busy_gets_the_event_later(world: World) -> None:
 
 
 def record(agent_id: str, **values: str) -> dict[str, Any]:
-    """Return the outbox pipe's input for an agent that has ended."""
+    """Return a record of the outbox pipe for an agent that has ended."""
     texts = {
         "agentId": agent_id,
         "status": "COMPLETED",
@@ -81,30 +89,127 @@ def record(agent_id: str, **values: str) -> dict[str, Any]:
         "announce": "AgentStateUpdated",
         "parent": "",
         "children": "[]",
+        "error": "",
+        "errorMessage": "",
+        "currentState": "",
+        "lastUpdated": "2026-01-01T00:00:00.000Z",
+        "lastUpdatedBy": "arn:execution",
     }
     image = {name: {"S": value} for name, value in (texts | values).items()}
-    return {"dynamodb": {"NewImage": {**image, "step": {"N": "1"}}}}
+    keys = {"agentId": {"S": agent_id}, "record": {"S": "STATE"}}
+    return {"eventID": f"id-{agent_id}", "dynamodb": {"Keys": keys, "NewImage": {**image, "step": {"N": "1"}}}}
+
+
+def publish(world: World, batch: list[dict[str, Any]]) -> dict[str, Any]:
+    """Run AgentPublish as the pipe does; return its output."""
+    arn = world.stack.stepfunctions.start_execution(
+        stateMachineArn=world.stack.outputs.agent_publish_arn, input=json.dumps(batch)
+    )["executionArn"]
+    execution = world.ended(arn)
+    assert execution["status"] == "SUCCEEDED"
+    output: dict[str, Any] = json.loads(execution["output"])
+    return output
+
+
+def bodies(world: World, agent_id: str) -> list[dict[str, Any]]:
+    """Return the messages of the outbox's dead letters about an agent, and take them out of the queue."""
+    sqs, queue = world.client("sqs"), world.stack.outputs.outbox_dead_letters_url
+    found = []
+    while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
+        for message in messages:
+            if agent_id in message["Body"]:
+                sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+                found.append(json.loads(message["Body"]))
+    return found
+
+
+@pytest.fixture
+def republished(world: World, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that runs `turnstile republish` until it announces an agent."""
+    monkeypatch.setattr(republish, "WAIT", 0)
+
+    def until(agent_id: str) -> republish.Republished:
+        return world.until(
+            lambda: next((each for each in republish.republish(world.stack) if agent_id in each.announced), None)
+        )
+
+    return until
+
+
+def request(world: World, name: str) -> None:
+    world.register("travel", {})
+    world.stack.request(AgentRequested(prompt=scenario("answer_only").prompt, agent="travel", agent_id=name))
 
 
 def test_an_end_tells_whose_child_it_was_and_how_many_it_has(world: World, heard: Any) -> None:
     name = f"family-{uuid.uuid4().hex[:8]}"
-    batch = [record(name, parent="agent-0", children=json.dumps(["child-1", "child-2"]))]
-    arn = world.stack.stepfunctions.start_execution(
-        stateMachineArn=world.stack.outputs.agent_publish_arn, input=json.dumps(batch)
-    )["executionArn"]
-    assert world.ended(arn)["status"] == "SUCCEEDED"
+    publish(world, [record(name, parent="agent-0", children=json.dumps(["child-1", "child-2"]))])
     [event] = heard(name, 1)
     EVENTS["AgentStateUpdated"].model_validate(event["detail"])
     assert (event["detail"]["parent"], event["detail"]["children"]) == ("agent-0", 2)
 
 
-def test_records_that_cannot_be_published_fail_the_batch_after_the_others(world: World) -> None:
-    lost, kept = f"lost-{uuid.uuid4().hex[:8]}", f"kept-{uuid.uuid4().hex[:8]}"
-    world.faults.put(Fault(agent_id=lost, state="PublishUpdate", error="AccessDenied"))
-    arn = world.stack.stepfunctions.start_execution(
-        stateMachineArn=world.stack.outputs.agent_publish_arn, input=json.dumps([record(lost), record(kept)])
-    )["executionArn"]
-    execution = world.ended(arn)
-    assert (execution["status"], execution["error"]) == ("FAILED", "RecordsMissed")
-    published = [visit for visit in world.history(arn) if visit.state == "PublishUpdate"]
-    assert [bool(visit.error) for visit in published] == [True, False]
+def test_a_batch_reports_what_may_be_published_later_and_keeps_what_may_not(world: World, heard: Any) -> None:
+    mark = uuid.uuid4().hex[:8]
+    lost, poison, busy, late, good = (f"{name}-{mark}" for name in ("lost", "poison", "busy", "late", "good"))
+    fault = {"state": "PublishUpdate", "error": "EventBridge.FailedEntry", "times": 5}
+    world.faults.put(Fault(agent_id=poison, cause=REFUSED, **fault))
+    world.faults.put(Fault(agent_id=busy, cause=REFUSED.replace("MalformedDetail", "ThrottlingException"), **fault))
+    world.faults.put(Fault(agent_id=late, state="PublishUpdate", error="EventBridge.EventBridgeException", times=5))
+    broken = record(lost)
+    del broken["dynamodb"]["NewImage"]["status"]
+    silent = record("silent")
+    del silent["dynamodb"]["NewImage"]["announce"]
+    output = publish(world, [broken, record(poison), record(busy), silent, record(late), record(good)])
+    assert output == {"batchItemFailures": [{"itemIdentifier": f"id-{busy}"}, {"itemIdentifier": f"id-{late}"}]}
+    assert heard(good, 1)
+    letter = {"step": "1", "lastUpdated": "2026-01-01T00:00:00.000Z", "announce": "AgentStateUpdated"}
+    kept = sorted(bodies(world, mark), key=lambda body: body["agentId"])
+    assert kept == [
+        {"agentId": lost, "error": "RecordMalformed"},
+        {"agentId": poison, **letter, "error": "EventBridge.FailedEntry"},
+    ]
+
+
+def test_a_queue_that_takes_no_message_leaves_the_record_to_the_pipe(world: World) -> None:
+    name = f"unkept-{uuid.uuid4().hex[:8]}"
+    world.faults.put(Fault(agent_id=name, state="KeepRecord", error="Sqs.QueueDoesNotExistException"))
+    assert publish(world, [record(name, announce="Anything")]) == {
+        "batchItemFailures": [{"itemIdentifier": f"id-{name}"}]
+    }
+
+
+def test_a_poison_record_stops_only_its_agent_until_it_is_published(world: World, republished: Any) -> None:
+    mark = uuid.uuid4().hex[:8]
+    poison, good = f"poison-{mark}", f"good-{mark}"
+    refused = {"state": "PublishNextAction", "error": "EventBridge.FailedEntry", "cause": REFUSED}
+    world.faults.put(Fault(agent_id=poison, times=10, **refused))  # twice, with the retries
+    request(world, poison)
+    request(world, good)
+    world.settle(good, Status.COMPLETED)
+    first = republished(poison)
+    assert first.what == f"agent {poison} is announced again: INITIATED at step 1"
+    # The bus refuses it again: another message, and another command.
+    assert republished(poison).message_id != first.message_id
+    world.settle(poison, Status.COMPLETED)
+    assert bodies(world, poison) == []
+
+
+def test_records_that_the_pipe_gave_up_are_found_in_the_stream(world: World, republished: Any) -> None:
+    name = f"given-up-{uuid.uuid4().hex[:8]}"
+    world.faults.put(Fault(agent_id=name, state="PublishNextAction", error="EventBridge.Unknown", times=21))
+    request(world, name)
+    done = republished(name)
+    assert (done.announced, done.kept) == ([name], False)
+    world.settle(name, Status.COMPLETED)
+
+
+def test_an_end_that_was_not_published_is_told_after_it(world: World, heard: Any, republished: Any) -> None:
+    name = f"ended-{uuid.uuid4().hex[:8]}"
+    world.faults.put(
+        Fault(agent_id=name, state="PublishUpdate", error="EventBridge.FailedEntry", cause=REFUSED, times=5)
+    )
+    world.play(scenario("answer_only"), name)
+    republished(name)
+    assert [event["detail"]["status"] for event in heard(name, 2)] == ["INITIATED", "COMPLETED"]
+    assert all(not each.announced for each in republish.republish(world.stack))

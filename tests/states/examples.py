@@ -68,7 +68,8 @@ def execution_input(machine: Machine) -> Any:
     """Return an input that starts the machine: all events of its rules in one, a schedule's, or the outbox's."""
     patterns = template.event_patterns(machine.name)
     if not patterns and not template.is_scheduled(machine.name):
-        return [{"dynamodb": {"NewImage": _stored(STATE, ATTRIBUTES[STATE] | {"announce": "S"})}}]
+        image = _stored(STATE, ATTRIBUTES[STATE] | {"announce": "S"})
+        return [{"eventID": TEXT, "dynamodb": {"Keys": {"agentId": {"S": TEXT}}, "NewImage": image}}]
     detail: dict[str, Any] = {}
     for pattern in patterns:
         detail |= STATUS_CHANGE if pattern["source"] == ["aws.states"] else {}

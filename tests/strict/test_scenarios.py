@@ -8,10 +8,12 @@ import pytest
 from tests.strict.conftest import Both, await_question
 from tests.strict.telling import await_change_of_status, differences, told
 from tests.world import scenario
+from turnstile_agents.events import AgentRequested
 from turnstile_agents.operator import OperatorDecision
 from turnstile_agents.record import Status
 from turnstile_cli.engines.faults import Fault, canceled
 from turnstile_cli.models.scenarios import Scenario, load_scenarios
+from turnstile_cli.stack import republish
 from turnstile_cli.stack.operator import decide, wait_for_decision
 
 pytestmark = pytest.mark.xdist_group("strict")
@@ -43,6 +45,28 @@ def test_a_cancelled_close_is_told_by_its_reasons(both: Both) -> None:
     closing = [visit.state for visit in world.visited(name) if visit.state.startswith(("Close", "RouteUnclosed"))]
     assert closing == ["CloseTurn", "RouteUnclosed", "CloseLater", "CloseTurn", "RouteUnclosed", "CloseTurn"]
     world.assert_sound(name)
+
+
+def test_a_record_is_kept_delivered_again_given_up_and_announced(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = both.strictly
+    poison, lost = "strict-poison", "strict-lost"
+    refused = {"error": "EventBridge.FailedEntry", "cause": '{"Entries": [{"ErrorCode": "MalformedDetail"}]}'}
+    world.faults.put(Fault(agent_id=poison, state="PublishNextAction", times=5, **refused))
+    world.faults.put(Fault(agent_id=lost, state="PublishNextAction", error="Unknown", times=21))
+    world.register("travel", {})
+    for name in (poison, lost):
+        request = AgentRequested(prompt=scenario("answer_only").prompt, agent="travel", agent_id=name)
+        world.stack.wait_for(world.stack.request(request))
+    monkeypatch.setattr(republish, "WAIT", 0)
+    announced: set[str] = set()
+
+    def both_announced() -> bool:
+        announced.update(name for done in republish.republish(world.stack) for name in done.announced)
+        return {poison, lost} <= announced
+
+    world.until(both_announced)
+    for name in (poison, lost):
+        world.settle(name, Status.COMPLETED)
 
 
 def test_a_person_is_asked_and_decides(both: Both) -> None:

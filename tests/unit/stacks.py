@@ -22,6 +22,7 @@ OUTPUTS = {
     "AgentTurnRoleArn": "arn:aws:iam::123456789012:role/turnstile-AgentTurnRole",
     "AgentInputArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentInput",
     "AgentPublishArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentPublish",
+    "OutboxDeadLettersUrl": "https://sqs.us-east-1.amazonaws.com/123456789012/turnstile-OutboxDeadLetters",
     "AgentRecoveryArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentRecovery",
     "AgentRecoveryRoleArn": "arn:aws:iam::123456789012:role/turnstile-AgentRecoveryRole",
     "AgentWatchArn": "arn:aws:states:us-east-1:123456789012:stateMachine:turnstile-AgentWatch",

@@ -26,6 +26,7 @@ Kind = Literal[
     "unmodelled",
     "conflict",
     "contended",
+    "refused",
     "flooded",
     "outage",
     "permanent",
@@ -54,6 +55,7 @@ KINDS: dict[Kind, str] = {
     "unmodelled": "the service fails one attempt with an error that its API does not name",
     "conflict": "several attempts of a write in a row meet another write of the same item",
     "contended": "as many attempts of a write as its retries allow meet another write, or its table is throttled",
+    "refused": "the bus refuses the event in every attempt of the state, for a reason that does not pass",
     "flooded": "every attempt of the state meets the throttling error",
     "outage": "every attempt of the state meets the internal error",
     "permanent": "the service refuses one attempt with an error that does not pass",
@@ -84,6 +86,11 @@ CONFLICTS = 3
 CONTENDED = 8
 """How often a write is cancelled that the machine tries again after a pause instead of by a Retry."""
 TOO_LARGE = "States.DataLimitExceeded"
+REFUSED = {
+    "error": "EventBridge.FailedEntry",
+    "cause": '{"Entries":[{"ErrorCode":"MalformedDetail"}],"FailedEntryCount":1}',
+}
+"""An answer of the bus, as AWS reports it, for an event that it never takes."""
 WRITES = {"transactWriteItems", "updateItem", "putItem"}
 """The actions of DynamoDB that conflict with a transaction."""
 ANSWERS = {"lambda", "aws-sdk:bedrockruntime"}
@@ -124,6 +131,13 @@ SERVICES = {
         unmodelled="Sfn.SfnException",
         permanent="Sfn.AccessDeniedException",
         unreadable="Sfn.SdkClientException",
+    ),
+    "aws-sdk:sqs": Errors(
+        throttled="Sqs.RequestThrottledException",
+        transient="Sqs.SqsException",
+        unmodelled="Sqs.SqsException",
+        permanent="Sqs.QueueDoesNotExistException",
+        unreadable="Sqs.SdkClientException",
     ),
     "lambda": Errors(
         throttled="Lambda.TooManyRequestsException",
@@ -306,6 +320,9 @@ WAYS: dict[str, Way] = {
     "agent_publish.PublishNextAction": BOOKING,
     "agent_publish.PublishUpdate": BOOKING,
     "agent_publish.PublishError": OUTAGE,
+    "agent_publish.KeepRecord": Way(
+        "straight_booking", (_at("agent_publish", "PublishNextAction", "refused"),), name="not_published"
+    ),
     "agent_turn.StartChild": DELEGATED,
     "agent_turn.ClaimTurn": BOOKING,
     "agent_turn.LoadTurn": BOOKING,
@@ -526,6 +543,8 @@ def kinds_at(machine: Machine, state: State) -> Iterator[Kind]:
     )
     if state.action in WRITES:
         yield from ("conflict", "contended")
+    if _service(state) == "events":
+        yield "refused"
     # The answer of a task that waits comes with its token, and no SDK reads it. tests/paths sends unreadable answers.
     if not state.waits_for_token:
         yield "malformed"
@@ -582,6 +601,7 @@ def fault_for(injection: Injection, agent_id: str, ledger: bool = True) -> Fault
         "unmodelled": {"error": errors.unmodelled},
         "conflict": {**_conflict(state, "TransactionConflict"), "times": CONFLICTS},
         "contended": _contended(state),
+        "refused": {**REFUSED, "times": _attempts(state, REFUSED["error"])},
         "flooded": {"error": errors.throttled, "times": _attempts(state, errors.throttled)},
         "outage": {"error": errors.transient, "times": _attempts(state, errors.transient)},
         "permanent": {"error": errors.permanent},

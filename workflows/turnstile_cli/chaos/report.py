@@ -172,7 +172,7 @@ def _table(outcomes: Sequence[CaseOutcome]) -> RenderableType:
     single = [outcome for outcome in outcomes if len(outcome.kinds) == 1]
     if not single:
         return Text("")
-    letters = dict(zip(KINDS, string.ascii_uppercase, strict=False))
+    letters = dict(zip(KINDS, string.ascii_uppercase + string.ascii_lowercase, strict=False))
     table = Table(title="\nSurvivors of one fault each", title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("state, or event for", no_wrap=True)
     for letter in letters.values():

@@ -32,6 +32,7 @@ COMMANDS = {
     "decide": "operators.decide",
     "resume": "operators.resume",
     "settle": "operators.settle",
+    "republish": "operators.republish",
     "halt": "operators.halt",
     "chaos": "development.chaos",
 }

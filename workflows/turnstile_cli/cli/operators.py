@@ -1,4 +1,4 @@
-"""The commands for operators: they check, decide, resume and settle."""
+"""The commands for operators: they check, decide, resume, settle and publish again."""
 
 import json
 from typing import Annotated, Any
@@ -15,6 +15,7 @@ from turnstile_cli.stack.halt import halt as halt_stack
 from turnstile_cli.stack.operator import decide as give_decision
 from turnstile_cli.stack.operator import resume as send_to_recovery
 from turnstile_cli.stack.operator import wait_for_decision, wait_for_recovery
+from turnstile_cli.stack.republish import republish as announce_again
 from turnstile_cli.stack.settle import settle as settle_call
 from turnstile_cli.verify import verify as look_for_inconsistencies
 
@@ -118,6 +119,21 @@ def settle(
     if settled.effect:
         words += f" {settled.effect}, which this call was to undo, is {settled.effect_status}."
     common.tell(as_json, settled.dump(), words)
+
+
+def republish(stack: StackOption = None, as_json: JsonOption = False) -> None:
+    """Announce again what was not published, by the queue OutboxDeadLetters. Exits with 1 if messages stay in it."""
+    screen, handled = Screen(), []
+    for message in announce_again(common.connect(stack)):
+        handled.append(message)
+        if not as_json:
+            screen.line(f"{message.message_id} {'kept' if message.kept else 'done'}: {message.what}")
+    if as_json:
+        print_json({"messages": [message.dump() for message in handled]})
+    elif not handled:
+        screen.line("The queue is empty: every announcement was published.")
+    if any(message.kept for message in handled):
+        raise typer.Exit(1)
 
 
 def halt(

@@ -34,6 +34,7 @@ _REFUSED = {
     "events": "EventBridge.EventBridgeException",
     "lambda": "Lambda.AWSLambdaException",
     "sns": "SNS.AuthorizationErrorException",
+    "sqs": "Sqs.SqsException",
 }
 """The error of a task whose role lacks a permission; the general error where the service's model has no own name."""
 

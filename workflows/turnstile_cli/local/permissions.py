@@ -16,7 +16,7 @@ from turnstile_cli.engines.iam import Asked
 NOT_ASKED = {
     "logs:": "Step Functions needs it to deliver a machine's logs; the engine writes no such logs",
     "xray:": "Step Functions sends a machine's traces; the engine has none",
-    "sqs:SendMessage": "the pipe keeps the records that it gives up; the engine's pipe gives none up",
+    "sqs:SendMessage": "the pipe keeps the place of records that it gives up; the engine's pipe does not ask for that",
     "dynamodb:GetItem": "Powertools reads the record of a call if DynamoDB's refusal does not carry it",
     "states:StartExecution": "the schedule starts agent_watch; the engine of a test ends before",
 }

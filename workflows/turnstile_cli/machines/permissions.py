@@ -132,6 +132,10 @@ def _on(action: str, parameter: str) -> Callable[[Mapping[str, Any], Account], I
     return rule
 
 
+def _send_message(parameters: Mapping[str, Any], account: Account) -> Iterator[Permission]:
+    yield Permission("sqs:SendMessage", account.arn("sqs", "", parameters["QueueUrl"].rpartition("/")[2]))
+
+
 def _send_task_success(_parameters: Mapping[str, Any], _account: Account) -> Iterator[Permission]:
     yield Permission("states:SendTaskSuccess", "*")
 
@@ -145,6 +149,7 @@ _RULES: dict[str, Callable[[Mapping[str, Any], Account], Iterator[Permission]]] 
     "aws-sdk:sfn:describeExecution": _on("states:DescribeExecution", "ExecutionArn"),
     "aws-sdk:sfn:startExecution": _on("states:StartExecution", "StateMachineArn"),
     "aws-sdk:sfn:sendTaskSuccess": _send_task_success,
+    "aws-sdk:sqs:sendMessage": _send_message,
     "events:putEvents": _put_events,
     "lambda:invoke": _invoke_function,
     "sns:publish": _on("sns:Publish", "TopicArn"),

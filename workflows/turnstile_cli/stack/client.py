@@ -92,6 +92,7 @@ class Stack:
         """Every output of the template by its name, the sample's included."""
         self.by = user_name()
         """The name under which this client starts agents, speaks to them and decides; unverified, shown as a claim."""
+        self.client = client
         self.dynamodb: DynamoDBClient = client("dynamodb")
         self.events: EventBridgeClient = client("events")
         self.lambdas: LambdaClient = client("lambda")

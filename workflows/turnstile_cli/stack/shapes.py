@@ -25,6 +25,7 @@ class Outputs(BaseModel):
     agent_turn_role_arn: str
     agent_input_arn: str
     agent_publish_arn: str
+    outbox_dead_letters_url: str
     agent_recovery_arn: str
     agent_recovery_role_arn: str
     agent_watch_arn: str
