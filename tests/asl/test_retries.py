@@ -45,7 +45,7 @@ TRANSIENT = {
         "Unknown",
     },
 }
-"""The errors of each service that may pass by themselves, besides those that its API does not name."""
+"""The errors that the API of each service names, and that may pass by themselves."""
 BESIDE_THE_API = {
     "DynamoDb.SdkClientException",
     "BedrockRuntime.SdkClientException",
@@ -202,7 +202,7 @@ def test_in_a_storm_each_recovery_is_answered(machine: str, path: str, burst: in
 
 
 def _storm(retrier: dict[str, Any], burst: int, per_second: int, chance: random.Random) -> list[float]:
-    """Return the seconds after which each of `STORM` executions gets its answer; one that gets none is left out."""
+    """Return the seconds after which each of `STORM` executions is answered; leave out those without an answer."""
     asking = [(chance.uniform(0, 2), 0) for _ in range(STORM)]
     heapq.heapify(asking)
     answered, tokens, last = [], float(burst), 0.0

@@ -23,7 +23,7 @@ from turnstile_agents.record import Status
 from turnstile_cli.chaos.tools import shorten
 from turnstile_cli.engines.faults import FOLDER, Fault, Faults
 from turnstile_cli.engines.iam import Asked
-from turnstile_cli.local.permissions import NO_RESOURCE, NOT_ASKED, Grant, needs, read_grants, reason
+from turnstile_cli.local.permissions import NOT_ASKED, WILDCARDS, Grant, explain, needs, read_grants
 from turnstile_cli.local.stack import local_stack
 from turnstile_cli.models.scenarios import load_scenarios
 
@@ -129,7 +129,7 @@ SITUATIONS: dict[str, Callable[[World], None]] = {
 
 def unexplained(grants: list[Grant], asked: list[Asked]) -> list[str]:
     """Return the permissions that no call needs, and that no reason explains."""
-    unneeded = [grant for grant in grants if not needs(grant, asked) and not reason(grant, NOT_ASKED)]
+    unneeded = [grant for grant in grants if not needs(grant, asked) and not explain(grant, NOT_ASKED)]
     return [f"{grant.role} {grant.action} {', '.join(grant.resources)}" for grant in unneeded]
 
 
@@ -154,13 +154,13 @@ def show(grants: list[Grant], asked: dict[str, list[Asked]], console: Console) -
     for grant in grants:
         resources = [resource.split(":", 5)[-1] for resource in grant.resources]
         if any("*" in resource for resource in resources):
-            wide[reason(grant, NO_RESOURCE)][f"{grant.action} on {', '.join(resources)}"].append(grant.role)
+            wide[explain(grant, WILDCARDS)][f"{grant.action} on {', '.join(resources)}"].append(grant.role)
         failing = [name for name, calls in asked.items() if needs(grant, calls)]
         if failing:
             more = f" and {len(failing) - 2} more" if len(failing) > 2 else ""
             table.add_row(grant.role, grant.action, "\n".join(resources), ", ".join(failing[:2]) + more)
         else:
-            quiet[reason(grant, NOT_ASKED)][grant.action].append(grant.role)
+            quiet[explain(grant, NOT_ASKED)][grant.action].append(grant.role)
     console.print(table)
     for title, reasons in (("Granted and never asked for", quiet), ("Resources with a wildcard", wide)):
         console.print(f"\n{title}:")

@@ -236,6 +236,16 @@ def test_a_batch_of_the_stream_is_announced_up_to_its_end(stack: Stack, streams:
     assert (done.announced, done.kept) == (["a-3"], True)
 
 
+def test_a_record_of_the_stream_that_no_machine_wrote_is_announced_if_it_was_repaired(
+    stack: Stack, streams: Streams
+) -> None:
+    store(stack, "a-1", status="PLANNING_FAILED")
+    streams.pages = ([change(7, announce="AgentError", agentId="a-1")],)
+    send(stack, position(stack))
+    [done] = run(stack)
+    assert (done.announced, done.kept) == (["a-1"], False)
+
+
 @pytest.mark.parametrize("error", ["TrimmedDataAccessException", "ResourceNotFoundException", "AccessDeniedException"])
 def test_a_batch_that_cannot_be_read_stays_with_advice(stack: Stack, streams: Streams, error: str) -> None:
     streams.error = error

@@ -34,7 +34,7 @@ _CHECKPOINTS = ("CreateAgent", "CheckpointDecision", "CheckpointResults", "Recor
 
 
 class RoleUse(Model):
-    """The permissions of a role that a demo needed, of those that it has."""
+    """The permissions that a demo needed of a role, and how many permissions the role has."""
 
     role: str
     needed: Annotated[list[str], Field(description="Each action, without which a call would have been refused")]

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
@@ -128,11 +128,11 @@ class _Roles:
         self.record = record
 
     @property
-    def here(self) -> Account:
+    def account(self) -> Account:
         """The account and the Region of the present call."""
         return Account(self._region(), self._account())
 
-    def check(self, role_arn: str, service: str, permissions: Iterator[Permission] | list[Permission]) -> None:
+    def check(self, role_arn: str, service: str, permissions: list[Permission]) -> None:
         """Check that a service may use a role, and that the role allows everything. Raise Denied otherwise."""
         name = role_arn.rpartition("/")[2]
         self._check_trust(name, service)
@@ -270,7 +270,7 @@ def _list_calls_of_functions(evaluator: ModuleType, roles: _Roles, need: Need) -
         service_context: dict[str, Any] | None = None,
     ) -> Any:
         refused = enforce(access_key, action, service, region, resource_arn, service_context)
-        arn = getattr(resolve(access_key or "", roles.here.id), "arn", "")
+        arn = getattr(resolve(access_key or "", roles.account.id), "arn", "")
         if ":assumed-role/" in arn:
             keys = {
                 name: tuple(values)
@@ -310,7 +310,7 @@ def _check_tasks(stepfunctions: ModuleType, roles: _Roles, need: Need) -> None:
 
     def check(resource: str, data: Any) -> None:
         try:
-            permissions = list(needed(resource, data, roles.here))
+            permissions = list(needed(resource, data, roles.account))
         except UnknownTask as unknown:
             raise failed("States.Runtime", str(unknown)) from unknown
         try:

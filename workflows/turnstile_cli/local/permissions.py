@@ -13,24 +13,49 @@ from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_doc
 from turnstile_cli.engines.embedded import Connection
 from turnstile_cli.engines.iam import Asked
 
-NOT_ASKED = {
-    "logs:": "Step Functions needs it to deliver a machine's logs; the engine writes no such logs",
-    "xray:": "Step Functions sends a machine's traces; the engine has none",
-    "sqs:SendMessage": "the pipe keeps the place of records that it gives up; the engine's pipe does not ask for that",
-    "dynamodb:GetItem": "Powertools reads the record of a call if DynamoDB's refusal does not carry it",
-    "states:StartExecution": "the schedule starts agent_watch; the engine of a test ends before",
-}
-"""Why the stack has a permission that the engine is never asked for; a key is the beginning of an action."""
-NO_RESOURCE = {
-    "logs:": "log deliveries belong to the account; the guide of Step Functions on logging asks for *",
-    "xray:": "the actions know no resource",
-    "states:SendTaskSuccess": "the action knows no resource; the token protects it, and it is in the table",
-    "states:DescribeExecution": "the executions of these two machines",
-    "lambda:InvokeFunction": "the tools of this stack",
-    "bedrock:InvokeModel": "a definition may name any model, and a profile uses the model of several Regions",
-    "dynamodb:ListStreams": "the action knows only all streams of a table",
-}
-"""Why the resource of a permission has a wildcard; a key is the beginning of an action."""
+
+@dataclass(frozen=True)
+class Reason:
+    """The reason for a permission: for those of this action, role and resource. An empty field fits every one."""
+
+    action: str
+    """The beginning of the action."""
+    why: str
+    role: str = ""
+    resource: str = ""
+    """A part of the resource."""
+
+
+NOT_ASKED = (
+    Reason("logs:", "Step Functions needs it to deliver a machine's logs; the engine writes no such logs"),
+    Reason("xray:", "Step Functions sends a machine's traces; the engine has none"),
+    Reason(
+        "sqs:SendMessage",
+        "the pipe keeps the place of records that it gives up; the engine's pipe does not ask for that",
+        role="OutboxPipeRole",
+    ),
+    Reason(
+        "dynamodb:GetItem",
+        "Powertools reads the record of a call if DynamoDB's refusal does not carry it",
+        resource="-ToolCalls",
+    ),
+    Reason(
+        "states:StartExecution",
+        "the schedule starts agent_watch; the engine of a test ends before",
+        role="AgentWatchNowRole",
+    ),
+)
+"""Why the stack has the permissions that the engine is never asked for."""
+WILDCARDS = (
+    Reason("logs:", "log deliveries belong to the account; the guide of Step Functions on logging asks for *"),
+    Reason("xray:", "the actions know no resource"),
+    Reason("states:SendTaskSuccess", "the action knows no resource; the token protects it, and it is in the table"),
+    Reason("states:DescribeExecution", "the executions of these two machines"),
+    Reason("lambda:InvokeFunction", "the tools of this stack", resource="-tool-"),
+    Reason("bedrock:InvokeModel", "a definition may name any model, and a profile uses the model of several Regions"),
+    Reason("dynamodb:ListStreams", "the action knows only all streams of a table"),
+)
+"""Why the resources of permissions have a wildcard."""
 _NOTHING = {"Effect": "Deny", "Action": "*", "Resource": "*"}
 """The statement of a policy that allows nothing; a policy without a statement is refused."""
 _MANAGED = "arn:aws:iam::aws:policy/"
@@ -70,9 +95,18 @@ def needs(grant: Grant, asked: Sequence[Asked]) -> list[Asked]:
     return [ask for ask in asked if ask.role == grant.name and ask.allowed and not _allows(policies, ask)]
 
 
-def reason(grant: Grant, reasons: dict[str, str]) -> str:
-    """Return the reason that a table gives for the grant's action; empty if it gives none."""
-    return next((why for start, why in reasons.items() if grant.action.startswith(start)), "")
+def explain(grant: Grant, reasons: Iterable[Reason]) -> str:
+    """Return the first reason that fits the grant; empty if none does."""
+    return next(
+        (
+            reason.why
+            for reason in reasons
+            if grant.action.startswith(reason.action)
+            and reason.role in ("", grant.role)
+            and any(reason.resource in resource for resource in grant.resources)
+        ),
+        "",
+    )
 
 
 def _documents(iam: Any, role: str) -> Iterator[dict[str, Any]]:

@@ -43,11 +43,6 @@ def differences(before: Any, after: Any, path: str = "") -> Iterator[Difference]
             yield Difference(Sign.GONE, f"{path}.{name}" if path else name, value)
 
 
-def compact(value: Any) -> str:
-    """Write a value as JSON on one line."""
-    return json.dumps(value, ensure_ascii=False)
-
-
 def size(value: Any) -> int:
     """Return the bytes of a value as JSON. Step Functions carries at most 262,144 from state to state."""
     return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))

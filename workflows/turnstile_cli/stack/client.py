@@ -301,8 +301,8 @@ class Stack:
     def trail(self, record: Record) -> list[Execution]:
         """Return the executions of an agent in order of their start, with the turns numbered.
 
-        These are its `executions`, and those that failed before they wrote into the record: the event of a recovery
-        names them.
+        These are its `executions`, and the turns and recoveries that failed before they wrote into the record: a
+        recovery's event names them.
         """
         outputs = self.outputs
         turn, recovery = (arn.rpartition(":")[2] for arn in (outputs.agent_turn_arn, outputs.agent_recovery_arn))

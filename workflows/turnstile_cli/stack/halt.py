@@ -36,7 +36,7 @@ class StackParts(NamedTuple):
 
 
 def find_parts(name: str, client: Client) -> StackParts:
-    """Read the resources of a stack, also of one that was never complete, or that is being deleted.
+    """Read the resources of a stack, also if the stack was never complete or is being deleted.
 
     Raise StackError if the stack does not exist, or was not deployed from this template.
     """

@@ -172,7 +172,9 @@ class _Outbox:
             for change in (record["dynamodb"] for record in page["Records"]):
                 image = change.get("NewImage", {})
                 if "announce" in image:
-                    yield _Lost(*(next(iter(image[name].values())) for name in ("agentId", "step", "lastUpdated")))
+                    # A record that no machine wrote may lack an attribute.
+                    texts = (image.get(name, {}) for name in ("agentId", "step", "lastUpdated"))
+                    yield _Lost(*(next(iter(text.values()), "") for text in texts))
                 if int(change["SequenceNumber"]) >= last:
                     return
             place = page.get("NextShardIterator")
