@@ -41,7 +41,7 @@ def request_over_the_api(world: World) -> None:
 
 
 def decide_over_the_api(world: World) -> None:
-    """Let a recovery ask an operator, who ends the agent over the HTTP API."""
+    """Let a recovery ask an operator; the operator ends the agent over the HTTP API."""
     door, agent_id = Door.of(world), _asks(world)
     question = door.get(f"/agents/{agent_id}")["operator"]["questionId"]
     decision = {"questionId": question, "decision": "ABORT"}
